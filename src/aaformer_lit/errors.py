@@ -1,0 +1,32 @@
+"""Errors a user can act on: each message says what was expected, what was got, and how to fix it.
+
+Entry points turn an `AAformerError` into that one message and exit code 2; anything else is a defect and keeps its traceback.
+"""
+
+
+class AAformerError(Exception):
+    """Base of all errors that are the input's doing and not the program's."""
+
+
+class ConfigError(AAformerError):
+    """A config value that cannot work: a granularity of 0, a batch that is no multiple of K, more stripes than patch rows."""
+
+
+class DatasetNotFoundError(AAformerError):
+    """No folder of the data set under `paths.data`."""
+
+
+class ProtocolError(AAformerError):
+    """Files that do not follow the data set's protocol: names, splits, list files, counts that cannot be used."""
+
+
+class ImageError(AAformerError):
+    """An image file that cannot be decoded; the message names the file."""
+
+
+class CheckpointError(AAformerError):
+    """Weights that cannot be loaded: truncated, of another model, or not a checkpoint."""
+
+
+class NumericsError(AAformerError):
+    """A loss or gradient that is not finite."""

@@ -1,0 +1,107 @@
+"""What travels between the rooms of the house: one image on disk, one batch, one forward pass, a set of features, a result.
+
+Everything is immutable and named; tensors carry their shapes in the annotations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+NO_PART = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One person image: where it is, who it shows, which camera took it.
+
+    `pid` is the data set's own identity number (training labels 0..n-1 are made from it later); `camid` is -1 where the
+    camera is unknown, and then no camera rule applies. `mask` is the image's body-part label map, if there is one.
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    mask: Path | None = None
+
+
+class ReIDBatch(TypedDict):
+    """One batch: training `pid`s are labels 0..n-1, test `pid`s the data set's own; `index` is the position in the split.
+
+    `part_mask` holds the part of each pixel of the augmented image, `NO_PART` where it belongs to none.
+    """
+
+    image: Float[Tensor, "batch 3 height width"]
+    pid: Int[Tensor, " batch"]
+    camid: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]
+    part_mask: NotRequired[UInt8[Tensor, "batch height width"]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReIDOutput:
+    """One forward pass. `*_feat` are before the neck (what the triplet loss sees); `descriptor` is what is compared at test.
+
+    `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalised; `logits` are None in eval
+    mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty.
+    """
+
+    global_feat: Float[Tensor, "batch dim"]
+    part_feats: Float[Tensor, "batch parts dim"]
+    descriptor: Float[Tensor, "batch tokens dim"]
+    logits: Float[Tensor, "batch tokens ids"] | None = None
+    assignments: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """Features of a query or gallery set with the identity and camera of each row."""
+
+    features: Float[Tensor, "images dim"]
+    pids: Int[Tensor, " images"]
+    camids: Int[Tensor, " images"]
+
+    def __post_init__(self) -> None:
+        if not len(self.features) == len(self.pids) == len(self.camids):
+            raise ValueError(
+                f"a FeatureSet needs one pid and one camid per feature; got {len(self.features)} features, "
+                f"{len(self.pids)} pids and {len(self.camids)} camids."
+            )
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+
+@dataclass(frozen=True, slots=True)
+class PerQuery:
+    """Per-query results for paired statistics; rows of queries without a match are not in it.
+
+    `index`: the query's row; `average_precision`: step form, in [0, 1]; `first_hit_rank`: 1 is best.
+    """
+
+    index: Int[Tensor, " valid"]
+    average_precision: Float[Tensor, " valid"]
+    first_hit_rank: Int[Tensor, " valid"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalMetrics:
+    """Retrieval quality as fractions of 1. `cmc[k]` is Rank-k; `mAP` the step form, `mAP_trapezoid` the Market toolbox's."""
+
+    mAP: float
+    mINP: float
+    mAP_trapezoid: float
+    num_valid_queries: int
+    cmc: Mapping[int, float]
+    per_query: PerQuery = field(repr=False)
+
+    def as_dict(self, prefix: str = "test/") -> dict[str, float]:
+        """Flat names as in `metrics.json`: `test/mAP`, `test/rank1`, ..."""
+        values = {"mAP": self.mAP, **{f"rank{k}": v for k, v in self.cmc.items()}}
+        values |= {"mINP": self.mINP, "mAP_trapezoid": self.mAP_trapezoid}
+        return {f"{prefix}{name}": value for name, value in values.items()}
