@@ -1,0 +1,19 @@
+"""The mathematics of auto-alignment: pure functions on tensors."""
+
+from aaformer_lit.ops.auto_alignment import PartAttention, auto_alignment
+from aaformer_lit.ops.reference import part_attention, part_attention_weights, similarity_scores
+from aaformer_lit.ops.rounding import fill_empty, round_argmax, round_balanced
+from aaformer_lit.ops.sinkhorn import log_sinkhorn, sinkhorn
+
+__all__ = [
+    "PartAttention",
+    "auto_alignment",
+    "fill_empty",
+    "log_sinkhorn",
+    "part_attention",
+    "part_attention_weights",
+    "round_argmax",
+    "round_balanced",
+    "similarity_scores",
+    "sinkhorn",
+]

@@ -1,0 +1,34 @@
+"""Human parsing (Table IV: SPReID): a patch belongs to every body part that one of its pixels shows."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from aaformer_lit.assign.base import Assigner, Grid
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops import fill_empty
+
+
+class Parsing(Assigner):
+    """Membership from the data set's part masks; `parts` must hold the number of mask classes, `[6]` for six.
+
+    A part that the image does not show takes the one patch with the highest score, so that its softmax exists.
+    """
+
+    def forward(
+        self,
+        scores: Float[Tensor, "batch heads parts patches"],
+        grid: Grid,
+        part_mask: UInt8[Tensor, "batch height width"] | None = None,
+    ) -> Bool[Tensor, "batch heads parts patches"]:
+        if part_mask is None:
+            raise ConfigError(
+                "the parsing assigner needs body-part masks, and the batch has none. Use data=synthetic, "
+                "or give the masks of your images with data.masks=DIR."
+            )
+        classes = torch.arange(scores.shape[-2], device=scores.device)[None, :, None, None]
+        shown = F.adaptive_max_pool2d((part_mask[:, None].to(scores.device) == classes).float(), grid) > 0
+        return fill_empty(shown.flatten(2)[:, None].expand_as(scores), scores)

@@ -1,0 +1,58 @@
+"""Optimal transport (AAformer, Eq. 3-5): patches go where they fit best, under the constraint that parts share equally."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aaformer_lit.assign.base import Assigner, Grid
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops import PartAttention, auto_alignment
+from aaformer_lit.ops.auto_alignment import transport_membership
+from aaformer_lit.ops.rounding import ROUNDING
+
+
+class Sinkhorn(Assigner):
+    """The paper's assigner.
+
+    Args:
+        epsilon: smoothness of the plan (the paper: 0.05).
+        iterations: Sinkhorn-Knopp steps (the paper: 3).
+        rounding: `argmax` (each patch to its heaviest part) or `balanced` (equal sizes).
+    """
+
+    def __init__(self, epsilon: float = 0.05, iterations: int = 3, rounding: str = "argmax") -> None:
+        super().__init__()
+        if epsilon <= 0 or iterations < 0:
+            raise ConfigError(
+                f"the Sinkhorn assigner needs epsilon > 0 and iterations >= 0; got epsilon={epsilon}, "
+                f"iterations={iterations}. The paper uses 0.05 and 3."
+            )
+        if rounding not in ROUNDING:
+            raise ConfigError(f"rounding must be one of {', '.join(ROUNDING)}; got {rounding!r}.")
+        self.epsilon, self.iterations, self.rounding = epsilon, iterations, rounding
+
+    def forward(
+        self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
+    ) -> Bool[Tensor, "batch heads parts patches"]:
+        return transport_membership(scores, self.epsilon, self.iterations, self.rounding)
+
+    def attend(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        grid: Grid,
+        part_mask: Tensor | None = None,
+        **options: Any,
+    ) -> PartAttention:
+        """As the base, through the fused front door."""
+        return auto_alignment(
+            queries, keys, values, epsilon=self.epsilon, iterations=self.iterations, rounding=self.rounding, **options
+        )
+
+    def extra_repr(self) -> str:
+        return f"epsilon={self.epsilon}, iterations={self.iterations}, rounding={self.rounding!r}"

@@ -1,0 +1,50 @@
+"""Entropic optimal transport by Sinkhorn-Knopp in the log domain (AAformer, Eq. 3-5).
+
+The plan spreads mass 1 over parts and patches: every part is to receive 1/P, every patch gives 1/N. One iteration scales
+the rows (parts), then the columns (patches). Zero iterations are the column step alone: each patch's own softmax over the
+parts, whose argmax is the nearest part. Always in float32 or better: exp(q.k / 0.05) overflows float16.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aaformer_lit.errors import ConfigError
+
+
+def log_sinkhorn(
+    scores: Float[Tensor, "*batch parts patches"], epsilon: float = 0.05, iterations: int = 3
+) -> Float[Tensor, "*batch parts patches"]:
+    """Log of the transport plan Y* of Eq. 5 after `iterations` row and column steps.
+
+    Args:
+        scores: similarity of each part to each patch; higher is closer. Half precision is computed in float32.
+        epsilon: smoothness (weight of the entropy in Eq. 3), in the units of the scores.
+        iterations: row-then-column steps; 0 is the column step alone.
+    """
+    if epsilon <= 0:
+        raise ConfigError(f"Sinkhorn's epsilon must be positive; got {epsilon}. The paper uses 0.05.")
+    if iterations < 0:
+        raise ConfigError(f"Sinkhorn's iterations must be 0 or more; got {iterations}. The paper uses 3.")
+    with torch.autocast(scores.device.type, enabled=False):
+        log_plan = scores if scores.dtype == torch.float64 else scores.float()
+        log_plan = log_plan / epsilon
+        # a step scales by its marginal; the constants 1/P and 1/N of earlier steps cancel in the last one
+        for _ in range(iterations):
+            log_plan = log_plan - log_plan.logsumexp(dim=-1, keepdim=True)
+            log_plan = log_plan - log_plan.logsumexp(dim=-2, keepdim=True)
+        if iterations == 0:
+            log_plan = log_plan - log_plan.logsumexp(dim=-2, keepdim=True)
+        log_plan = log_plan - math.log(scores.shape[-1])
+    return log_plan
+
+
+def sinkhorn(
+    scores: Float[Tensor, "*batch parts patches"], epsilon: float = 0.05, iterations: int = 3
+) -> Float[Tensor, "*batch parts patches"]:
+    """The transport plan itself: sums to 1, columns to 1/N exactly, rows to 1/P in the limit (Eq. 4)."""
+    return log_sinkhorn(scores, epsilon, iterations).exp()
