@@ -1,4 +1,4 @@
-"""Everyone (Table IV, 6 x CLS): extra tokens without any alignment, in ordinary self-attention over the whole sequence."""
+"""Everyone (Table IV, 6 x CLS): extra tokens without alignment, in ordinary self-attention over the sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimal transport (AAformer, Eq. 3-5): patches go where they fit best, under the constraint that parts share equally."""
+"""Optimal transport (AAformer, Eq. 3-5): patches go where they fit best while parts share equally."""
 
 from __future__ import annotations
 

@@ -1,0 +1,8 @@
+"""Networks: a ViT baseline, AAformer with any assigner, and the rivals of Table IV and Figure 4."""
+
+from aaformer_lit.models.aaformer import AAformer
+from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.models.backbone import build_backbone
+from aaformer_lit.models.vit import ViTBaseline
+
+__all__ = ["AAformer", "AutoAlignedAttention", "ViTBaseline", "build_backbone"]

@@ -1,4 +1,4 @@
-"""The MAA layer's arithmetic in plain torch (AAformer, Eq. 2): the front door's CPU path and every kernel's yardstick."""
+"""The MAA layer's arithmetic in plain torch (AAformer, Eq. 2): the CPU path and the kernels' yardstick."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIMILARITIES = ("cosine", "dot", "scaled")
 def similarity_scores(
     queries: Float[Tensor, "*batch parts dim"], keys: Float[Tensor, "*batch patches dim"], similarity: str = "cosine"
 ) -> Float[Tensor, "*batch parts patches"]:
-    """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); float32 or better."""
+    """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); in float32."""
     if similarity not in SIMILARITIES:
         raise ConfigError(f"similarity must be one of {', '.join(SIMILARITIES)}; got {similarity!r}.")
     with torch.autocast(queries.device.type, enabled=False):

@@ -1,7 +1,7 @@
 """From a soft plan to subsets: which patches belong to which part (the rounding procedure after Eq. 5).
 
-`argmax` gives each patch to its heaviest part; `balanced` gives all parts equally many patches, sizes differing by one at
-most. Either way no subset stays empty, because a softmax over nothing does not exist.
+`argmax` gives each patch to its heaviest part; `balanced` gives all parts equally many patches, sizes differing by one
+at most. Either way no subset stays empty, because a softmax over nothing does not exist.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def round_argmax(mass: Float[Tensor, "*batch parts patches"]) -> Bool[Tensor, "*
 def round_balanced(mass: Float[Tensor, "*batch parts patches"]) -> Bool[Tensor, "*batch parts patches"]:
     """Subsets of equal size (the first N mod P parts one larger), by deferred acceptance.
 
-    Patches propose to their heaviest part that has not refused them; a full part keeps the patches with most mass. The
-    result is stable in Gale and Shapley's sense: no patch and part would both rather have each other. It is not the exact
-    assignment optimum, which needs a linear program per head.
+    Patches propose to their heaviest part that has not refused them; a full part keeps the patches with most mass.
+    The result is stable in Gale and Shapley's sense: no patch and part would both rather have each other. It is not the
+    exact assignment optimum, which needs a linear program per head.
     """
     parts, patches = mass.shape[-2:]
     capacity = torch.full((parts, 1), patches // parts, device=mass.device)

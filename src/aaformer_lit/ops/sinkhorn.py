@@ -1,8 +1,8 @@
 """Entropic optimal transport by Sinkhorn-Knopp in the log domain (AAformer, Eq. 3-5).
 
-The plan spreads mass 1 over parts and patches: every part is to receive 1/P, every patch gives 1/N. One iteration scales
-the rows (parts), then the columns (patches). Zero iterations are the column step alone: each patch's own softmax over the
-parts, whose argmax is the nearest part. Always in float32 or better: exp(q.k / 0.05) overflows float16.
+The plan spreads mass 1 over parts and patches: every part is to receive 1/P, every patch gives 1/N. One iteration
+scales the rows (parts), then the columns (patches). Zero iterations are the column step alone: each patch's own softmax
+over the parts, whose argmax is the nearest part. Always in float32 or better: exp(q.k / 0.05) overflows float16.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ def log_sinkhorn(
             log_plan = log_plan - log_plan.logsumexp(dim=-2, keepdim=True)
         if iterations == 0:
             log_plan = log_plan - log_plan.logsumexp(dim=-2, keepdim=True)
-        log_plan = log_plan - math.log(scores.shape[-1])
-    return log_plan
+        return log_plan - math.log(scores.shape[-1])
 
 
 def sinkhorn(

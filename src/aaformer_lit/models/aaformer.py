@@ -1,0 +1,94 @@
+"""AAformer: a ViT with part tokens that attend to their own share of the patches (Zhu et al., TNNLS 2023).
+
+With another assigner the same network is an ablation: `Nearest` (Table V), `Stripes` (PCB, MGN), `Parsing` (SPReID),
+`Everyone` (6 x CLS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from aaformer_lit.assign import Assigner, Sinkhorn
+from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.models.vit import ViTBaseline
+
+
+class AAformer(ViTBaseline):
+    """A plain ViT whose attention layers are MAA layers.
+
+    Args:
+        backbone: timm name (built without weights) or a built timm ViT, whose attentions are replaced in place.
+        parts: granularities; [2, 3] adds 5 part tokens in two independent groupings.
+        assigner: who belongs to which part, shared by all layers; None is the paper's `Sinkhorn()`.
+        num_classes: training identities; 0 for a network that only embeds.
+        image_size: (height, width) in pixels, used when `backbone` is a name.
+        similarity: what the assigner compares: `cosine`, `dot` (Eq. 3 as printed), `scaled`.
+        visibility: whether CLS and patches see the part tokens: `mutual` or `isolated`.
+        part_pos_embed: learn a position embedding for the part tokens.
+        neck_feature, normalize, grad_checkpointing: as in `ViTBaseline`.
+    """
+
+    def __init__(
+        self,
+        backbone: str | VisionTransformer = "vit_base_patch16_224",
+        parts: Sequence[int] = (2, 3),
+        assigner: Assigner | None = None,
+        num_classes: int = 0,
+        image_size: Sequence[int] = (256, 128),
+        similarity: str = "cosine",
+        visibility: str = "mutual",
+        part_pos_embed: bool = False,
+        neck_feature: str = "after",
+        normalize: bool = True,
+        grad_checkpointing: bool = False,
+    ) -> None:
+        self.parts = list(parts)
+        super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing)
+        assigner = Sinkhorn() if assigner is None else assigner
+        assigner.validate(self.parts, self.grid)
+        self.assigner = assigner
+        self.prefix = int(self.backbone.num_prefix_tokens)
+        for block in self.backbone.blocks:
+            block.attn = AutoAlignedAttention(block.attn, self.parts, assigner, similarity, visibility, self.prefix)
+        self.part_tokens = nn.Parameter(torch.empty(1, sum(self.parts), self.dim))
+        nn.init.trunc_normal_(self.part_tokens, std=0.02)
+        self.part_pos_embed = nn.Parameter(torch.zeros(1, sum(self.parts), self.dim)) if part_pos_embed else None
+
+    @property
+    def granularities(self) -> tuple[int, ...]:
+        return tuple(self.parts)
+
+    def encode(
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
+    ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[Tensor, ...]]:
+        backbone = self.backbone
+        sequence = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
+        parts = self.part_tokens if self.part_pos_embed is None else self.part_tokens + self.part_pos_embed
+        parts = parts.expand(len(images), -1, -1).to(sequence.dtype)
+        sequence = torch.cat([sequence[:, : self.prefix], parts, sequence[:, self.prefix :]], dim=1)
+        assignments = []
+        for block in backbone.blocks:
+            if self.grad_checkpointing and self.training:
+                sequence, membership = checkpoint(
+                    self._block, block, sequence, part_mask, return_assignments, use_reentrant=False
+                )
+            else:
+                sequence, membership = self._block(block, sequence, part_mask, return_assignments)
+            if membership is not None:
+                assignments.append(membership)
+        tokens = torch.cat([sequence[:, :1], sequence[:, self.prefix : self.prefix + sum(self.parts)]], dim=1)
+        return backbone.norm(tokens), tuple(assignments)
+
+    def _block(
+        self, block: Block, sequence: Tensor, part_mask: Tensor | None, return_membership: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        # timm's blocks pass on neither grid nor membership, so their two lines are written out here
+        attended, membership = block.attn(block.norm1(sequence), self.grid, part_mask, return_membership)
+        sequence = sequence + block.drop_path1(block.ls1(attended))
+        return sequence + block.drop_path2(block.ls2(block.mlp(block.norm2(sequence)))), membership

@@ -1,0 +1,92 @@
+"""The MAA layer (AAformer, Sec. III-B): self-attention for CLS and patches, auto-alignment for the part tokens.
+
+Built from a timm attention, whose projections it keeps: a pre-trained ViT's weights fit as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from timm.layers import Attention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aaformer_lit.assign import Assigner
+from aaformer_lit.errors import ConfigError
+
+VISIBILITIES = ("mutual", "isolated")
+
+
+class AutoAlignedAttention(nn.Module):
+    """Multi-head attention over [prefix tokens, parts, patches].
+
+    Args:
+        attention: timm's attention module to take over.
+        parts: granularities.
+        assigner: who belongs to which part.
+        similarity: what the assigner compares, `cosine`, `dot` or `scaled`.
+        visibility: `mutual`, prefix and patches attend to the whole sequence, part tokens included; `isolated`, to
+            prefix and patches only, so that their path is exactly the plain ViT's.
+        prefix: number of tokens before the parts (CLS and registers).
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        parts: Sequence[int],
+        assigner: Assigner,
+        similarity: str = "cosine",
+        visibility: str = "mutual",
+        prefix: int = 1,
+    ) -> None:
+        super().__init__()
+        if type(attention) is not Attention:
+            raise ConfigError(f"part tokens need timm's plain Attention; this backbone has {type(attention).__name__}.")
+        if visibility not in VISIBILITIES:
+            raise ConfigError(f"visibility must be one of {', '.join(VISIBILITIES)}; got {visibility!r}.")
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
+        self.norm, self.gate = attention.norm, attention.gate
+        self.attn_drop, self.proj_drop = attention.attn_drop, attention.proj_drop
+        self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
+        self.parts, self.similarity, self.visibility, self.prefix = list(parts), similarity, visibility, prefix
+        self.assigner = assigner
+
+    def forward(
+        self,
+        sequence: Float[Tensor, "batch length dim"],
+        grid: tuple[int, int],
+        part_mask: Tensor | None = None,
+        return_membership: bool = False,
+    ) -> tuple[Float[Tensor, "batch length dim"], Tensor | None]:
+        """Output sequence, and the membership (B, h, P, N) where it was asked for."""
+        batch, length, _ = sequence.shape
+        qkv = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        first, last = self.prefix, self.prefix + sum(self.parts)
+        if self.assigner.whole_sequence:
+            part_output = F.scaled_dot_product_attention(q[:, :, first:last], k, v)
+            membership = q.new_ones(batch, self.num_heads, last - first, length - last, dtype=torch.bool)
+        else:
+            part_output, membership = self.assigner.attend(
+                q[:, :, first:last],
+                k[:, :, last:],
+                v[:, :, last:],
+                parts=self.parts,
+                similarity=self.similarity,
+                grid=grid,
+                part_mask=part_mask,
+                return_membership=return_membership,
+            )
+        if self.visibility == "isolated":
+            k, v = (torch.cat([t[:, :, :first], t[:, :, last:]], dim=2) for t in (k, v))
+        # the parts' queries ride along and are overwritten: 5 of 134 rows cost less than gathering the others
+        output = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0)
+        output = torch.cat([output[:, :, :first], part_output, output[:, :, last:]], dim=2)
+        output = self.norm(output.transpose(1, 2).reshape(batch, length, -1))
+        if self.gate is not None:
+            output = output * self.gate(sequence).sigmoid()
+        return self.proj_drop(self.proj(output)), membership if return_membership else None
