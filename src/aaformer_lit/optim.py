@@ -1,0 +1,133 @@
+"""How the weights are moved: parameter groups, optimizer and learning-rate schedule (AAformer, Sec. IV-A).
+
+Every deviation from one learning rate for all is a factor on it: layer-wise decay, biases, part tokens, heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from aaformer_lit.errors import ConfigError
+
+
+class WarmupCosine:
+    """Learning-rate factor of an epoch: linear warm-up, then half a cosine down to the floor.
+
+    Args:
+        warmup_epochs: epochs of warm-up (the paper: 10).
+        warmup_from: factor at epoch 0 (the paper: 8e-4 / 8e-3 = 0.1).
+        floor: factor the cosine ends at.
+        through_warmup: the cosine's clock starts at epoch 0 (timm's absolute schedule, TransReID), not after warm-up.
+    """
+
+    def __init__(
+        self, warmup_epochs: int = 10, warmup_from: float = 0.1, floor: float = 0.0, through_warmup: bool = False
+    ) -> None:
+        if warmup_epochs < 0 or not 0 < warmup_from <= 1 or not 0 <= floor <= 1:
+            raise ConfigError(
+                "a schedule needs warmup_epochs >= 0, 0 < warmup_from <= 1 and 0 <= floor <= 1; got "
+                f"warmup_epochs={warmup_epochs}, warmup_from={warmup_from}, floor={floor}."
+            )
+        self.warmup_epochs, self.warmup_from = warmup_epochs, warmup_from
+        self.floor, self.through_warmup = floor, through_warmup
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        """Factor on the peak learning rate during `epoch` (counted from 0) of `epochs`."""
+        if epoch < self.warmup_epochs:
+            return self.warmup_from + (1 - self.warmup_from) * epoch / self.warmup_epochs
+        start = 0 if self.through_warmup else self.warmup_epochs
+        progress = min((epoch - start) / max(epochs - start, 1), 1.0)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Optimization:
+    """Builds optimizer and schedule for a network; one config group, `conf/optim`.
+
+    Args:
+        optimizer: makes the optimizer from parameter groups, its `lr` being the peak (a partial of torch.optim's).
+        schedule: learning-rate factor per epoch.
+        layer_decay: factor per layer below the last (1: none; BEiT and MAE fine-tune with 0.65-0.75).
+        bias_lr_factor: on bias parameters (TransReID: 2).
+        part_lr_factor: on the part tokens.
+        head_lr_factor: on necks and classifiers.
+        decay_all: whether biases, norms and tokens have weight decay too, as in BoT and the paper; off for AdamW.
+        freeze: name prefixes of backbone parameters that stay as they are, such as `patch_embed` or `blocks.0.`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable[..., Optimizer],
+        schedule: WarmupCosine,
+        layer_decay: float = 1.0,
+        bias_lr_factor: float = 1.0,
+        part_lr_factor: float = 1.0,
+        head_lr_factor: float = 1.0,
+        decay_all: bool = True,
+        freeze: Sequence[str] = (),
+    ) -> None:
+        if not 0 < layer_decay <= 1:
+            raise ConfigError(f"layer_decay must be in (0, 1]; got {layer_decay}.")
+        self.optimizer, self.schedule = optimizer, schedule
+        self.layer_decay, self.bias_lr_factor = layer_decay, bias_lr_factor
+        self.part_lr_factor, self.head_lr_factor = part_lr_factor, head_lr_factor
+        self.decay_all, self.freeze = decay_all, tuple(freeze)
+
+    def build(self, network: nn.Module, epochs: int) -> tuple[Optimizer, LambdaLR]:
+        """Optimizer over the trainable parameters and its per-epoch schedule."""
+        self.apply_freeze(network)
+        groups = self.parameter_groups(network)
+        optimizer = self.optimizer([{"params": g["params"]} for g in groups])
+        for made, wanted in zip(optimizer.param_groups, groups, strict=True):
+            made["lr"] *= wanted["lr_factor"]
+            made["weight_decay"] *= wanted["decay_factor"]
+            made["name"] = wanted["name"]
+        return optimizer, LambdaLR(optimizer, lambda epoch: self.schedule.factor(epoch, epochs))
+
+    def apply_freeze(self, network: nn.Module) -> None:
+        """Turn off the gradient of the frozen backbone parameters."""
+        for prefix in self.freeze:
+            frozen = [p for name, p in network.named_parameters() if name.startswith(f"backbone.{prefix}")]
+            if not frozen:
+                raise ConfigError(
+                    f"freeze={prefix!r} names no parameter of the backbone; "
+                    "use prefixes such as 'patch_embed' or 'blocks.0.'."
+                )
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+
+    def parameter_groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """Trainable parameters grouped by equal factors, each parameter in exactly one group."""
+        depth = max(layer_of(name, depth=0) for name, _ in network.named_parameters())
+        groups: dict[tuple[float, float], dict[str, Any]] = {}
+        for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            lr_factor = self.layer_decay ** (depth + 1 - layer_of(name, depth))
+            if name.endswith(".bias"):
+                lr_factor *= self.bias_lr_factor
+            if name.startswith("part_"):
+                lr_factor *= self.part_lr_factor
+            if name.startswith("heads."):
+                lr_factor *= self.head_lr_factor
+            is_matrix = parameter.ndim > 1 and not name.endswith(("_token", "_tokens", "pos_embed"))
+            decay_factor = 1.0 if self.decay_all or is_matrix else 0.0
+            group = groups.setdefault(
+                (lr_factor, decay_factor), {"params": [], "lr_factor": lr_factor, "decay_factor": decay_factor}
+            )
+            group["name"] = f"lr x {lr_factor:.4g}, decay x {decay_factor:.0f}"
+            group["params"].append(parameter)
+        return list(groups.values())
+
+
+def layer_of(name: str, depth: int) -> int:
+    """Depth of a parameter: 0 for the backbone's embeddings, i + 1 for block i, depth + 1 for all that comes after."""
+    if name.startswith("backbone.blocks."):
+        return int(name.split(".")[2]) + 1
+    embeddings = ("backbone.cls_token", "backbone.reg_token", "backbone.pos_embed", "backbone.patch_embed")
+    return 0 if name.startswith((*embeddings, "backbone.norm_pre")) else depth + 1
