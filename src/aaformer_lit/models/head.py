@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from aaformer_lit.ops.distributed import gather_batch, is_distributed
 
 
 class TokenHeads(nn.Module):
     """One BNNeck and classifier per token, computed together.
 
-    The necks are one batch norm over all tokens' channels, which is the same arithmetic and synchronises in one go.
+    The necks are one batch norm over all tokens' channels, which is the same arithmetic. While training on several
+    ranks it sees the gathered batch, on CPU and GPU alike, so that the statistics are those of the global batch.
 
     Args:
         tokens: number of tokens (1 + P).
@@ -30,7 +34,13 @@ class TokenHeads(nn.Module):
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch tokens ids"] | None]:
         """Features after the neck, and logits (None in eval mode)."""
-        after = self.neck(tokens.flatten(1)).view_as(tokens)
+        after = self._normalise(tokens.flatten(1)).view_as(tokens)
         if not self.training or self.classifier is None:
             return after, None
         return after, torch.einsum("btd,tcd->btc", after, self.classifier)
+
+    def _normalise(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
+        if not self.training or not is_distributed():
+            return self.neck(features)  # type: ignore[no-any-return]
+        first = dist.get_rank() * len(features)
+        return self.neck(gather_batch(features))[first : first + len(features)]  # type: ignore[no-any-return]

@@ -1,0 +1,134 @@
+"""From a file to a network: training checkpoints and exported safetensors folders, without running code from either.
+
+The file says which network it holds (a plain config of class names and arguments); only classes of this package are built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from aaformer_lit.errors import CheckpointError
+
+FORMAT = 1
+_KEY = "aaformer_lit"
+_ALLOWED = ("aaformer_lit.models.", "aaformer_lit.assign.")
+
+
+def describe(model: Mapping[str, Any], num_classes: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself: `model` is the config group, `data` the preprocessing (image size, mean, std)."""
+    return {"format": FORMAT, "model": dict(model), "num_classes": num_classes, "data": dict(data)}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The whole training checkpoint, tensors and plain values only.
+
+    Raises:
+        CheckpointError: not there, truncated, not ours, or made by a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}. A run writes checkpoints/last.ckpt in its run directory.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a different one for each way a file can be broken
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {str(error).splitlines()[0]}). It is truncated, "
+            "not a checkpoint, or needs code to load, which is refused."
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content or _KEY not in content:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of aaformer_lit. Pre-trained backbones are given as model.backbone.weights={path}."
+        )
+    _check_format(content[_KEY], path)
+    return content
+
+
+def description(path: str | Path) -> dict[str, Any]:
+    """What the checkpoint or exported folder says of itself (see `describe`)."""
+    path = Path(path)
+    if path.is_dir():
+        return _read_config(path)
+    return dict(read_checkpoint(path)[_KEY])
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The network of a training checkpoint, or of an exported folder with config.json and model.safetensors, in eval mode.
+
+    Raises:
+        CheckpointError: the file is missing, broken, not ours, newer than this version, or does not fit its own config.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from safetensors.torch import load_file
+
+        about = _read_config(path)
+        try:
+            state = load_file(path / "model.safetensors")
+        except Exception as error:  # missing and truncated alike
+            raise CheckpointError(
+                f"{path}/model.safetensors cannot be read: {error}. Export the model again."
+            ) from error
+    else:
+        content = read_checkpoint(path)
+        about = content[_KEY]
+        state = {k.removeprefix("network."): v for k, v in content["state_dict"].items() if k.startswith("network.")}
+    network = build_network(about)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit the model it names: {str(error).splitlines()[1].strip()}"
+        ) from error
+    return network.eval()
+
+
+def build_network(about: Mapping[str, Any]) -> nn.Module:
+    """The network that a description names, without weights."""
+    import hydra
+
+    model = json.loads(json.dumps(about["model"]))
+    _check_targets(model)
+    if isinstance(model.get("backbone"), dict):
+        model["backbone"]["weights"] = None  # they come from the checkpoint
+    network: nn.Module = hydra.utils.instantiate(model, num_classes=about["num_classes"])
+    return network
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((path / "config.json").read_text())
+        about = about.get(_KEY, about)
+        _check_format(about, path)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is no exported model: config.json cannot be read ({error}).") from error
+    return dict(about)
+
+
+def _check_format(about: Any, path: Path) -> None:
+    if not isinstance(about, dict) or not {"format", "model", "num_classes"} <= about.keys():
+        raise CheckpointError(f"{path} does not say which model it holds; it was not written by aaformer_lit.")
+    if about["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {about['format']}, newer than this version reads ({FORMAT}). Update aaformer_lit."
+        )
+
+
+def _check_targets(node: Any) -> None:
+    """Refuse a config that would build anything but our networks: instantiating a class name is running code."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith(_ALLOWED):
+            raise CheckpointError(
+                f"the checkpoint asks to build {target!r}, which is not a network of aaformer_lit. Refused."
+            )
+        for value in node.values():
+            _check_targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _check_targets(value)

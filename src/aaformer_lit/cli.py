@@ -1,0 +1,168 @@
+"""How every entry point starts: Hydra composes the config, one function runs, and user errors become one message.
+
+Hydra prints several lines and exits with 1 on any error. Here a mistake in config, data or checkpoint is one message and
+exit code 2; anything else keeps its traceback. Processes that Lightning starts for further devices read the finished
+config instead of composing it again, so that they neither make run directories of their own nor start a sweep anew.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from aaformer_lit.errors import AAformerError
+from aaformer_lit.paths import CONF_DIR
+
+logger = logging.getLogger(__name__)
+console = Console(soft_wrap=True)
+_JOB_CONFIG = "AAFORMER_JOB_CONFIG"
+# what a run is about does not change with where it writes, what it logs to, or how it is continued
+_NOT_IN_HASH = ("paths", "logger", "callbacks", "hydra", "resume", "run_dir", "ckpt_path")
+
+
+def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Run an entry point's function with the config that Hydra composes from the command line."""
+    _register_resolvers()
+    try:
+        if job_config := os.environ.get(_JOB_CONFIG):
+            function(_load(Path(job_config)))
+            return
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of print-and-exit: the errors are handled below
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(_job(function))()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+        sys.exit(2)
+
+
+def user_message(error: BaseException) -> str | None:
+    """The one message of an error that is the user's to fix, or None for a defect."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AAformerError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _config_message(error)
+    return None
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Eight hex digits that two runs share exactly when they train and test the same thing."""
+    content = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(content, dict)
+    relevant = {key: value for key, value in content.items() if key not in _NOT_IN_HASH}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    def job(cfg: DictConfig) -> Any:
+        _quiet_libraries()
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        job_config = run_dir / "config.yaml"
+        if "run_dir" in cfg:
+            _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
+            os.environ[_JOB_CONFIG] = str(job_config)
+        try:
+            return function(cfg)
+        finally:
+            os.environ.pop(_JOB_CONFIG, None)
+
+    return job
+
+
+def _load(path: Path) -> DictConfig:
+    _quiet_libraries()
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _register_resolvers() -> None:
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("config_hash", lambda *, _root_: config_hash(_root_), replace=True)
+
+
+def _run_name(now: str, *, _root_: DictConfig) -> str:
+    """`<what>/<hash>/<time>`; with `resume=auto` the time of the newest unfinished run of the same config, if there is one."""
+    choices = _root_.hydra.runtime.choices
+    experiment = choices.get("experiment")
+    what = experiment if experiment not in (None, "null") else f"{choices.get('data')}-{choices.get('model')}"
+    name = f"{what}/{config_hash(_root_)}".replace("None", "run")
+    if _root_.get("resume") == "auto":
+        started = sorted(Path(_root_.paths.runs, name).glob("*/config.yaml"))
+        unfinished = [config.parent.name for config in started if not (config.parent / "metrics.json").exists()]
+        if unfinished:
+            return f"{name}/{unfinished[-1]}"
+    # ranks that torchrun or SLURM start by themselves must agree on the name, to the second they do not
+    launch = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return f"{name}/{now if launch == 'none' else launch}"
+
+
+def timestamp() -> str:
+    """Now, for names of files and runs."""
+    return datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _config_message(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else type(error).__name__
+    key = re.search(r"Key '([^']+)' is not in struct", str(error))
+    path = re.search(r"full_key: (\S+)", str(error))
+    if key:
+        name = path.group(1) if path else key.group(1)
+        message = f"unknown config key '{name}'."
+    missing = re.search(r"Could not find '([^']+)'", message)
+    if missing:
+        group, _, option = missing.group(1).rpartition("/")
+        options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml") if not p.stem.startswith("_"))
+        close = difflib.get_close_matches(option, options, n=1)
+        hint = f" Did you mean {group}={close[0]}?" if close else ""
+        message = f"there is no {group}={option}.{hint} Options: {', '.join(options)}."
+    return f"{message} See --help for the groups and --cfg job for the composed config."
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _quiet_libraries() -> None:
+    """Hide the notices of libraries that a user can do nothing about."""
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def is_sweep() -> bool:
+    """Whether this job is one of a Hydra multirun."""
+    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
