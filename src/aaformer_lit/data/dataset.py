@@ -1,0 +1,241 @@
+"""A re-ID data set on disk as three lists of Records: train, query, gallery.
+
+`ReIDDataset` reads top-down: find the folder, list the files in sorted order, parse pid and camid from the names,
+compare the counts with the published ones. A data set states its facts as class attributes and overrides a method only
+where its layout is different in kind. File names outside the data set's form never get an identity: they are left out
+and named.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from aaformer_lit.data.images import IMAGE_SUFFIXES
+from aaformer_lit.data.locate import locate
+from aaformer_lit.errors import ProtocolError
+from aaformer_lit.structures import Record
+
+log = logging.getLogger(__name__)
+warn = rank_zero_only(log.warning)
+
+SPLITS = ("train", "query", "gallery")
+DATASETS: dict[str, type[ReIDDataset]] = {}
+
+
+class Counts(NamedTuple):
+    """Size of a split; junk images (pid -1) are not counted, distractors (pid 0) are, as one id."""
+
+    images: int
+    ids: int
+    cameras: int
+
+    def __str__(self) -> str:
+        return f"{self.images:,} images, {self.ids:,} ids, {self.cameras} cameras"
+
+
+class ReIDDataset:
+    """The records of one data set found under `root`.
+
+    Attributes set by the constructor: `folder` (where it was found), `variant` (a key of `published`), `train`,
+    `query`, `gallery` (lists of Record, sorted by path), `as_published` (whether all counts equal the published ones).
+
+    Raises `DatasetNotFoundError` where no folder fits, `ProtocolError` where its files cannot be used.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    folders: ClassVar[tuple[str, ...]]  # names under `root`: the official ones, then ours
+    splits: ClassVar[Mapping[str, str]] = {
+        "train": "bounding_box_train",
+        "query": "query",
+        "gallery": "bounding_box_test",
+    }
+    pattern: ClassVar[re.Pattern[str]]  # of a file name, with the groups pid and camid
+    example: ClassVar[str]  # a name of that form, for messages
+    junk_pids: ClassVar[frozenset[int]] = frozenset()
+    published: ClassVar[Mapping[str, Mapping[str, Counts]]] = {}  # variant -> split -> counts
+    one_numbering: ClassVar[bool] = True  # False: pid 7 of train and pid 7 of query are different people
+    source: ClassVar[str]  # where to get it, for messages and docs
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in vars(cls):
+            DATASETS[cls.name] = cls
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        self.folder = self.find()
+        self.variant = self.detect_variant()
+        self.train, self.query, self.gallery = self.index()
+        self.as_published = self.verify()
+
+    def find(self) -> Path:
+        """The data set's folder under `root`."""
+        return locate(
+            self.root,
+            name=self.name,
+            title=self.title,
+            folders=self.folders,
+            missing=self.missing,
+            source=self.source,
+        )
+
+    def missing(self, folder: Path) -> list[str]:
+        """What `folder` lacks to be this data set; nothing if it is one."""
+        return [f"{name}/" for name in self.splits.values() if not (folder / name).is_dir()]
+
+    def detect_variant(self) -> str:
+        """Which of the published variants the folder is, told by its layout."""
+        return next(iter(self.published), "own")
+
+    def index(self) -> tuple[list[Record], list[Record], list[Record]]:
+        """Train, query and gallery records, each in the order of the sorted file names."""
+        train, query, gallery = (self.scan(self.folder / self.splits[split]) for split in SPLITS)
+        return train, query, gallery
+
+    @classmethod
+    def parse(cls, name: str) -> tuple[int, int] | None:
+        """(pid, camid) of a file name; None where the name is not of the data set's form."""
+        match = cls.pattern.fullmatch(name)
+        return (int(match["pid"]), int(match["camid"])) if match else None
+
+    def scan(self, folder: Path) -> list[Record]:
+        """Records of the images in one folder, junk left out; image files of another form are left out and named."""
+        records, strays = [], []
+        for name in image_names(folder):
+            parsed = self.parse(name)
+            if parsed is None:
+                strays.append(name)
+            elif parsed[0] not in self.junk_pids:
+                records.append(Record(folder / name, *parsed))
+        self.report_strays(folder, strays, kept=len(records))
+        return records
+
+    def report_strays(self, folder: Path, strays: Sequence[str], kept: int) -> None:
+        """Warn of image files whose names are not of the form; an error where no other file is there."""
+        if not strays:
+            return
+        says = f"{len(strays):,} image files in {folder} are not named like {self.example}: {some(strays)}."
+        if kept:
+            warn("%s They are left out.", says)
+            return
+        others = [d for d in DATASETS.values() if d is not type(self) and d.name and d.parse(strays[0])]
+        hint = (
+            f" Those are names of {' or '.join(d.title for d in others)}: use data={others[0].name}." if others else ""
+        )
+        raise ProtocolError(f"{says} None can be used for {self.title}.{hint}")
+
+    def counts(self) -> dict[str, Counts]:
+        """Images, ids and cameras of each split."""
+        return {split: count(getattr(self, split)) for split in SPLITS}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run's metadata says about the data it used."""
+        counts = {split: counts._asdict() for split, counts in self.counts().items()}
+        return {"name": self.name, "variant": self.variant, "as_published": self.as_published, "counts": counts}
+
+    def verify(self) -> bool:
+        """Warn of whatever is odd about the data; True if all counts are as published."""
+        self._verify_queries()
+        self._verify_identities()
+        return self._verify_counts()
+
+    def _verify_counts(self) -> bool:
+        published = self.published.get(self.variant)
+        if not published:
+            return False
+        found = self.counts()
+        if found == dict(published):
+            return True
+        rows = [
+            f"  {split:8}{found[split]}; published {published[split]}{_same_as(split, found[split], published[split])}"
+            for split in SPLITS
+        ]
+        twins = [f"{d.name} ({v})" for d in DATASETS.values() for v, c in d.published.items() if dict(c) == found]
+        verdict = (
+            f"They are the counts of {' and '.join(twins)}."
+            if twins
+            else "Its results do not compare with published ones."
+        )
+        warn(
+            "%s at %s is not as published (variant %s). %s\n%s",
+            self.title,
+            self.folder,
+            self.variant,
+            verdict,
+            "\n".join(rows),
+        )
+        return False
+
+    def _verify_queries(self) -> None:
+        absent = sorted({r.pid for r in self.query} - {r.pid for r in self.gallery})
+        if absent:
+            warn(
+                "%s: %d query ids are not in the gallery, so their queries are skipped: pid %s.",
+                self.title,
+                len(absent),
+                some(absent),
+            )
+        alone = [r.path.name for r in unmatched(self.query, self.gallery) if r.pid not in set(absent)]
+        if alone:
+            warn(
+                "%s: %d query images have gallery matches in their own camera only, so they are skipped: %s.",
+                self.title,
+                len(alone),
+                some(alone),
+            )
+
+    def _verify_identities(self) -> None:
+        if not self.one_numbering:
+            return
+        both = sorted({r.pid for r in self.train} & {r.pid for r in self.query})
+        if both:
+            warn(
+                "%s: %d ids are in both train and query, so the test is not on unseen people: pid %s.",
+                self.title,
+                len(both),
+                some(both),
+            )
+
+
+def image_names(folder: Path) -> list[str]:
+    """Names of the image files in a folder, sorted; one listing, no call per file."""
+    return sorted(
+        name
+        for name in os.listdir(folder)
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    )
+
+
+def count(records: Iterable[Record]) -> Counts:
+    """Images, distinct pids and distinct known cameras."""
+    records = list(records)
+    return Counts(len(records), len({r.pid for r in records}), len({r.camid for r in records if r.camid >= 0}))
+
+
+def unmatched(query: Iterable[Record], gallery: Iterable[Record]) -> list[Record]:
+    """Queries without a gallery image of their pid in another camera (an unknown camera, -1, counts as another)."""
+    seen: dict[int, Counter[int]] = defaultdict(Counter)
+    for r in gallery:
+        seen[r.pid][r.camid] += 1
+    return [q for q in query if not any(camid != q.camid or camid < 0 for camid in seen.get(q.pid, ()))]
+
+
+def some(items: Iterable[object], limit: int = 5) -> str:
+    """The first few items, and how many more there are."""
+    items = list(items)
+    rest = f" and {len(items) - limit:,} more" if len(items) > limit else ""
+    return ", ".join(str(item) for item in items[:limit]) + rest
+
+
+def _same_as(split: str, found: Counts, expected: Counts) -> str:
+    twins = [f"{d.name} ({v})" for d in DATASETS.values() for v, c in d.published.items() if c.get(split) == found]
+    return f" <- as in {', '.join(twins)}" if twins and found != expected else ""

@@ -1,0 +1,147 @@
+"""From a file to RGB pixels: whatever a camera, a scraper or an old data set wrote becomes (height, width, 3) uint8.
+
+8-bit grey or RGB JPEG and PNG, which is what the benchmarks hold, take OpenCV's fast decoder. Everything else (palette,
+alpha, CMYK, 16 bit, other formats) and every file without its end marker goes to Pillow, which converts colours
+properly and says when data are missing, where OpenCV would return grey pixels. EXIF orientation is applied on both
+ways.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from aaformer_lit.errors import ImageError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+MAX_PIXELS = 1 << 26
+_FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "BMP",
+    "WEBP",
+    "TIFF",
+    "PPM",
+)  # a closed list: some of Pillow's readers start other programs
+_REMEDY = "Replace or remove the file, or set data.on_bad_image=skip."
+
+
+class Header(NamedTuple):
+    """What the first bytes of a JPEG or PNG say. `plain`: complete, and 8-bit grey or RGB."""
+
+    height: int
+    width: int
+    plain: bool
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of an image file as RGB, upright.
+
+    Raises `ImageError`, naming the file, where it is missing, empty, truncated, no image, or larger than `max_pixels`.
+    """
+    data = _read(path)
+    header = peek(data)
+    if header is not None:
+        _check_size(path, header.width, header.height, max_pixels)
+        if header.plain:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            if pixels is not None:
+                return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    try:
+        with _open(path, data, max_pixels) as image:
+            return _rgb(path, ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as cause:
+        raise ImageError(f"{path} cannot be decoded: {cause}. {_REMEDY}") from cause
+
+
+def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Integer[np.ndarray, "height width"]:
+    """The integer label of each pixel of a label map (8 or 16 bit, or palette indices). Raises `ImageError`."""
+    data = _read(path)
+    try:
+        with _open(path, data, max_pixels) as image:
+            labels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as cause:
+        raise ImageError(f"{path} cannot be decoded: {cause}. {_REMEDY}") from cause
+    if labels.ndim != 2 or labels.dtype.kind not in "ui":
+        raise ImageError(
+            f"{path} is no label map: it has mode {image.mode}, where one integer per pixel is needed. "
+            f"Save the part labels as a one-channel PNG."
+        )
+    return labels
+
+
+def peek(data: bytes) -> Header | None:
+    """Size and kind of a JPEG or PNG from its header; None for any other format or a header that ends early."""
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _peek_jpeg(data)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+            complete = data.endswith(b"IEND\xaeB`\x82")
+            return Header(height, width, complete and depth == 8 and colour in (0, 2))
+    except (struct.error, IndexError):
+        pass
+    return None
+
+
+def _peek_jpeg(data: bytes) -> Header | None:
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start-of-frame segment
+            depth, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
+            complete = data.endswith(b"\xff\xd9") or data.rstrip(b"\0").endswith(b"\xff\xd9")
+            return Header(height, width, complete and depth == 8 and components in (1, 3))
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as cause:
+        raise ImageError(f"{path} cannot be read: {cause.strerror}. {_REMEDY}") from cause
+    if not data:
+        raise ImageError(f"{path} is empty (0 bytes). {_REMEDY}")
+    return data
+
+
+def _open(path: Path, data: bytes, max_pixels: int) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_size` decides
+        try:
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        except UnidentifiedImageError as cause:
+            raise ImageError(f"{path} is no image: its content is none of {', '.join(_FORMATS)}. {_REMEDY}") from cause
+        except Image.DecompressionBombError as cause:
+            raise ImageError(f"{path} is too large: {cause}. {_REMEDY}") from cause
+    _check_size(path, image.width, image.height, max_pixels)
+    return image
+
+
+def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{path} claims {width} x {height} pixels, more than the {max_pixels:,} that are read: it may be a "
+            f"decompression bomb. {_REMEDY}"
+        )
+
+
+def _rgb(path: Path, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+    if image.mode.startswith("I"):  # 16 bit grey; Pillow's own conversion would clip at 255
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 0xFFFF:
+            raise ImageError(f"{path} holds 32-bit values. Convert it to an 8-bit image.")
+        return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageError(f"{path} holds floating-point values, whose range is unknown. Convert it to an 8-bit image.")
+    return np.array(image.convert("RGB"))

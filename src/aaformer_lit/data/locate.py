@@ -1,0 +1,89 @@
+"""Finding a data set under `paths.data`, and saying clearly what was looked for where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from aaformer_lit.errors import DatasetNotFoundError
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def locate(
+    root: Path,
+    *,
+    name: str,
+    title: str,
+    folders: Sequence[str],
+    missing: Callable[[Path], Sequence[str]],
+    source: str,
+) -> Path:
+    """The data set's folder: under one of its names in `root`, `root` itself, or one level too deep or too high.
+
+    `missing(folder)` lists what a folder lacks to be the data set; `source` says where to get it.
+
+    Raises `DatasetNotFoundError` with what was looked for, what is there and where to get the data.
+    """
+    candidates = list(_candidates(root, folders))
+    for folder in candidates:
+        if folder.is_dir() and not missing(folder):
+            return folder
+    incomplete = [folder for folder in candidates if folder.name in folders and folder.is_dir()]
+    if incomplete:
+        found = "".join(
+            f"\n  {folder} {_contents(folder)} but lacks {', '.join(missing(folder))}" for folder in incomplete
+        )
+    else:
+        found = f"\n  {root} {_contents(root)}"
+    raise DatasetNotFoundError(
+        f"{title} was not found under paths.data={root}.\n"
+        f"Looked for: a folder {' or '.join(folders)} with {', '.join(missing(root / folders[0]))}.\n"
+        f"There is:{found}\n"
+        f"Where to get it: {source}\n"
+        f"{_advice(root, name)}"
+    )
+
+
+def _candidates(root: Path, folders: Sequence[str]) -> Iterator[Path]:
+    named = [root / folder for folder in folders]
+    yield from named
+    for folder in named:  # an archive unpacked inside a folder of ours: market1501/Market-1501-v15.09.15
+        yield from _children(folder)
+    yield root
+    yield root.parent  # paths.data points at one of the split folders
+    for child in _children(root):
+        yield from (child / folder for folder in folders)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir())
+    except OSError:
+        return []
+
+
+def _contents(folder: Path, limit: int = 8) -> str:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as cause:
+        return "does not exist" if isinstance(cause, FileNotFoundError) else f"cannot be listed ({cause.strerror})"
+    if not names:
+        return "is empty"
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"holds {', '.join(names[:limit])}{rest}"
+
+
+def _advice(root: Path, name: str) -> str:
+    archives = (
+        sorted(p.name for p in root.glob("*") if p.name.lower().endswith(ARCHIVE_SUFFIXES)) if root.is_dir() else []
+    )
+    if archives:
+        return (
+            f"{', '.join(archives)} in that folder can be unpacked with: "
+            f"python -m aaformer_lit.prepare data={name} action=extract archive={root / archives[0]}"
+        )
+    return (
+        f"Set paths.data=DIR to the folder that holds it, or try everything on synthetic people in the same layout: "
+        f"python -m aaformer_lit.prepare data={name} action=synthesize"
+    )

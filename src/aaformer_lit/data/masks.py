@@ -1,0 +1,90 @@
+"""Body-part label maps (for SPReID's scheme): which file belongs to which image, which label values to which part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from aaformer_lit.errors import ConfigError, ProtocolError
+from aaformer_lit.structures import NO_PART, Record
+
+_LABELS = 1 << 16  # an 8- or 16-bit label map
+
+
+class PartTable:
+    """Maps label values to part numbers: `PartTable({"head": [1, 2], "legs": [5]})(labels)`.
+
+    Part p is the p-th entry; labels in no entry become `NO_PART`. Raises `ConfigError` where a label is in two parts.
+    """
+
+    def __init__(self, parts: Mapping[str, Sequence[int]]) -> None:
+        if not 0 < len(parts) < NO_PART:
+            raise ConfigError(
+                f"data.mask_parts has {len(parts)} parts. Name 1 to {NO_PART - 1}, e.g. {{head: [1, 2], legs: [5]}}."
+            )
+        self.names = tuple(parts)
+        self._part_of = np.full(_LABELS, NO_PART, np.uint8)
+        for part, (name, labels) in enumerate(parts.items()):
+            for label in labels:
+                if not 0 <= label < _LABELS:
+                    raise ConfigError(
+                        f"data.mask_parts.{name} has label {label}. Labels are the mask's values, 0 to {_LABELS - 1}."
+                    )
+                if self._part_of[label] != NO_PART:
+                    other = self.names[self._part_of[label]]
+                    raise ConfigError(
+                        f"data.mask_parts: label {label} is in both {other} and {name}. Give each label to one part."
+                    )
+                self._part_of[label] = part
+
+    def __call__(self, labels: Integer[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+        if labels.dtype != np.uint8 and not 0 <= labels.min() <= labels.max() < _LABELS:
+            raise ProtocolError(
+                f"a mask has labels from {labels.min()} to {labels.max()}. Save masks with 8 or 16 bits per pixel."
+            )
+        parts: UInt8[np.ndarray, "height width"] = self._part_of[labels]
+        return parts
+
+
+def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> list[Record]:
+    """The records with their mask files: the image's path below `folder`, or its name alone, with the suffix .png, in
+    `masks`.
+
+    A relative `masks` is looked for in `folder` first. Raises `ProtocolError` where an image has no mask.
+    """
+    masks = Path(masks).expanduser()
+    directory = folder / masks if (folder / masks).is_dir() else masks
+    if not directory.is_dir():
+        raise ProtocolError(
+            f"data.masks={masks} is no folder, neither in {folder} nor by itself. Give the folder of the PNG masks."
+        )
+    found = _index(directory)
+    attached, without = [], []
+    for record in records:
+        path = record.path
+        inner = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+        mask = found.get(inner.with_suffix("").as_posix()) or found.get(path.stem)
+        attached.append(replace(record, mask=mask))
+        if mask is None:
+            without.append(inner)
+    if without:
+        raise ProtocolError(
+            f"{len(without):,} of {len(attached):,} images have no mask in {directory}; the first is {without[0]}, "
+            f"which needs {without[0].with_suffix('.png')} or {without[0].stem}.png there."
+        )
+    return attached
+
+
+def _index(directory: Path) -> dict[str, Path]:
+    found = {}
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(".png"):
+                path = Path(folder, name)
+                found[path.relative_to(directory).with_suffix("").as_posix()] = path
+    return found

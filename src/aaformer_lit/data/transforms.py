@@ -1,0 +1,141 @@
+"""What happens to an image between disk and network: bicubic resize, flip, pad and crop, random erasing, normalise.
+
+The resize is not random and comes first, apart from the rest, so that its result can be kept in memory. The random part
+is an albumentations pipeline whose generators are set for every single sample (`reseed`): left alone, albumentations
+2.0.8 repeats its draws in forked workers and in every epoch. Part masks follow the same geometry; erased and padded
+pixels belong to no part.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # the import asks the network for a newer version otherwise
+
+import albumentations as A
+import cv2
+import numpy as np
+from albumentations.pytorch import ToTensorV2
+from jaxtyping import UInt8
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.structures import NO_PART
+
+cv2.setNumThreads(0)  # the loader's workers are the parallelism; OpenCV's own threads would only contend with them
+
+Image = UInt8[np.ndarray, "height width 3"]
+PartMask = UInt8[np.ndarray, "height width"]
+
+
+def resize(image: Image, size: tuple[int, int]) -> Image:
+    """The image at (height, width) `size`, bicubic; by area, which does not alias, where it shrinks to half or less."""
+    height, width = image.shape[:2]
+    shrinks = height >= 2 * size[0] and width >= 2 * size[1]
+    resized: Image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return resized
+
+
+def resize_mask(mask: PartMask, size: tuple[int, int]) -> PartMask:
+    """The mask at (height, width) `size`; each pixel keeps one of the old labels."""
+    resized: PartMask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized
+
+
+class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is untyped here
+    """Random erasing (Zhong et al., AAAI 2020): a rectangle of random area and aspect becomes noise or the mean colour.
+
+    The rectangle is drawn again until it fits. albumentations' own `Erasing` limits the area instead, to 15 % on a 2:1
+    image.
+    """
+
+    def __init__(self, fill: Literal["random"] | Sequence[int], area: Sequence[float], p: float) -> None:
+        super().__init__(p=p)
+        self.fill, self.area = fill, area
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        height, width = params["shape"][:2]
+        for _ in range(100):
+            area = self.py_random.uniform(*self.area) * height * width
+            aspect = math.exp(self.py_random.uniform(math.log(0.3), math.log(1 / 0.3)))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < h <= height and 0 < w <= width:
+                top, left = self.py_random.randint(0, height - h), self.py_random.randint(0, width - w)
+                return {"box": (slice(top, top + h), slice(left, left + w))}
+        return {"box": (slice(0), slice(0))}
+
+    def apply(self, image: np.ndarray, box: tuple[slice, slice], **_: Any) -> np.ndarray:
+        image = image.copy()  # the input may be the cached image
+        noise = self.fill == "random"
+        image[box] = self.random_generator.integers(0, 256, image[box].shape, np.uint8) if noise else self.fill
+        return image
+
+    def apply_to_mask(self, mask: np.ndarray, box: tuple[slice, slice], **_: Any) -> np.ndarray:
+        mask = mask.copy()
+        mask[box] = NO_PART
+        return mask
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """The settings of augmentation and normalisation; `train` and `test` build the pipelines from them.
+
+    `flip` and `erase` are probabilities, `pad` the zero border in pixels before the random crop, `erase_area` the
+    smallest and largest share of the image to erase, `erase_fill` noise ("random") or the mean colour ("mean"); `mean`
+    and `std` are per channel (RGB) in [0, 1].
+    """
+
+    flip: float = 0.5
+    pad: int = 10
+    erase: float = 0.5
+    erase_area: Sequence[float] = (0.02, 0.4)
+    erase_fill: Literal["random", "mean"] = "random"
+    mean: Sequence[float] = (0.5, 0.5, 0.5)
+    std: Sequence[float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"data.transforms.{name}={getattr(self, name)} is a probability. Use a value from 0 to 1."
+                )
+        if self.pad < 0:
+            raise ConfigError(f"data.transforms.pad={self.pad} is a border in pixels. Use 0 or more.")
+        if self.erase_fill not in ("random", "mean"):
+            raise ConfigError(f"data.transforms.erase_fill={self.erase_fill!r} is unknown. Use random or mean.")
+        if not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
+            raise ConfigError(
+                f"data.transforms.erase_area={list(self.erase_area)} must be two shares of the image, smallest first, "
+                f"e.g. [0.02, 0.4]."
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(
+                f"data.transforms.mean={list(self.mean)} and std={list(self.std)} must hold 3 values each (RGB), "
+                f"std above 0."
+            )
+
+    def train(self, size: tuple[int, int]) -> A.Compose:
+        """Augments and normalises an image of (height, width) `size`; call `reseed` before every sample."""
+        fill = self.erase_fill if self.erase_fill == "random" else [round(255 * m) for m in self.mean]
+        steps: list[A.BasicTransform] = [A.HorizontalFlip(p=self.flip)]
+        if self.pad:
+            steps += [A.Pad(padding=self.pad, fill=0, fill_mask=NO_PART), A.RandomCrop(*size)]
+        steps += [RandomErasing(fill, self.erase_area, p=self.erase), *self._to_tensor()]
+        return A.Compose(steps)
+
+    def test(self) -> A.Compose:
+        """Normalises; nothing is random."""
+        return A.Compose(self._to_tensor())
+
+    def _to_tensor(self) -> list[A.BasicTransform]:
+        return [A.Normalize(tuple(self.mean), tuple(self.std), max_pixel_value=255.0), ToTensorV2()]
+
+
+def reseed(pipeline: A.Compose, *key: int) -> None:
+    """Make the pipeline's next draws a function of `key` alone, such as (seed, epoch, index)."""
+    rng = np.random.default_rng(key)
+    pipeline.set_random_state(rng, random.Random(int(rng.integers(1 << 62))))
