@@ -23,15 +23,8 @@ from aaformer_lit.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 MAX_PIXELS = 1 << 26
-_FORMATS = (
-    "JPEG",
-    "MPO",
-    "PNG",
-    "BMP",
-    "WEBP",
-    "TIFF",
-    "PPM",
-)  # a closed list: some of Pillow's readers start other programs
+# a closed list: some of Pillow's readers start other programs
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 _REMEDY = "Replace or remove the file, or set data.on_bad_image=skip."
 
 

@@ -33,11 +33,16 @@ PartMask = UInt8[np.ndarray, "height width"]
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (height, width) `size`, bicubic; by area, which does not alias, where it shrinks to half or less."""
-    height, width = image.shape[:2]
-    shrinks = height >= 2 * size[0] and width >= 2 * size[1]
-    resized: Image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return resized
+    """The image at (height, width) `size`: a side that shrinks does so by area, which does not alias, one that grows bicubic.
+
+    Pillow's bicubic widens its kernel to shrink, OpenCV's does not; this is close to Pillow's both ways.
+    """
+    shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    if image.shape[:2] != shrunk:
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return image
 
 
 def resize_mask(mask: PartMask, size: tuple[int, int]) -> PartMask:
