@@ -1,0 +1,47 @@
+# make quickstart   a venv, synthetic people, a small AAformer trained and tested, pictures
+# make check test   what continuous integration runs
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# real data to try things on, for those who have some: tests that need it skip without it
+AAFORMER_TEST_DATA ?= $(wildcard ../shared/data)
+export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TEST_DATA)))
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart check format test test-slow test-gpu clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(BIN)/.installed ## a virtual environment with the pinned versions
+
+$(BIN)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+quickstart: install ## train a small AAformer on synthetic people (minutes on two cores) and look at it
+	$(BIN)/python -m aaformer_lit.train experiment=quickstart
+
+check: install ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install ## the test suite
+	$(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile
+
+test-slow: install ## the minutes-long tests
+	$(BIN)/pytest -m slow
+
+test-gpu: install ## tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+clean: ## remove caches (not the environment, not runs)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

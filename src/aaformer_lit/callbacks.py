@@ -1,0 +1,65 @@
+"""What happens beside the training: checkpoints that are whole or not there, and how the parts share the patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from aaformer_lit.metrics import assignment_statistics
+
+
+class AssignmentMonitor(Callback):
+    """Logs how the patches are shared out (`assign/*`), on the last training batch of an epoch.
+
+    `largest_share` is the share of patches that the largest part takes (1/P is equal, 1 is collapse), `empty_share` the
+    share of parts without a patch of their own, `entropy` that of the subset sizes over log P (1 is equal).
+
+    Args:
+        every_n_epochs: how often.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and trainer.is_last_batch
+        network: Any = pl_module.network
+        if not due or not network.granularities or not trainer.is_global_zero:
+            return
+        mask = batch.get("part_mask")
+        with trainer.precision_plugin.forward_context(), torch.no_grad(), _evaluating(network):
+            assignments = network.assignments(batch["image"][:16], None if mask is None else mask[:16])
+        statistics = assignment_statistics(assignments, network.granularities)
+        pl_module.log_dict({f"assign/{name}": value for name, value in statistics.items()}, rank_zero_only=True)
+
+
+class EMA(EMAWeightAveraging):
+    """Exponential moving average of the weights, used for validation, test and the final weights.
+
+    Args:
+        decay: of the average per optimizer step.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        # batch-norm statistics are averages already, and their step counters are integers
+        super().__init__(decay=decay, use_buffers=False)
+
+
+class _evaluating:
+    """Eval mode for a while, then each module's own mode again."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.modes = {module: module.training for module in network.modules()}
+        self.network = network
+
+    def __enter__(self) -> None:
+        self.network.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for module, training in self.modes.items():
+            module.training = training

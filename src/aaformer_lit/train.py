@@ -1,0 +1,108 @@
+"""Train a network, then test it: `python -m aaformer_lit.train data=market1501 model.parts=[2,3]`; `--help` says more."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from aaformer_lit import cli
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from aaformer_lit.module import ReIDModule
+
+logger = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Train and test as configured; returns what it wrote to `metrics.json`."""
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from aaformer_lit.module import ReIDModule
+    from aaformer_lit.runs import metadata, run_test, write_json
+
+    run_dir = Path(cfg.run_dir)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    network = instantiate(cfg.model, num_classes=data.num_classes)
+    about = {"model": OmegaConf.to_container(cfg.model, resolve=True), "data": preprocessing(cfg.data)}
+    module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
+    trainer = make_trainer(cfg)
+    _say_how_long(trainer, module, len(data.train_dataloader()) * data.ids_per_batch * data.images_per_id)
+    if cfg.compile:
+        network.compile()
+    if trainer.is_global_zero:
+        write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, cli.choices()))
+    metrics: dict[str, float] = {}
+    if cfg.test_untrained:
+        trainer.test(module, datamodule=data, verbose=False)
+        metrics |= {key.replace("test/", "test/untrained/"): float(v) for key, v in trainer.callback_metrics.items()}
+    trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg))
+    best = trainer.checkpoint_callback.best_model_path if cfg.data.val_ids else None  # type: ignore[union-attr]
+    metrics |= run_test(trainer, module, data, run_dir, metrics, ckpt_path=best)
+    if trainer.is_global_zero:
+        cli.print_results(metrics, run_dir)
+    return metrics
+
+
+def preprocessing(data: DictConfig) -> dict[str, Any]:
+    """What a checkpoint must know of the data to be used on other images."""
+    mask_parts = data.get("mask_parts")
+    return {
+        "image_size": list(data.image_size),
+        "mean": list(data.transforms.mean),
+        "std": list(data.transforms.std),
+        "part_names": list(mask_parts) if mask_parts else [],
+    }
+
+
+def make_trainer(cfg: DictConfig) -> Trainer:
+    """The Trainer with its callbacks and loggers."""
+    from hydra.utils import instantiate
+
+    callbacks = [cfg.callbacks[name] for name in cfg.callbacks if name != "best" or cfg.data.val_ids]
+    return instantiate(  # type: ignore[no-any-return]
+        cfg.trainer,
+        callbacks=[instantiate(callback) for callback in callbacks],
+        logger=[instantiate(one) for one in cfg.logger.values()],
+        default_root_dir=cfg.run_dir,
+    )
+
+
+def _continue_from(cfg: DictConfig) -> str | None:
+    last = Path(cfg.run_dir, "checkpoints", "last.ckpt")
+    path = cfg.ckpt_path or (last if cfg.resume == "auto" and last.exists() else None)
+    if path is not None:
+        from aaformer_lit.checkpoint import read_checkpoint
+
+        epoch = read_checkpoint(path)["epoch"]
+        logger.info("continuing after epoch %d of %s", epoch + 1, path)
+    return None if path is None else str(path)
+
+
+def _say_how_long(trainer: Trainer, module: ReIDModule, images_per_epoch: int) -> None:
+    from aaformer_lit.forecast import in_words, training_hours
+
+    if trainer.accelerator.__class__.__name__ != "CPUAccelerator" or not trainer.is_global_zero:
+        return
+    hours = training_hours(module.network, module.network.image_size, images_per_epoch * (trainer.max_epochs or 1))
+    if hours > 1:
+        cli.console.print(
+            f"[yellow]No GPU in use: this training takes about {in_words(hours)} on this machine.[/] "
+            "For a first look, `experiment=quickstart` takes minutes."
+        )
+
+
+def main() -> None:
+    cli.run(train, "train")
+
+
+if __name__ == "__main__":
+    main()
