@@ -1,0 +1,61 @@
+"""The Market-1501 protocol, which every re-ID benchmark uses: which gallery images are a query's matches, which are ignored.
+
+Same pid and same camid: ignored, since finding the next frame of the same track is no feat. Same pid, other camera: a match.
+Gallery pid -1 ("junk", a bad detection) is dropped for all queries; pid 0 (a distractor) stays. Camera -1 means unknown, and
+then the camera rule does not apply.
+
+A query has a handful of matches among thousands of images, so both kinds are listed as pairs and no (Q, G) mask is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from aaformer_lit.structures import FeatureSet
+
+JUNK_PID = -1
+UNKNOWN_CAMID = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Entries (row, col) of a slice of the distance matrix, sorted by row."""
+
+    row: Int[Tensor, " pairs"]
+    col: Int[Tensor, " pairs"]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class MatchIndex:
+    """Looks up the matches and the ignored images of queries, in time proportional to their number."""
+
+    def __init__(self, query: FeatureSet, gallery: FeatureSet) -> None:
+        device = gallery.features.device
+        self._pids, self._camids = query.pids.to(device), query.camids.to(device)
+        self._gallery_camids = gallery.camids.to(device)
+        self._gallery_pids, self._gallery_order = gallery.pids.to(device).sort(stable=True)
+
+    def pairs(self, rows: slice) -> tuple[Pairs, Pairs]:
+        """`(matches, ignored)` of these queries; rows count from the start of the slice."""
+        pids, camids = self._pids[rows].contiguous(), self._camids[rows]
+        start = torch.searchsorted(self._gallery_pids, pids)
+        count = torch.searchsorted(self._gallery_pids, pids, right=True) - start
+        row = torch.arange(len(pids), device=pids.device).repeat_interleave(count)
+        within = torch.arange(len(row), device=pids.device) - (count.cumsum(0) - count)[row]
+        col = self._gallery_order[start[row] + within]
+        same_camera = (camids[row] == self._gallery_camids[col]) & (camids[row] != UNKNOWN_CAMID)
+        return Pairs(row[~same_camera], col[~same_camera]), Pairs(row[same_camera], col[same_camera])
+
+
+def without_junk(gallery: FeatureSet) -> FeatureSet:
+    """The gallery without pid -1; the same object, and no copy, where there is none."""
+    keep = gallery.pids != JUNK_PID
+    if keep.all():
+        return gallery
+    return FeatureSet(gallery.features[keep.to(gallery.features.device)], gallery.pids[keep], gallery.camids[keep])
