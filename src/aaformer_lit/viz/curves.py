@@ -1,0 +1,168 @@
+"""Curves of numbers that are already there: CMC, alignment over depth, loss and mAP out of a run's `metrics.csv`."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.structures import RetrievalMetrics
+from aaformer_lit.viz.figure import new_figure, styled
+from aaformer_lit.viz.images import Array, as_array
+
+log = logging.getLogger(__name__)
+RETRIEVAL = ("mAP", "rank1", "rank5", "rank10", "mINP")
+MARKED = 30  # up to so many points each gets a dot
+
+
+@styled
+def cmc_curves(models: Mapping[str, RetrievalMetrics | Mapping[int, float]], *, title: str | None = "CMC") -> Figure:
+    """Cumulative matching characteristics in percent, one line per model; the legend gives Rank-1 and mAP.
+
+    A model is its `RetrievalMetrics`, or a mapping from rank to the fraction of queries with a match up to it.
+    """
+    figure, (axes,) = plots(1, title=title)
+    shown: set[int] = set()
+    for name, metrics in models.items():
+        cmc = metrics.cmc if isinstance(metrics, RetrievalMetrics) else metrics
+        ranks = sorted(cmc)
+        shown.update(ranks)
+        label = f"{name}: Rank-{ranks[0]} {100 * cmc[ranks[0]]:.1f}"
+        if isinstance(metrics, RetrievalMetrics):
+            label += f", mAP {100 * metrics.mAP:.1f}"
+        axes.plot(ranks, [100 * cmc[rank] for rank in ranks], label=label, marker=_marker(len(ranks)))
+    axes.set(xlabel="rank", ylabel="queries with a match (%)")
+    axes.set_ylim(top=100)
+    axes.margins(y=0.1)
+    axes.set_xticks([rank for rank in sorted(shown) if len(shown) <= 10 or rank == 1 or rank % 5 == 0])
+    axes.legend(loc="lower right")
+    return figure
+
+
+@styled
+def alignment_over_depth(
+    scores: Mapping[str, Mapping[str, float | Float[Array, " layers"] | Sequence[float]]],
+    *,
+    title: str | None = "Alignment of parts with body parts",
+) -> Figure:
+    """How well the subsets match true body parts, layer by layer: one panel per score, one line per model.
+
+    `scores["NMI"]["AAformer"]` holds one value in [0, 1] per layer; a single number (fixed stripes) is a dashed level.
+    """
+    figure, panels = plots(len(scores), title=title)
+    for axes, (score, models) in zip(panels, scores.items(), strict=True):
+        for name, values in models.items():
+            if isinstance(values, int | float):
+                axes.axhline(values, label=name, linestyle="--", color=next_color(axes))
+            else:
+                layers = as_array(values)
+                axes.plot(np.arange(1, len(layers) + 1), layers, label=name, marker=_marker(len(layers)))
+        axes.set(xlabel="layer", ylabel=score, ylim=(0, 1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="best")
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One logged value over the epochs in which it was logged."""
+
+    epochs: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+def read_metrics_csv(path: str | Path) -> dict[str, Series]:
+    """The columns of Lightning's CSVLogger as one value per epoch: the mean of the finite values logged in it.
+
+    `name_epoch` is preferred to `name_step` and named `name`; rows that name no epoch are left out. Raises ConfigError
+    where there is no such file or column.
+    """
+    try:
+        with Path(path).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the log {path}: {error.strerror}. Give the metrics.csv of a CSVLogger run."
+        ) from error
+    if not rows or "epoch" not in rows[0]:
+        raise ConfigError(f"{path} is no log of Lightning's CSVLogger: it has no rows with an 'epoch' column.")
+    logged: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if not math.isfinite(epoch := _number(row["epoch"])):
+            continue
+        for name in rows[0].keys() - {"epoch", "step"}:
+            if math.isfinite(value := _number(row[name])):
+                logged[name][int(epoch)].append(value)
+    series = {}
+    for name in sorted(logged):
+        if name.endswith("_step") and f"{name.removesuffix('_step')}_epoch" in logged:
+            continue
+        epochs = sorted(logged[name])
+        means = np.array([np.mean(logged[name][epoch]) for epoch in epochs])
+        series[name.removesuffix("_epoch").removesuffix("_step")] = Series(np.array(epochs), means)
+    return series
+
+
+def _number(text: str | None) -> float:
+    """NaN for an empty cell, a word, or what a killed run did not get to write."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+@styled
+def training_curves(path: str | Path, *, title: str | None = "Training") -> Figure:
+    """Losses (left) and retrieval quality in percent (right) over the epochs of a run's `metrics.csv`.
+
+    Every column whose last part names a loss, or one of mAP, rank1, rank5, rank10, mINP, is drawn; a panel without
+    columns is left out. Raises ConfigError where neither is there.
+    """
+    series = read_metrics_csv(path)
+    losses = {name: line for name, line in series.items() if "loss" in name.rsplit("/", 1)[-1]}
+    quality = {name: line for name, line in series.items() if name.rsplit("/", 1)[-1] in RETRIEVAL}
+    panels = [(label, lines, scale) for label, lines, scale in (("loss", losses, 1), ("%", quality, 100)) if lines]
+    if not panels:
+        raise ConfigError(
+            f"{path} has no loss and no {', '.join(RETRIEVAL)} to draw; its columns are {', '.join(series)}."
+        )
+    figure, all_axes = plots(len(panels), title=title)
+    for axes, (label, lines, scale) in zip(all_axes, panels, strict=True):
+        for name, line in lines.items():
+            axes.plot(line.epochs, scale * line.values, label=name, marker=_marker(len(line.epochs)))
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="best")
+    return figure
+
+
+def plots(columns: int, *, title: str | None, size: tuple[float, float] = (4.6, 3.4)) -> tuple[Figure, list[Axes]]:
+    """A figure of `columns` plots beside each other, laid out around their labels."""
+    figure = new_figure(size[0] * columns, size[1])
+    figure.set_layout_engine("constrained")
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10, weight="bold")
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def next_color(axes: Axes) -> str:
+    """The colour that the next line of `plot` would have; `axhline` and `hist` do not share its cycle."""
+    (line,) = axes.plot([], [])
+    line.remove()
+    return str(line.get_color())
+
+
+def _marker(points: int) -> str | None:
+    return "o" if points <= MARKED else None

@@ -1,0 +1,143 @@
+"""Ranking lists (the paper's Figure 4): a model's answers to a query, right in green and wrong in red, with distances.
+
+A `Ranking` is plain numbers. Images are read only when a list is drawn, and only the ones shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aaformer_lit.structures import FeatureSet
+from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, frame, heading, panels, styled
+from aaformer_lit.viz.images import Array, ImageSource, as_array, load
+from aaformer_lit.viz.palette import INK, RIGHT, UNKNOWN, WRONG
+
+SIDE_BY_SIDE = 12  # answers in one row; more of several models are drawn one model below the other
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The first k gallery images of each query, nearest first.
+
+    `gallery`: rows of the gallery, -1 behind the last where fewer than k are left; `distances` to the query; `matches`
+    tells whether the person is the query's, None where nobody knows.
+    """
+
+    gallery: Int[NDArray[np.int64], "queries k"]
+    distances: Float[NDArray[np.float64], "queries k"]
+    matches: Bool[NDArray[np.bool_], "queries k"] | None = None
+
+    def __post_init__(self) -> None:
+        shapes = [array.shape for array in (self.gallery, self.distances, self.matches) if array is not None]
+        if len(set(shapes)) != 1 or self.gallery.ndim != 2:
+            raise ValueError(f"the fields of a Ranking must all be (queries, k); got {shapes}.")
+
+
+def rank_gallery(
+    distances: Float[Array, "queries gallery"], query: FeatureSet, gallery: FeatureSet, k: int = 10
+) -> Ranking:
+    """The k nearest of each query under the Market rule: gallery images of the query's pid and camera are left out.
+
+    Ties keep gallery order. Queries of unknown camera (-1) leave nothing out. Raises ValueError for other sizes.
+    """
+    table = as_array(distances).astype(np.float64)
+    if table.shape != (len(query), len(gallery)):
+        raise ValueError(f"distances must be (queries, gallery) = {(len(query), len(gallery))}; got {table.shape}.")
+    same_pid = as_array(query.pids)[:, None] == as_array(gallery.pids)[None, :]
+    camids = as_array(query.camids)[:, None]
+    ignored = same_pid & (camids == as_array(gallery.camids)[None, :]) & (camids >= 0)
+    # ignored rows go behind all others whatever the distances are, then the stable order of the distances
+    order = np.lexsort((table, ignored), axis=-1)[:, :k]
+    nearest, left = np.take_along_axis(table, order, axis=1), ~np.take_along_axis(ignored, order, axis=1)
+    return Ranking(
+        gallery=np.where(left, order, -1).astype(np.int64),
+        distances=np.where(left, nearest, np.nan),
+        matches=np.take_along_axis(same_pid, order, axis=1) & left,
+    )
+
+
+@styled
+def ranking_lists(
+    query_images: ImageSource,
+    gallery_images: ImageSource,
+    rankings: Ranking | Mapping[str, Ranking],
+    *,
+    labels: Sequence[object] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """One query per row with its nearest gallery images; of several models (by name) side by side.
+
+    Image sources are callables of the row (of the ranking; of the gallery) or sequences of paths or uint8 images.
+    Borders are green for the query's person, red for another, grey where unknown; above is the distance, with the same
+    verdict as a sign. Models with more than 12 answers together stand one below the other. `labels` name the queries.
+    Raises ValueError for rankings of different size, ImageError for a file that cannot be decoded.
+    """
+    models = {"": rankings} if isinstance(rankings, Ranking) else dict(rankings)
+    if not models or len(shapes := {ranking.gallery.shape for ranking in models.values()}) != 1:
+        raise ValueError(
+            f"ranking lists need rankings of the same queries and k; got {[r.gallery.shape for r in models.values()]}."
+        )
+    queries, k = shapes.pop()
+    images = [load(query_images, index) for index in range(queries)]
+    cell = cell_size(images[0].shape, area=1.6 if queries * len(models) <= 4 else 1.1)
+    stacked = len(models) > 1 and k * len(models) > SIDE_BY_SIDE
+    below, beside = (len(models), 1) if stacked else (1, len(models))
+    named = len(models) > 1 and not stacked
+    figure, axes = panels(
+        queries * below,
+        1 + k * beside,
+        cell,
+        gap=(0.1, 0.24),
+        margin=(0.3 if labels else 0.12, 0.12, 0.12, 0.3 + TITLE_HEIGHT * bool(title) + 0.2 * named),
+        wider_before=range(1, 1 + k * beside, k),
+        taller_before=range(below, queries * below, below) if stacked else (),
+        extra=0.3 if stacked else 0.22,
+    )
+    heading(figure, title)
+    for index, image in enumerate(images):
+        first = _one_query([row[0] for row in axes[index * below : (index + 1) * below]])
+        _thumbnail(first, image, INK, "query")
+        if labels is not None:
+            first.set_ylabel(str(labels[index]), fontsize=8, labelpad=4, color=INK)
+        for number, (name, ranking) in enumerate(models.items()):
+            start, line = (1, number) if stacked else (1 + number * k, 0)
+            row = axes[index * below + line][start : start + k]
+            _answers(row, ranking, index, gallery_images)
+            if stacked:
+                row[0].set_ylabel(name, fontsize=8, labelpad=4, color=INK)
+            elif named and index == 0:
+                row[0].annotate(name, (0, 1), (0, 17), "axes fraction", "offset points", fontsize=9, weight="bold")
+    return figure
+
+
+def _one_query(column: Sequence[Axes]) -> Axes:
+    """One panel half-way down the query's rows, the others gone."""
+    first, last = column[0].get_position(), column[-1].get_position()
+    for panel in column[1:]:
+        panel.remove()
+    column[0].set_position((first.x0, (first.y0 + last.y0) / 2, first.width, first.height))
+    return column[0]
+
+
+def _answers(row: Sequence[Axes], ranking: Ranking, query: int, images: ImageSource) -> None:
+    for place, panel in enumerate(row):
+        if (index := int(ranking.gallery[query, place])) < 0:
+            panel.remove()
+            continue
+        match = None if ranking.matches is None else bool(ranking.matches[query, place])
+        color, sign = {None: (UNKNOWN, ""), True: (RIGHT, "✓ "), False: (WRONG, "✗ ")}[match]
+        _thumbnail(panel, load(images, index), color, f"{sign}{ranking.distances[query, place]:.2f}")
+
+
+def _thumbnail(panel: Axes, image: NDArray[np.uint8], color: str, text: str) -> None:
+    # every crop fills its cell: it is resized to one aspect for the network as well
+    panel.imshow(image, aspect="auto")
+    frame(panel, color, 2.5)
+    panel.set_title(text, fontsize=7.5, pad=4, color=color)

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from aaformer_lit.assign import Stripes
+from aaformer_lit.viz import assignment_maps, assignment_through_layers, part_color
+from aaformer_lit.viz.patches import LIFT, OUTSIDE, TINT
+
+GRID, PARTS = (6, 2), [2, 3]
+GREY = 102  # luma 0.4
+
+
+def stripes(parts: int) -> torch.Tensor:
+    return Stripes()(torch.zeros(1, 1, parts, 12), GRID)[0, 0]
+
+
+def image(count: int = 1) -> np.ndarray:
+    return np.full((count, 96, 32, 3), GREY, np.uint8)
+
+
+def tinted(granularity: int, number: int) -> np.ndarray:
+    lifted = LIFT + (1 - LIFT) * GREY / 255
+    return ((1 - TINT) * lifted + TINT * np.array(part_color(granularity, number))) * 255
+
+
+def near(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return bool(np.abs(found - wanted).max() <= 2)
+
+
+def test_patches_have_the_colour_of_their_part_on_the_canvas(pixel) -> None:
+    assignment = torch.cat([stripes(2).flip(0), stripes(3)]).expand(1, 4, 5, 12)
+    figure = assignment_maps(image(), assignment, GRID, PARTS)
+    original, two, three = figure.axes
+    assert [panel.get_title() for panel in figure.axes] == ["image", "2 parts", "3 parts"]
+    assert (pixel(figure, original, 0.5, 0.5) == GREY).all()
+    assert near(pixel(figure, two, 0.5, 0.25), tinted(2, 1))
+    assert near(pixel(figure, two, 0.5, 0.75), tinted(2, 0))
+    for number, place in enumerate((1 / 6, 3 / 6, 5 / 6)):
+        assert near(pixel(figure, three, 0.3, place), tinted(3, number))
+
+
+def test_most_heads_decide_or_the_chosen_head(pixel) -> None:
+    up, down = stripes(2), stripes(2).flip(0)
+    assignment = torch.stack([down, up, up])[None]
+    most = assignment_maps(image(), assignment, GRID, [2])
+    first = assignment_maps(image(), assignment, GRID, [2], head=0)
+    assert near(pixel(most, most.axes[1], 0.5, 0.25), tinted(2, 0))
+    assert near(pixel(first, first.axes[1], 0.5, 0.25), tinted(2, 1))
+
+
+def test_fixed_partitions_stand_beside_it_in_the_same_colours(pixel) -> None:
+    head = torch.zeros(2, 1, 12, dtype=torch.bool)
+    head[0, 0, :2], head[1, 0, 2:4] = True, True  # a mask of one class, elsewhere in each image
+    figure = assignment_maps(
+        image(2), stripes(2).expand(2, 1, 2, 12), GRID, [2], others={"PCB": stripes(3), "SPReID": head}
+    )
+    strips = [figure.axes[:4], figure.axes[4:]]
+    assert [panel.get_title() for panel in strips[0]] == ["image", "PCB", "SPReID", "2 parts"]
+    for strip in strips:
+        assert near(pixel(figure, strip[1], 0.3, 5 / 6), tinted(3, 2))
+        assert near(pixel(figure, strip[3], 0.3, 0.9), tinted(2, 1))
+    outside = np.full(3, OUTSIDE * GREY)
+    assert near(pixel(figure, strips[0][2], 0.3, 1 / 12), tinted(1, 0))
+    assert near(pixel(figure, strips[0][2], 0.3, 3 / 12), outside)
+    assert near(pixel(figure, strips[1][2], 0.3, 3 / 12), tinted(1, 0))
+    assert near(pixel(figure, strips[1][2], 0.3, 1 / 12), outside)
+
+
+def test_layers_are_columns_and_granularities_rows(pixel) -> None:
+    layers = [torch.cat([m, stripes(3)]).expand(1, 2, 5, 12) for m in (stripes(2), stripes(2).flip(0))]
+    figure = assignment_through_layers(image(), layers, GRID, PARTS, title="majority")
+    assert len(figure.axes) == 2 * 3
+    assert [panel.get_title() for panel in figure.axes[:3]] == ["image", "layer 1", "layer 2"]
+    assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["2 parts", "3 parts"]
+    assert near(pixel(figure, figure.axes[1], 0.5, 0.25), tinted(2, 0))
+    assert near(pixel(figure, figure.axes[2], 0.5, 0.25), tinted(2, 1))
+    assert near(pixel(figure, figure.axes[5], 0.3, 5 / 6), tinted(3, 2))
+
+
+def test_chosen_tokens_are_rows_of_their_own_with_the_rest_dark(pixel) -> None:
+    layer = torch.cat([stripes(2), stripes(3)]).expand(2, 1, 5, 12)
+    figure = assignment_through_layers(image(2), [layer] * 4, GRID, PARTS, tokens=[1, 4])
+    rows = [figure.axes[i : i + 5] for i in range(0, 20, 5)]
+    assert len(figure.axes) == 20
+    assert [row[0].get_ylabel() for row in rows] == ["part 2 of 2", "part 3 of 3"] * 2
+    assert near(pixel(figure, rows[2][3], 0.5, 0.75), tinted(2, 1))
+    assert near(pixel(figure, rows[2][3], 0.5, 0.25), np.full(3, OUTSIDE * GREY))
+    assert near(pixel(figure, rows[3][3], 0.3, 0.95), tinted(3, 2))
+
+
+def test_errors_name_what_is_off() -> None:
+    good = stripes(2).expand(1, 1, 2, 12)
+    with pytest.raises(ValueError, match="the partition 'PCB' must be"):
+        assignment_maps(image(), good, GRID, [2], others={"PCB": np.ones((3, 8))})
+    with pytest.raises(ValueError, match="`assignments` is empty"):
+        assignment_through_layers(image(), [], GRID, [2])
+    with pytest.raises(ValueError, match="head 1 does not exist"):
+        assignment_maps(image(), good, GRID, [2], head=1)

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aaformer_lit.errors import ImageError
+from aaformer_lit.viz import denormalise
+from aaformer_lit.viz.images import as_array, as_picture, as_pictures, load
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def test_denormalise_undoes_normalisation_for_every_value() -> None:
+    image = np.arange(256 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    x = (torch.from_numpy(image).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
+        3, 1, 1
+    )
+    assert np.array_equal(denormalise(x, MEAN, STD), image)
+    assert np.array_equal(denormalise(torch.stack([x, -x]), MEAN, STD)[0], image)
+    assert np.array_equal(denormalise(x.bfloat16(), (0.5,) * 3, (0.5,) * 3).shape, image.shape)
+
+
+def test_denormalise_clips() -> None:
+    x = torch.tensor([-9.0, 0.0, 9.0]).view(3, 1, 1)
+    assert denormalise(x, (0.5,) * 3, (0.5,) * 3).tolist() == [[[0, 128, 255]]]
+
+
+def test_denormalise_refuses_channels_last() -> None:
+    with pytest.raises(ValueError, match=r"3, height, width.*got shape \(8, 4, 3\)"):
+        denormalise(np.zeros((8, 4, 3), np.float32), MEAN, STD)
+
+
+def test_normalised_images_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"uint8.*got float32.*denormalise"):
+        as_picture(torch.rand(8, 4, 3))
+    with pytest.raises(ValueError, match=r"got shape \(3, 8, 4\)"):
+        as_picture(np.zeros((3, 8, 4), np.uint8))
+
+
+def test_one_image_or_several_of_one_size() -> None:
+    image = np.zeros((8, 4, 3), np.uint8)
+    assert as_pictures(image).shape == (1, 8, 4, 3)
+    assert as_pictures(torch.zeros(2, 8, 4, 3, dtype=torch.uint8)).shape == (2, 8, 4, 3)
+    assert as_pictures([image, image, image]).shape == (3, 8, 4, 3)
+    with pytest.raises(ValueError, match="all of one size; got 2 images"):
+        as_pictures([image, image[:4]])
+    with pytest.raises(ValueError, match="got 0 images"):
+        as_pictures([])
+
+
+def test_arrays_come_from_anything() -> None:
+    assert as_array(torch.tensor([1.5, 2.0], dtype=torch.bfloat16, requires_grad=True)).tolist() == [1.5, 2.0]
+    assert as_array(torch.tensor([True, False])).dtype == np.bool_
+    assert as_array([1, 2]).tolist() == [1, 2]
+
+
+def test_images_are_loaded_from_callables_paths_and_arrays(tmp_path: Path) -> None:
+    image = np.arange(96, dtype=np.uint8).reshape(8, 4, 3)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(image).convert("RGBA").save(tmp_path / "b.png")
+    for source in ([tmp_path / "a.png"], [str(tmp_path / "b.png")], [image], lambda index: image + index):
+        assert np.array_equal(load(source, 0), image)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    with pytest.raises(ImageError, match=r"broken\.jpg cannot be drawn"):
+        load([tmp_path / "broken.jpg"], 0)
+    with pytest.raises(ImageError, match=r"absent\.jpg cannot be drawn"):
+        load([tmp_path / "absent.jpg"], 0)
