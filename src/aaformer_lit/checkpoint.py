@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aaformer_lit.errors import CheckpointError
+from aaformer_lit.errors import CheckpointError, first_line
 
 FORMAT = 1
 _KEY = "aaformer_lit"
@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different one for each way a file can be broken
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {str(error).splitlines()[0]}). It is truncated, "
+            f"{path} cannot be read as a checkpoint ({first_line(error)}). It is truncated, "
             "not a checkpoint, or needs code to load, which is refused."
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content or _KEY not in content:

@@ -30,3 +30,9 @@ class CheckpointError(AAformerError):
 
 class NumericsError(AAformerError):
     """A loss or gradient that is not finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -20,7 +20,7 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from aaformer_lit.errors import CheckpointError, ConfigError
+from aaformer_lit.errors import CheckpointError, ConfigError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def build_backbone(
     except (AssertionError, TypeError) as error:
         raise ConfigError(f"timm cannot build {name} for {height}x{width} images with {overrides}: {error}.") from error
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(f"cannot fetch timm's pre-trained weights of {name}: {reason}. {THREE_WAYS}") from error
     if stride is not None:
         _set_stride(backbone, stride)
@@ -158,7 +158,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own exceptions for a broken file
         raise CheckpointError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            f"{path} cannot be read as weights ({first_line(error)}). "
             "It must be a whole .safetensors or torch file of tensors; files that need code to load are refused."
         ) from error
     if not isinstance(content, Mapping):

@@ -1,0 +1,118 @@
+"""Each assigner by the property that only it has."""
+
+import pytest
+import torch
+
+from aaformer_lit.assign import Everyone, Gumbel, Nearest, Parsing, Sinkhorn, Stripes
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops import part_attention, similarity_scores
+from aaformer_lit.structures import NO_PART
+
+GRID = (6, 4)
+
+
+def scores(parts: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, 3, parts, 24, generator=torch.Generator().manual_seed(seed))
+
+
+def qkv(parts: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(2, 3, n, 8, generator=g, dtype=torch.float64) for n in (parts, 24, 24))
+
+
+def test_sinkhorn_shares_what_nearest_lets_one_part_take():
+    attractive = scores(3) * 0.1 + torch.tensor([1.0, 0.0, 0.0])[:, None]  # every patch is closest to the first part
+    assert Nearest()(attractive, GRID)[:, :, 0].all()
+    sizes = Sinkhorn(epsilon=0.05, iterations=50)(attractive, GRID).sum(dim=-1)
+    assert sizes.max() <= 12
+
+
+def test_nearest_is_sinkhorn_without_iterations():
+    assert torch.equal(Nearest()(scores(3), GRID), Sinkhorn(epsilon=0.7, iterations=0)(scores(3), GRID))
+
+
+@pytest.mark.parametrize(("parts", "edges"), [(2, [0, 3, 6]), (4, [0, 1, 3, 4, 6]), (6, [0, 1, 2, 3, 4, 5, 6])])
+def test_stripes_cut_rows_at_floor_of_i_rows_over_parts(parts, edges):
+    membership = Stripes()(scores(parts), GRID).view(2, 3, parts, *GRID)
+    for part in range(parts):
+        expected = torch.zeros(GRID, dtype=torch.bool)
+        expected[edges[part] : edges[part + 1]] = True
+        assert torch.equal(membership[1, 2, part], expected)
+
+
+def test_parsing_gives_a_patch_to_every_part_it_shows():
+    mask = torch.full((2, 12, 8), NO_PART, dtype=torch.uint8)
+    mask[:, 0:2, 0:2] = 0  # first patch: part 0 and, in one pixel, part 1
+    mask[:, 1, 1] = 1
+    mask[:, 10:, 6:] = 1  # last patch
+    membership = Parsing()(scores(3), GRID, mask)[0, 0]
+    assert membership[0].nonzero().flatten().tolist() == [0]
+    assert membership[1].nonzero().flatten().tolist() == [0, 23]
+    assert membership[2].nonzero().flatten().tolist() == [int(scores(3)[0, 0, 2].argmax())]  # not shown anywhere
+
+
+def test_parsing_says_that_masks_are_missing():
+    with pytest.raises(ConfigError, match=r"data\.masks"):
+        Parsing()(scores(3), GRID)
+
+
+def test_everyone_sees_everything():
+    assert Everyone()(scores(5), GRID).all()
+    assert Everyone.whole_sequence
+
+
+def test_gumbel_lets_a_gradient_through_to_the_scores():
+    values = scores(3).requires_grad_()
+    weights = Gumbel()(values, GRID)
+    assert torch.equal(weights.sum(dim=-2).round(), torch.ones(2, 3, 24))
+    (weights * torch.randn_like(weights)).sum().backward()
+    assert values.grad is not None
+    assert values.grad.abs().sum() > 0
+    assert Gumbel().eval()(values, GRID).dtype == torch.bool
+
+
+def test_gumbel_gradient_reaches_queries_only_through_attend():
+    q, k, v = (t.requires_grad_() for t in qkv(3))
+    outputs = Gumbel().attend(q, k, v, parts=[3], similarity="dot", grid=GRID)
+    outputs.output.sum().backward()
+    assert all(torch.isfinite(t.grad).all() for t in (q, k, v))
+
+
+@pytest.mark.parametrize("assigner", [Sinkhorn(), Nearest(), Stripes(), Sinkhorn(rounding="balanced")])
+def test_attend_solves_each_granularity_by_itself(assigner):
+    q, k, v = qkv(5)
+    both = assigner.attend(q, k, v, parts=[2, 3], similarity="cosine", grid=GRID, return_membership=True)
+    for first, last in ((0, 2), (2, 5)):
+        alone = assigner.attend(
+            q[:, :, first:last], k, v, parts=[last - first], similarity="cosine", grid=GRID, return_membership=True
+        )
+        assert torch.equal(both.membership[:, :, first:last], alone.membership)
+        torch.testing.assert_close(both.output[:, :, first:last], alone.output)
+
+
+def test_sinkhorn_attend_equals_the_generic_path():
+    q, k, v = qkv(5)
+    assigner = Sinkhorn()
+    ours = assigner.attend(q, k, v, parts=[2, 3], similarity="cosine", grid=GRID, return_membership=True)
+    values = similarity_scores(q, k, "cosine")
+    membership = torch.cat([assigner(values[:, :, :2], GRID), assigner(values[:, :, 2:], GRID)], dim=2)
+    assert torch.equal(ours.membership, membership)
+    torch.testing.assert_close(ours.output, part_attention(q, k, v, membership))
+
+
+@pytest.mark.parametrize("parts", [[], [0], [-2], [2, 0], [25]])
+def test_impossible_granularities_are_named(parts):
+    with pytest.raises(ConfigError, match="parts"):
+        Sinkhorn().validate(parts, GRID)
+
+
+def test_more_stripes_than_rows_is_an_error():
+    with pytest.raises(ConfigError, match=r"6x4 has 6 rows; cannot cut 7 stripes"):
+        Stripes().validate([7], GRID)
+    Stripes().validate([6], GRID)
+
+
+@pytest.mark.parametrize("options", [{"epsilon": 0}, {"iterations": -1}, {"rounding": "nope"}])
+def test_sinkhorn_refuses_bad_options(options):
+    with pytest.raises(ConfigError):
+        Sinkhorn(**options)

@@ -1,0 +1,118 @@
+"""Backbones: geometry, and weights by every way they come."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
+
+from aaformer_lit.errors import CheckpointError, ConfigError
+from aaformer_lit.models import build_backbone
+
+TINY = {"patch_size": 16, "embed_dim": 48, "depth": 2, "num_heads": 3}
+
+
+def build(size=(64, 32), seed=0, **options):
+    torch.manual_seed(seed)
+    return build_backbone("vit_tiny_patch16_224", size, drop_path=0.0, **(TINY | options))
+
+
+def save(state, path):
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize(("stride", "grid"), [(None, (4, 2)), (16, (4, 2)), (12, (5, 2)), (8, (7, 3))])
+def test_stride_makes_overlapping_patches(stride, grid):
+    backbone = build(stride=stride)
+    assert tuple(backbone.patch_embed.grid_size) == grid
+    assert backbone.forward_features(torch.randn(1, 3, 64, 32)).shape[1] == 1 + grid[0] * grid[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("timm.safetensors", lambda s: s),
+        ("timm.pth", lambda s: s),
+        ("deit.pth", lambda s: {"model": s | {"head.weight": torch.zeros(5, 48), "head.bias": torch.zeros(5)}}),
+        ("dino.pth", lambda s: {"teacher": {f"module.backbone.{k}": v for k, v in s.items()}}),
+        ("dinov2.pth", lambda s: s | {"mask_token": torch.zeros(1, 48)}),
+        ("transreid.pth", lambda s: {f"base.{k}": v for k, v in s.items()} | {"classifier.weight": torch.zeros(5, 48)}),
+        ("ours.pth", lambda s: {"state_dict": {f"network.backbone.{k}": v for k, v in s.items()}}),
+        ("ddp.pth", lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}),
+    ],
+)
+def test_local_files_of_every_convention_load_whole(tmp_path, name, wrap):
+    source = build(seed=1).state_dict()
+    loaded = build(seed=2, weights=save(wrap(source), tmp_path / name)).state_dict()
+    for key, value in source.items():
+        assert torch.equal(loaded[key], value), key
+
+
+def test_positions_are_resampled_to_the_grid(tmp_path):
+    square = build(size=(64, 64), seed=1)
+    path = save(square.state_dict(), tmp_path / "square.safetensors")
+    loaded = build(size=(128, 64), weights=path)
+    expected = resample_abs_pos_embed(square.pos_embed, (8, 4), (4, 4))
+    torch.testing.assert_close(loaded.pos_embed, expected)
+    tall = save(build(size=(128, 64), seed=1).state_dict(), tmp_path / "tall.pth")  # a re-ID grid, not square
+    assert build(size=(256, 128), weights=tall).pos_embed.shape[1] == 1 + 16 * 8
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "cannot be read"),
+        (b"not weights at all", "cannot be read"),
+    ],
+)
+def test_broken_files_are_one_clear_error(tmp_path, content, match):
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=match):
+        build(weights=path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    path = save(build(depth=1).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"missing \(such as blocks\.1"):
+        build(weights=path)
+    path = save(build(embed_dim=96).state_dict(), tmp_path / "w2.pth")
+    with pytest.raises(CheckpointError, match="of another shape"):
+        build(weights=path)
+
+
+def test_a_pickle_with_code_is_refused(tmp_path):
+    class Harmless:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").touch, ())
+
+    torch.save({"model": Harmless()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="refused"):
+        build(weights=tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_file_names_the_three_ways(tmp_path):
+    with pytest.raises(CheckpointError, match=r"(?s)weights=timm.*FILE.*null"):
+        build(weights=tmp_path / "absent.pth")
+
+
+def test_pretrained_weights_that_cannot_be_fetched_name_the_three_ways(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(CheckpointError, match=r"(?s)no network.*weights=timm.*FILE.*null"):
+        build(weights="timm")
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vit_nonsense", "swin_tiny_patch4_window7_224"])
+def test_what_is_no_plain_vit_is_refused(name):
+    with pytest.raises(ConfigError, match="plain ViT"):
+        build_backbone(name, (64, 32))
+
+
+@pytest.mark.parametrize("options", [{"num_heads": 5}, {"stride": 0}, {"stride": 17}, {"colour": "red"}])
+def test_geometry_that_does_not_fit_is_a_config_error(options):
+    with pytest.raises(ConfigError):
+        build(**options)

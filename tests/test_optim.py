@@ -1,0 +1,108 @@
+"""Schedules against the published formulas, and parameter groups that lose or double nothing."""
+
+import functools
+import math
+
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.models import AAformer, build_backbone
+from aaformer_lit.optim import Optimization, WarmupCosine
+
+SGD = functools.partial(torch.optim.SGD, lr=8e-3, momentum=0.9, weight_decay=1e-4)
+
+
+def network() -> AAformer:
+    backbone = build_backbone("vit_tiny_patch16_224", (32, 32), embed_dim=24, depth=3, num_heads=3)
+    return AAformer(backbone, parts=[2], num_classes=4)
+
+
+def test_the_papers_schedule():
+    rates = [8e-3 * WarmupCosine(10, 0.1).factor(epoch, 120) for epoch in range(121)]
+    assert rates[0] == pytest.approx(8e-4)
+    assert rates[5] == pytest.approx((8e-4 + 8e-3) / 2)
+    assert rates[10] == pytest.approx(8e-3)
+    assert rates[65] == pytest.approx(8e-3 * 0.5 * (1 + math.cos(math.pi * 0.5)))
+    assert rates[120] == pytest.approx(0, abs=1e-12)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_transreid_schedule_is_timms():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = CosineLRScheduler(optimizer, t_initial=120, lr_min=0.002, warmup_t=5, warmup_lr_init=0.01)
+    ours = WarmupCosine(5, 0.01, floor=0.002, through_warmup=True)
+    for epoch in range(120):
+        theirs.step(epoch)
+        assert ours.factor(epoch, 120) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group():
+    net = network()
+    optimization = Optimization(
+        SGD, WarmupCosine(), layer_decay=0.7, bias_lr_factor=2, part_lr_factor=3, decay_all=False
+    )
+    optimizer, _ = optimization.build(net, 10)
+    grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+
+
+def test_factors_reach_the_right_parameters():
+    net = network()
+    optimization = Optimization(
+        SGD,
+        WarmupCosine(warmup_epochs=0),
+        layer_decay=0.5,
+        bias_lr_factor=2,
+        part_lr_factor=3,
+        head_lr_factor=5,
+        decay_all=False,
+    )
+    optimizer, _ = optimization.build(net, 10)
+    of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+
+    def rate(name):
+        return of[id(net.get_parameter(name))]["lr"] / 8e-3
+
+    assert rate("backbone.patch_embed.proj.weight") == pytest.approx(0.5**4)
+    assert rate("backbone.blocks.0.mlp.fc1.weight") == pytest.approx(0.5**3)
+    assert rate("backbone.blocks.2.mlp.fc1.weight") == pytest.approx(0.5)
+    assert rate("backbone.blocks.2.mlp.fc1.bias") == pytest.approx(1.0)
+    assert rate("backbone.norm.weight") == 1
+    assert rate("part_tokens") == 3
+    assert rate("heads.classifier") == 5
+
+    def decay(name):
+        return of[id(net.get_parameter(name))]["weight_decay"]
+
+    assert decay("backbone.blocks.0.mlp.fc1.weight") == 1e-4
+    for name in ("backbone.blocks.0.mlp.fc1.bias", "backbone.norm.weight", "backbone.pos_embed", "part_tokens"):
+        assert decay(name) == 0
+
+
+def test_the_papers_recipe_is_one_group():
+    optimizer, schedule = Optimization(SGD, WarmupCosine()).build(network(), 120)
+    assert len(optimizer.param_groups) == 1
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(8e-4)
+    for _ in range(10):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(8e-3)
+
+
+def test_frozen_parameters_stay_out():
+    net = network()
+    optimizer, _ = Optimization(SGD, WarmupCosine(), freeze=["patch_embed", "blocks.0."]).build(net, 10)
+    grouped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert id(net.backbone.blocks[0].mlp.fc1.weight) not in grouped
+    assert not net.backbone.patch_embed.proj.weight.requires_grad
+    assert id(net.backbone.blocks[1].mlp.fc1.weight) in grouped
+    with pytest.raises(ConfigError, match=r"freeze='blocks\.9'"):
+        Optimization(SGD, WarmupCosine(), freeze=["blocks.9"]).build(network(), 10)
+
+
+@pytest.mark.parametrize("options", [{"warmup_epochs": -1}, {"warmup_from": 0}, {"floor": 2}])
+def test_impossible_schedules_are_config_errors(options):
+    with pytest.raises(ConfigError):
+        WarmupCosine(**options)
