@@ -48,7 +48,7 @@ def log(tmp_path: Path) -> Path:
     for epoch in range(4):
         for step in range(2):
             logger.log_metrics({"train/loss_step": 4.0 - epoch + step, "epoch": epoch}, step=2 * epoch + step)
-            logger.log_metrics({"train/triplet_loss": epoch + step, "epoch": epoch}, step=2 * epoch + step)
+            logger.log_metrics({"train/triplet": epoch + step, "epoch": epoch}, step=2 * epoch + step)
             logger.log_metrics({"lr-SGD": 0.1}, step=2 * epoch + step)  # LearningRateMonitor names no epoch
         logger.log_metrics({"train/loss_epoch": 10.0 - epoch, "epoch": epoch}, step=2 * epoch + 1)
         if epoch % 2:
@@ -60,10 +60,10 @@ def log(tmp_path: Path) -> Path:
 
 def test_the_log_is_read_by_epoch(log: Path) -> None:
     series = read_metrics_csv(log)
-    assert set(series) == {"train/loss", "train/triplet_loss", "val/mAP"}
+    assert set(series) == {"train/loss", "train/triplet", "val/mAP"}
     assert series["train/loss"].epochs.tolist() == [0, 1, 2, 3]
     assert series["train/loss"].values.tolist() == [10.0, 9.0, 8.0, 7.0]
-    assert series["train/triplet_loss"].values.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert series["train/triplet"].values.tolist() == [0.5, 1.5, 2.5, 3.5]
     assert series["val/mAP"].epochs.tolist() == [1, 3]
     assert series["val/mAP"].values.tolist() == pytest.approx([0.1, 0.3])
 
@@ -73,7 +73,7 @@ def test_training_curves_draw_losses_and_retrieval_over_epochs(log: Path) -> Non
     losses, quality = figure.axes
     assert {line.get_label(): list(line.get_ydata()) for line in losses.lines} == {
         "train/loss": [10.0, 9.0, 8.0, 7.0],
-        "train/triplet_loss": [0.5, 1.5, 2.5, 3.5],
+        "train/triplet": [0.5, 1.5, 2.5, 3.5],
     }
     (line,) = quality.lines
     assert (line.get_label(), list(line.get_xdata()), list(line.get_ydata())) == (
@@ -100,5 +100,5 @@ def test_files_that_are_no_log(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no rows with an 'epoch' column"):
             training_curves(tmp_path / "other.csv")
     (tmp_path / "lr.csv").write_text("epoch,step,lr\n0,0,0.1\n")
-    with pytest.raises(ConfigError, match=r"no loss and no mAP.*its columns are lr"):
+    with pytest.raises(ConfigError, match=r"none of the columns train/loss.*it has lr"):
         training_curves(tmp_path / "lr.csv")

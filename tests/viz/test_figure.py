@@ -39,6 +39,7 @@ def test_columns_fill_the_page() -> None:
     assert best_columns(1, (1, 2), 1.5) == 1
     assert best_columns(16, (1, 2), 1.5) == 8  # 8 x 2 of 1:2 cells, nothing left empty
     assert best_columns(12, (1, 1), 4 / 3) == 4
+    assert best_columns(8, (1, 2), 1.5) == 4  # 6 would meet the aspect exactly and leave a row of 2
     assert best_columns(3, (6, 1), 1.3) == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from aaformer_lit.structures import FeatureSet
-from aaformer_lit.viz import PairDistances, distance_histogram, pair_distances, verification_curve, verification_roc
+from aaformer_lit.viz import PairDistances, distance_histogram, verification_curve, verification_pairs, verification_roc
 
 few_distances = st.lists(st.integers(0, 8).map(lambda i: i / 8), min_size=1, max_size=12)
 
@@ -67,7 +67,7 @@ def sets(queries: int, gallery: int) -> tuple[FeatureSet, FeatureSet]:
 
 def test_pair_distances_equal_the_slow_loop() -> None:
     query, gallery = sets(20, 30)
-    found = pair_distances(query, gallery)
+    found = verification_pairs(query, gallery)
     positive, negative = [], []
     for q, g in itertools.product(range(20), range(30)):
         distance = float((query.features[q] - gallery.features[g]).norm())
@@ -82,12 +82,12 @@ def test_pair_distances_equal_the_slow_loop() -> None:
 def test_many_negatives_are_sampled_repeatably_and_positives_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     query, gallery = sets(200, 300)
     monkeypatch.setattr("aaformer_lit.viz.verification.QUERY_CHUNK", 64)
-    every, some = pair_distances(query, gallery), pair_distances(query, gallery, max_negatives=6000)
+    every, some = verification_pairs(query, gallery), verification_pairs(query, gallery, max_negatives=6000)
     assert np.array_equal(every.positive, some.positive)
     assert len(some.negative) == pytest.approx(6000 * len(every.negative) / 60000, rel=0.1)
     assert set(some.negative) <= set(every.negative)
-    assert np.array_equal(some.negative, pair_distances(query, gallery, max_negatives=6000).negative)
-    assert not np.array_equal(some.negative, pair_distances(query, gallery, max_negatives=6000, seed=1).negative)
+    assert np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000).negative)
+    assert not np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000, seed=1).negative)
 
 
 def test_the_roc_goes_through_the_chosen_points() -> None:

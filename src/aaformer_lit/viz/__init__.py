@@ -17,8 +17,8 @@ from aaformer_lit.viz.verification import (
     PairDistances,
     VerificationCurve,
     distance_histogram,
-    pair_distances,
     verification_curve,
+    verification_pairs,
     verification_roc,
 )
 
@@ -35,7 +35,6 @@ __all__ = [
     "denormalise",
     "distance_histogram",
     "embedding_map",
-    "pair_distances",
     "part_color",
     "project",
     "rank_gallery",
@@ -44,5 +43,6 @@ __all__ = [
     "save",
     "training_curves",
     "verification_curve",
+    "verification_pairs",
     "verification_roc",
 ]

@@ -23,7 +23,8 @@ from aaformer_lit.viz.figure import new_figure, styled
 from aaformer_lit.viz.images import Array, as_array
 
 log = logging.getLogger(__name__)
-RETRIEVAL = ("mAP", "rank1", "rank5", "rank10", "mINP")
+LOSSES = ("train/loss", "train/id", "train/triplet")
+RETRIEVAL = ("val/mAP", "val/rank1", "val/rank5", "val/rank10", "val/mINP")
 MARKED = 30  # up to so many points each gets a dot
 
 
@@ -125,18 +126,18 @@ def _number(text: str | None) -> float:
 
 @styled
 def training_curves(path: str | Path, *, title: str | None = "Training") -> Figure:
-    """Losses (left) and retrieval quality in percent (right) over the epochs of a run's `metrics.csv`.
+    """The losses (left) and, if the run validated, retrieval quality in percent (right) over the epochs of a `metrics.csv`.
 
-    Every column whose last part names a loss, or one of mAP, rank1, rank5, rank10, mINP, is drawn; a panel without
-    columns is left out. Raises ConfigError where neither is there.
+    Which columns are drawn: `LOSSES` and `RETRIEVAL`. Raises ConfigError where the log has none of them.
     """
     series = read_metrics_csv(path)
-    losses = {name: line for name, line in series.items() if "loss" in name.rsplit("/", 1)[-1]}
-    quality = {name: line for name, line in series.items() if name.rsplit("/", 1)[-1] in RETRIEVAL}
+    losses = {name: series[name] for name in LOSSES if name in series}
+    quality = {name: series[name] for name in RETRIEVAL if name in series}
     panels = [(label, lines, scale) for label, lines, scale in (("loss", losses, 1), ("%", quality, 100)) if lines]
     if not panels:
         raise ConfigError(
-            f"{path} has no loss and no {', '.join(RETRIEVAL)} to draw; its columns are {', '.join(series)}."
+            f"{path} has none of the columns {', '.join(LOSSES + RETRIEVAL)}; it has {', '.join(series) or 'no values'}. "
+            "Give the metrics.csv of a training run."
         )
     figure, all_axes = plots(len(panels), title=title)
     for axes, (label, lines, scale) in zip(all_axes, panels, strict=True):

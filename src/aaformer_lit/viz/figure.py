@@ -28,6 +28,7 @@ from aaformer_lit.viz.palette import BASE_COLORS, INK
 
 DPI = 150
 TITLE_HEIGHT = 0.22
+EMPTY_COST = 1.5  # a page half empty is as bad as one e^0.75, or two times, too wide
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#777777",
@@ -136,7 +137,7 @@ def best_columns(count: int, cell: tuple[float, float], page_aspect: float) -> i
     def misfit(columns: int) -> float:
         rows = math.ceil(count / columns)
         aspect = columns * cell[0] / (rows * cell[1])
-        return abs(math.log(aspect / page_aspect)) + 1 - count / (rows * columns)
+        return abs(math.log(aspect / page_aspect)) + EMPTY_COST * (1 - count / (rows * columns))
 
     return min(range(1, count + 1), key=misfit)
 

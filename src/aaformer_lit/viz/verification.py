@@ -57,7 +57,7 @@ class VerificationCurve:
         return float(self.tar[np.searchsorted(self.far, far, side="right") - 1])
 
 
-def pair_distances(
+def verification_pairs(
     query: FeatureSet, gallery: FeatureSet, *, max_negatives: int = 1_000_000, seed: int = 0
 ) -> PairDistances:
     """Euclidean distances of all query-gallery pairs but those of one person under one camera (the Market rule).
