@@ -52,6 +52,7 @@ def test_one_image_or_several_of_one_size() -> None:
 
 def test_arrays_come_from_anything() -> None:
     assert as_array(torch.tensor([1.5, 2.0], dtype=torch.bfloat16, requires_grad=True)).tolist() == [1.5, 2.0]
+    assert as_array(torch.tensor([0.1], dtype=torch.float64))[0] == 0.1
     assert as_array(torch.tensor([True, False])).dtype == np.bool_
     assert as_array([1, 2]).tolist() == [1, 2]
 

@@ -19,7 +19,7 @@ def features(pids: list[int], camids: list[int]) -> FeatureSet:
 
 
 def slow_ranking(row: list[float], pid: int, camid: int, pids: list[int], camids: list[int], k: int) -> list[int]:
-    left = [i for i in range(len(row)) if not (pids[i] == pid and camids[i] == camid and camid >= 0)]
+    left = [i for i in range(len(row)) if pids[i] >= 0 and not (pids[i] == pid and camids[i] == camid and camid >= 0)]
     return sorted(left, key=lambda i: row[i])[:k]  # sorted() is stable
 
 
@@ -29,7 +29,7 @@ def test_ranking_equals_the_slow_loop_ties_included(data: st.DataObject) -> None
     queries, gallery, k = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
     few = st.integers(0, 2)
     q_pids, q_cams = ([data.draw(st.integers(low, 2)) for _ in range(queries)] for low in (0, -1))
-    g_pids, g_cams = ([data.draw(few) for _ in range(gallery)] for _ in range(2))
+    g_pids, g_cams = ([data.draw(st.integers(-1, 2)) for _ in range(gallery)] for _ in range(2))
     table = torch.tensor([[data.draw(few) / 2 for _ in range(gallery)] for _ in range(queries)])
     ranking = rank_gallery(table, features(q_pids, q_cams), features(g_pids, g_cams), k)
     for row in range(queries):

@@ -1,68 +1,87 @@
 import itertools
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import norm
 
 from aaformer_lit.structures import FeatureSet
-from aaformer_lit.viz import PairDistances, distance_histogram, verification_curve, verification_pairs, verification_roc
-
-few_distances = st.lists(st.integers(0, 8).map(lambda i: i / 8), min_size=1, max_size=12)
+from aaformer_lit.viz import PairDistances, distance_histogram, eer_threshold, verification_pairs, verification_roc
 
 
-def pairs(positive: list[float], negative: list[float]) -> PairDistances:
-    return PairDistances(np.array(positive, float), np.array(negative, float))
+@dataclass(frozen=True)
+class Rates:
+    """Counted the slow way: FAR and TAR at every distance of a positive pair."""
+
+    tar: Mapping[float, float]
+    eer: float
+    num_impostor: int
+    roc_far: torch.Tensor
+    roc_tar: torch.Tensor
+    thresholds: torch.Tensor
 
 
-@settings(deadline=None, max_examples=100)
-@given(few_distances, few_distances, st.floats(0, 1))
-def test_rates_equal_counting_at_every_threshold(positive: list[float], negative: list[float], far: float) -> None:
-    curve = verification_curve(pairs(positive, negative))
-    counted = [
-        (sum(d <= t for d in negative) / len(negative), sum(d <= t for d in positive) / len(positive))
-        for t in [-1.0, *sorted({*positive, *negative})]
-    ]
-    assert list(zip(curve.far, curve.tar, strict=True)) == counted
-    assert curve.tar_at(far) == max(tar for rate, tar in counted if rate <= far)
-    # the EER lies between the last threshold with FAR < FRR and the first with FAR >= FRR
-    after = next(i for i, (rate, tar) in enumerate(counted) if rate >= 1 - tar - 1e-9)
-    assert counted[max(after - 1, 0)][0] - 1e-9 <= curve.eer <= counted[after][0] + 1e-9
+def counted(positive: list[float], negative: list[float], far: tuple[float, ...] = (), eer: float = 0.1) -> Rates:
+    thresholds = sorted(set(positive))
+    roc_far = [sum(d <= t for d in negative) / len(negative) for t in thresholds]
+    roc_tar = [sum(d <= t for d in positive) / len(positive) for t in thresholds]
+    tar = {rate: max([0.0, *(t for f, t in zip(roc_far, roc_tar, strict=True) if f <= rate)]) for rate in far}
+    return Rates(
+        tar, eer, len(negative), *(torch.tensor(x, dtype=torch.float64) for x in (roc_far, roc_tar, thresholds))
+    )
 
 
-def test_eer_of_two_normal_distributions() -> None:
-    places = norm.ppf((np.arange(4000) + 0.5) / 4000)
-    curve = verification_curve(PairDistances(places, places + 2.0))
-    assert curve.eer == pytest.approx(norm.cdf(-1.0), abs=1e-3)
-    assert curve.eer_threshold == pytest.approx(1.0, abs=0.01)
-    assert curve.tar_at(0.01) == pytest.approx(norm.cdf(norm.ppf(0.01) + 2.0), abs=2e-3)
+def test_the_roc_is_the_best_tar_at_each_far_and_goes_through_the_chosen_points() -> None:
+    generator = np.random.default_rng(0)
+    positive, negative = generator.normal(0, 1, 60).tolist(), generator.normal(2, 1, 400).tolist()
+    model = counted(positive, negative, far=(0.1, 0.01), eer=0.15)
+    figure = verification_roc({"AAformer": model})
+    line, chosen, eer = figure.axes[0].lines
+    assert list(chosen.get_xdata()) == [0.01, 0.1]
+    assert list(chosen.get_ydata()) == [model.tar[0.01], model.tar[0.1]]
+    assert (eer.get_xdata()[0], eer.get_ydata()[0]) == (0.15, 0.85)
+    assert line.get_drawstyle() == "steps-post"
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    for far in generator.uniform(1 / 400, 1, 200):
+        (best,) = counted(positive, negative, far=(far,)).tar.values()
+        assert y[np.searchsorted(x, far, side="right") - 1] == best
+    assert (x[0], x[-1], y[-1]) == (1 / 400, 1, 1)
+    legend = figure.axes[0].get_legend().get_texts()[0].get_text().splitlines()
+    assert legend[:2] == ["AAformer: EER 15 %", f"TAR {100 * model.tar[0.01]:.3g} % at FAR 1 %"]
 
 
-def test_separable_pairs_have_no_error_and_a_threshold_half_way() -> None:
-    curve = verification_curve(pairs([0.1, 0.3], [0.8, 0.9]))
-    assert (curve.eer, curve.eer_threshold) == (0.0, pytest.approx(0.55))
+def test_two_models_share_the_finer_axis() -> None:
+    coarse, fine = counted([0.1, 0.4], [0.3] * 10), counted([0.1, 0.4], [0.3] * 1000)
+    figure = verification_roc({"coarse": coarse, "fine": fine})
+    assert figure.axes[0].get_xlim() == pytest.approx((1e-3, 1))
+    assert [line.get_label().split(":")[0] for line in figure.axes[0].lines[::3]] == ["coarse", "fine"]
+    assert verification_roc(fine).axes[0].lines[0].get_label() == "EER 10 %"
 
 
-def test_the_worst_model_errs_always() -> None:
-    assert verification_curve(pairs([0.8, 0.9], [0.1, 0.3])).eer == 1.0
+def test_a_far_too_fine_to_measure_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        figure = verification_roc(counted([0.1] * 10, [0.2] * 100, far=(0.001, 0.01)))
+    assert list(figure.axes[0].lines[1].get_xdata()) == [0.01]
+    assert "there are 100 negative pairs" in caplog.text
 
 
-def test_pairs_need_both_kinds() -> None:
-    with pytest.raises(ValueError, match="got 0 and 1"):
-        pairs([], [0.5])
+def test_the_threshold_of_the_eer() -> None:
+    # at 0.3 one in three negatives is accepted and one in three positives refused; 1 / 3 + 2 / 3 must count as 1
+    assert eer_threshold(counted([0.1, 0.3, 0.6], [0.2, 0.5, 0.7])) == 0.3
+    assert eer_threshold(counted([0.1, 0.3], [0.8, 0.9])) == 0.3
 
 
 def sets(queries: int, gallery: int) -> tuple[FeatureSet, FeatureSet]:
     generator = torch.Generator().manual_seed(0)
 
-    def one(size: int) -> FeatureSet:
-        draw = lambda low, high: torch.randint(low, high, (size,), generator=generator)  # noqa: E731
-        return FeatureSet(torch.randn(size, 5, generator=generator), draw(0, 6), draw(-1, 3))
+    def one(size: int, lowest_pid: int) -> FeatureSet:
+        pids = torch.randint(lowest_pid, 6, (size,), generator=generator)
+        camids = torch.randint(-1, 3, (size,), generator=generator)
+        return FeatureSet(torch.randn(size, 5, generator=generator), pids, camids)
 
-    return one(queries), one(gallery)
+    return one(queries, 0), one(gallery, -1)
 
 
 def test_pair_distances_equal_the_slow_loop() -> None:
@@ -71,6 +90,8 @@ def test_pair_distances_equal_the_slow_loop() -> None:
     positive, negative = [], []
     for q, g in itertools.product(range(20), range(30)):
         distance = float((query.features[q] - gallery.features[g]).norm())
+        if gallery.pids[g] == -1:
+            continue
         if query.pids[q] != gallery.pids[g]:
             negative.append(distance)
         elif query.camids[q] != gallery.camids[g] or query.camids[q] < 0:
@@ -90,42 +111,20 @@ def test_many_negatives_are_sampled_repeatably_and_positives_kept(monkeypatch: p
     assert not np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000, seed=1).negative)
 
 
-def test_the_roc_goes_through_the_chosen_points() -> None:
-    generator = np.random.default_rng(0)
-    model = PairDistances(generator.normal(0, 1, 500), generator.normal(2, 1, 2000))
-    curve = verification_curve(model)
-    figure = verification_roc({"AAformer": model}, far=(0.1, 0.01))
-    line, chosen, eer = figure.axes[0].lines
-    assert list(chosen.get_xdata()) == [0.01, 0.1]
-    assert list(chosen.get_ydata()) == [curve.tar_at(0.01), curve.tar_at(0.1)]
-    assert (eer.get_xdata()[0], eer.get_ydata()[0]) == (curve.eer, 1 - curve.eer)
-    # the drawn corners describe the same steps as all points
-    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
-    assert len(x) < len(curve.far)
-    for far in generator.uniform(1 / 2000, 1, 200):
-        assert y[np.searchsorted(x, far, side="right") - 1] == curve.tar_at(far)
-    legend = figure.axes[0].get_legend().get_texts()[0].get_text().splitlines()
-    assert legend[0] == f"AAformer: EER {100 * curve.eer:.3g} %"
-    assert legend[1] == f"TAR {100 * curve.tar_at(0.01):.3g} % at FAR 1 %"
-
-
-def test_a_far_too_fine_to_measure_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        figure = verification_roc(pairs([0.1] * 10, [0.2] * 100), far=(0.001, 0.01))
-    assert list(figure.axes[0].lines[1].get_xdata()) == [0.01]
-    assert "there are 100 negative pairs" in caplog.text
+def test_pairs_need_both_kinds() -> None:
+    with pytest.raises(ValueError, match="got 0 and 1"):
+        PairDistances(np.zeros(0), np.array([0.5]))
 
 
 def test_the_histogram_counts_both_kinds_and_marks_the_threshold() -> None:
-    model = pairs([0.1, 0.1, 0.3, 0.5], [0.4, 0.9, 0.9, 1.3])
-    figure = distance_histogram(model, threshold=0.45)
-    (axes,) = figure.axes
-    widths = np.array([[bar.get_width() * bar.get_height() for bar in bars] for bars in axes.containers])
-    assert widths.sum(axis=1) == pytest.approx([1.0, 1.0])
-    assert widths[0][0] == pytest.approx(0.5)  # two of the four positives in the first bin
+    pairs = PairDistances(np.array([0.1, 0.1, 0.3, 0.5]), np.array([0.4, 0.9, 0.9, 1.3]))
+    (axes,) = distance_histogram(pairs, 0.45).axes
+    shares = np.array([[bar.get_width() * bar.get_height() for bar in bars] for bars in axes.containers])
+    assert shares.sum(axis=1) == pytest.approx([1.0, 1.0])
+    assert shares[0][0] == pytest.approx(0.5)  # two of the four positives in the first bin
     assert list(axes.lines[0].get_xdata()) == [0.45, 0.45]
-    texts = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "threshold 0.450: TAR 75 %, FAR 25 %" in texts
-    assert "same person (4 pairs)" in texts
-    default = distance_histogram(model)
-    assert default.axes[0].lines[0].get_xdata()[0] == verification_curve(model).eer_threshold
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "same person (4 pairs)",
+        "different people (4 pairs)",
+        "threshold 0.450: TAR 75 %, FAR 25 %",
+    ]

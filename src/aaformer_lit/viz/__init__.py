@@ -15,9 +15,9 @@ from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.rankings import Ranking, rank_gallery, ranking_lists
 from aaformer_lit.viz.verification import (
     PairDistances,
-    VerificationCurve,
+    Verification,
     distance_histogram,
-    verification_curve,
+    eer_threshold,
     verification_pairs,
     verification_roc,
 )
@@ -25,7 +25,7 @@ from aaformer_lit.viz.verification import (
 __all__ = [
     "PairDistances",
     "Ranking",
-    "VerificationCurve",
+    "Verification",
     "alignment_over_depth",
     "assignment_maps",
     "assignment_through_layers",
@@ -34,6 +34,7 @@ __all__ = [
     "contact_sheet",
     "denormalise",
     "distance_histogram",
+    "eer_threshold",
     "embedding_map",
     "part_color",
     "project",
@@ -42,7 +43,6 @@ __all__ = [
     "read_metrics_csv",
     "save",
     "training_curves",
-    "verification_curve",
     "verification_pairs",
     "verification_roc",
 ]

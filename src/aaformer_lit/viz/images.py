@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, bfloat16
 
 from aaformer_lit.errors import ImageError
 
@@ -29,7 +29,7 @@ def as_array(values: Array | Sequence[Any]) -> NDArray[Any]:
     """A numpy view of a tensor (from any device, bfloat16 as float32), array or nested sequence."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
-        return values.float().numpy() if values.is_floating_point() else values.numpy()
+        return (values.float() if values.dtype == bfloat16 else values).numpy()
     return np.asarray(values)
 
 

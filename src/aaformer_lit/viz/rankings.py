@@ -43,9 +43,10 @@ class Ranking:
 def rank_gallery(
     distances: Float[Array, "queries gallery"], query: FeatureSet, gallery: FeatureSet, k: int = 10
 ) -> Ranking:
-    """The k nearest of each query under the Market rule: gallery images of the query's pid and camera are left out.
+    """The k nearest of each query under the Market rule: junk (pid -1) and the query's pid under its camera are left out.
 
-    Ties keep gallery order. Queries of unknown camera (-1) leave nothing out. Raises ValueError for other sizes.
+    `distances` are shown as they are given. Ties keep gallery order; a query of unknown camera (-1) leaves out junk only.
+    Raises ValueError for other sizes.
     """
     table = as_array(distances).astype(np.float64)
     if table.shape != (len(query), len(gallery)):
@@ -53,6 +54,7 @@ def rank_gallery(
     same_pid = as_array(query.pids)[:, None] == as_array(gallery.pids)[None, :]
     camids = as_array(query.camids)[:, None]
     ignored = same_pid & (camids == as_array(gallery.camids)[None, :]) & (camids >= 0)
+    ignored |= as_array(gallery.pids)[None, :] < 0
     # ignored rows go behind all others whatever the distances are, then the stable order of the distances
     order = np.lexsort((table, ignored), axis=-1)[:, :k]
     nearest, left = np.take_along_axis(table, order, axis=1), ~np.take_along_axis(ignored, order, axis=1)

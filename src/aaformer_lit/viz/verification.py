@@ -1,14 +1,16 @@
 """Verification, "are these two images the same person?": ROC, TAR at a chosen FAR, EER, and the distances behind them.
 
 A pair is accepted when its distance is at most the threshold. TAR (true accept rate) is the share of same-person pairs
-accepted, FAR (false accept rate) the share of different-person pairs accepted; at the EER, FAR equals 1 - TAR.
+accepted, FAR (false accept rate) the share of different-person pairs accepted; at the EER, FAR equals 1 - TAR. The rates
+are given, computed exactly over all pairs; here they are drawn. Only the histogram of distances takes a sample.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,11 +22,75 @@ from numpy.typing import NDArray
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz.curves import plots
 from aaformer_lit.viz.figure import styled
+from aaformer_lit.viz.images import Array, as_array
 from aaformer_lit.viz.palette import BASE_COLORS, INK
 
 log = logging.getLogger(__name__)
 QUERY_CHUNK = 512
 SAME, DIFFERENT = BASE_COLORS[0], BASE_COLORS[1]
+
+
+class Verification(Protocol):
+    """What is drawn of `aaformer_lit.metrics.evaluate_verification`'s result: TAR by chosen FAR, EER, and the curve.
+
+    `roc_far` and `roc_tar` belong to `thresholds` and rise with them.
+    """
+
+    @property
+    def tar(self) -> Mapping[float, float]: ...
+    @property
+    def eer(self) -> float: ...
+    @property
+    def num_impostor(self) -> int: ...
+    @property
+    def roc_far(self) -> Float[Array, " points"]: ...
+    @property
+    def roc_tar(self) -> Float[Array, " points"]: ...
+    @property
+    def thresholds(self) -> Float[Array, " points"]: ...
+
+
+@styled
+def verification_roc(
+    models: Verification | Mapping[str, Verification], *, title: str | None = "Verification"
+) -> Figure:
+    """ROC with FAR on a logarithmic axis; dots at the chosen FARs, a diamond at the EER, their values in the legend.
+
+    The curve is the TAR that is reached at no more than that FAR. A chosen FAR finer than one pair of different people
+    cannot be measured and is left out, with a warning.
+    """
+    named = dict(models) if isinstance(models, Mapping) else {"": models}
+    figure, (axes,) = plots(1, title=title, size=(5.0, 4.0))
+    finest = min(1 / model.num_impostor for model in named.values())
+    for name, model in named.items():
+        chosen = [rate for rate in sorted(model.tar) if rate * model.num_impostor >= 1]
+        if len(chosen) < len(model.tar):
+            log.warning("TAR is drawn at FAR %s only: there are %d negative pairs.", chosen, model.num_impostor)
+        tars = [model.tar[rate] for rate in chosen]
+        values = [f"{name}: EER {_percent(model.eer)}" if name else f"EER {_percent(model.eer)}"]
+        values += [f"TAR {_percent(tar)} at FAR {_percent(rate)}" for tar, rate in zip(tars, chosen, strict=True)]
+        far, tar = (np.concatenate([[0.0], as_array(rates), [1.0]]) for rates in (model.roc_far, model.roc_tar))
+        start = np.searchsorted(far, 0.0, side="right") - 1  # of several points with FAR 0 the last is the best
+        (line,) = axes.plot(
+            np.maximum(far[start:], finest),  # a FAR of 0 has no place on a logarithmic axis
+            tar[start:],
+            drawstyle="steps-post",
+            label="\n".join(values),
+        )
+        axes.plot(chosen, tars, "o", color=line.get_color(), markersize=5)
+        axes.plot([max(model.eer, finest)], [1 - model.eer], "D", color=line.get_color(), markersize=5)
+    axes.set(xscale="log", xlim=(finest, 1), ylim=(0, 1.02), xlabel="FAR", ylabel="TAR")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def eer_threshold(model: Verification) -> float:
+    """The smallest distance of the curve at which as many different people are accepted as same-person pairs refused."""
+    # rounded so that rates that add up to 1 do so
+    reached = np.round(as_array(model.roc_far) + as_array(model.roc_tar), 9) >= 1
+    return float(as_array(model.thresholds)[int(np.argmax(reached))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +108,10 @@ class PairDistances:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationCurve:
-    """FAR and TAR at each threshold, from accepting nothing to accepting everything."""
-
-    thresholds: Float[NDArray[np.float64], " points"]
-    far: Float[NDArray[np.float64], " points"]
-    tar: Float[NDArray[np.float64], " points"]
-    eer: float
-    eer_threshold: float
-
-    def tar_at(self, far: float) -> float:
-        """The largest TAR whose FAR is at most `far`."""
-        return float(self.tar[np.searchsorted(self.far, far, side="right") - 1])
-
-
 def verification_pairs(
     query: FeatureSet, gallery: FeatureSet, *, max_negatives: int = 1_000_000, seed: int = 0
 ) -> PairDistances:
-    """Euclidean distances of all query-gallery pairs but those of one person under one camera (the Market rule).
+    """Euclidean distances of all query-gallery pairs but those of one person under one camera, and of junk (pid -1).
 
     All positive pairs are kept; of more than `max_negatives` pairs about so many negative ones, drawn with `seed`.
     """
@@ -75,81 +126,18 @@ def verification_pairs(
         same = query.pids[rows].cpu()[:, None] == gallery_pids[None, :]
         camids = query.camids[rows].cpu()[:, None]
         same_camera = (camids == gallery_camids[None, :]) & (camids >= 0)
-        kept = ~same if share == 1.0 else ~same & (torch.rand(same.shape, generator=generator) < share)
+        kept = ~same & (gallery_pids >= 0)
+        if share < 1.0:
+            kept &= torch.rand(same.shape, generator=generator) < share
         positive.append(distances[same & ~same_camera])
         negative.append(distances[kept])
     return PairDistances(torch.cat(positive).double().numpy(), torch.cat(negative).double().numpy())
 
 
-def verification_curve(pairs: PairDistances) -> VerificationCurve:
-    """The exact ROC: one point per distinct distance, and one before the first where nothing is accepted.
-
-    Between two points FAR and TAR are joined linearly to find the EER. Where a whole range of thresholds has
-    FAR = 1 - TAR, its middle is `eer_threshold`.
-    """
-    positive, negative = np.sort(pairs.positive), np.sort(pairs.negative)
-    thresholds = np.unique(np.concatenate([positive, negative]))
-    thresholds = np.concatenate([[np.nextafter(thresholds[0], -np.inf)], thresholds])
-    far = np.searchsorted(negative, thresholds, side="right") / len(negative)
-    tar = np.searchsorted(positive, thresholds, side="right") / len(positive)
-    excess = np.round(far + tar - 1, 12)  # rises from -1 to 1; rounded so that an exact crossing is exactly 0
-    after = int(np.argmax(excess >= 0))
-    if excess[after] == 0:
-        # this threshold accepts the same pairs as any up to the next distance
-        eer, threshold = far[after], thresholds[after : after + 2].mean()
-    else:
-        way = -excess[after - 1] / (excess[after] - excess[after - 1])
-        eer = far[after - 1] + way * (far[after] - far[after - 1])
-        threshold = thresholds[after - 1] + way * (thresholds[after] - thresholds[after - 1])
-    return VerificationCurve(thresholds, far, tar, float(eer), float(threshold))
-
-
 @styled
-def verification_roc(
-    models: PairDistances | Mapping[str, PairDistances],
-    *,
-    far: Sequence[float] = (1e-4, 1e-3, 1e-2),
-    title: str | None = "Verification",
-) -> Figure:
-    """ROC with FAR on a logarithmic axis; dots at the chosen FARs, a diamond at the EER, their values in the legend.
-
-    A FAR finer than one negative pair cannot be measured and is left out, with a warning.
-    """
-    named = {"": models} if isinstance(models, PairDistances) else models
-    figure, (axes,) = plots(1, title=title, size=(5.0, 4.0))
-    finest = min(1 / len(pairs.negative) for pairs in named.values())
-    for name, pairs in named.items():
-        curve = verification_curve(pairs)
-        chosen = [rate for rate in sorted(far) if rate * len(pairs.negative) >= 1]
-        if len(chosen) < len(far):
-            log.warning("TAR is given at FAR %s only: there are %d negative pairs.", chosen, len(pairs.negative))
-        tars = [curve.tar_at(rate) for rate in chosen]
-        values = [f"{name}: EER {_percent(curve.eer)}" if name else f"EER {_percent(curve.eer)}"]
-        values += [f"TAR {_percent(tar)} at FAR {_percent(rate)}" for tar, rate in zip(tars, chosen, strict=True)]
-        corner = _corners(curve)
-        (line,) = axes.plot(
-            np.clip(curve.far[corner], finest, 1),  # a FAR of 0 has no place on a logarithmic axis
-            curve.tar[corner],
-            drawstyle="steps-post",
-            label="\n".join(values),
-        )
-        axes.plot(chosen, tars, "o", color=line.get_color(), markersize=5)
-        axes.plot([max(curve.eer, finest)], [1 - curve.eer], "D", color=line.get_color(), markersize=5)
-    axes.set(xscale="log", xlim=(finest, 1), ylim=(0, 1.02), xlabel="FAR", ylabel="TAR")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
-    axes.legend(loc="lower right")
-    return figure
-
-
-@styled
-def distance_histogram(
-    pairs: PairDistances, *, threshold: float | None = None, title: str | None = "Distances of pairs"
-) -> Figure:
-    """Distances of positive and negative pairs as densities, and the threshold (else the EER's) with its errors."""
+def distance_histogram(pairs: PairDistances, threshold: float, *, title: str | None = "Distances of pairs") -> Figure:
+    """Distances of positive and negative pairs as densities, and the threshold with its TAR and FAR on these pairs."""
     figure, (axes,) = plots(1, title=title)
-    if threshold is None:
-        threshold = verification_curve(pairs).eer_threshold
     bins = np.histogram_bin_edges(np.concatenate([pairs.positive, pairs.negative]), bins=60).tolist()
     for values, color, what in (
         (pairs.positive, SAME, "same person"),
@@ -164,16 +152,6 @@ def distance_histogram(
     axes.set_ylim(top=axes.get_ylim()[1] * 1.4)  # room for the legend above the bars
     axes.legend(loc="upper left")
     return figure
-
-
-def _corners(curve: VerificationCurve) -> NDArray[np.bool_]:
-    """The points worth drawing: with FAR 0 only the last, and none on a straight run, where most of a million lie."""
-    flat = np.zeros(len(curve.far), dtype=np.bool_)
-    for rate in (curve.far, curve.tar):
-        flat[1:-1] |= (rate[:-2] == rate[1:-1]) & (rate[1:-1] == rate[2:])
-    last = np.searchsorted(curve.far, 0, side="right") - 1
-    flat[:last], flat[last] = True, False
-    return ~flat
 
 
 def _percent(fraction: float) -> str:
