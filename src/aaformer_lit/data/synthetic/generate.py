@@ -1,0 +1,96 @@
+"""Puts a synthetic data set on disk, once: a folder made from the same spec is found again and left as it is.
+
+Pictures are drawn into a temporary folder that takes its name when all is there, so an interrupted run leaves no data set
+that looks whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aaformer_lit.data.synthetic.cuhk03_raw import CUHK03Raw
+from aaformer_lit.data.synthetic.layouts import MSMT17, MSMT17V2, CUHK03Cut, DukeMTMC, Layout, OccludedDuke, Synthetic
+from aaformer_lit.data.synthetic.spec import DRAWING_VERSION, SyntheticSpec
+from aaformer_lit.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+STAMP = "synthetic.json"
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(),
+        DukeMTMC(),
+        OccludedDuke(),
+        MSMT17(),
+        MSMT17V2(),
+        CUHK03Cut(),
+        CUHK03Raw(),
+        Synthetic(),
+    )
+}
+
+
+def generate(root: str | Path, spec: SyntheticSpec, layout: str = "market1501", progress: bool = True) -> Path:
+    """Draw the data set of `spec` into `root` in one of `LAYOUTS`; returns its folder.
+
+    The benchmark layouts have their official folder names, "synthetic" is Market-1501's layout in `synthetic-<hash>`. Raises
+    `ConfigError` for an unknown layout, a spec that it cannot hold, or a folder of that name that holds something else.
+    """
+    if layout not in LAYOUTS:
+        raise ConfigError(f"unknown layout {layout!r} of synthetic data. Use one of {', '.join(LAYOUTS)}.")
+    kind = LAYOUTS[layout]
+    spec = kind.adapt(spec)
+    root = Path(root).expanduser()
+    folder = root / kind.folder_name(spec)
+    stamp = {"layout": layout, "version": DRAWING_VERSION, "spec": asdict(spec)}
+    if is_made(folder, stamp):
+        return folder
+
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
+    try:
+        with _bar(progress) as bar:
+            task = bar.add_task(f"Drawing {folder.name}", total=kind.count(spec))
+            kind.write(temporary, spec, lambda: bar.advance(task))
+        (temporary / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
+        temporary.chmod(0o755)  # mkdtemp's folders are the owner's alone
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # another process was faster; its folder is the same, byte for byte
+            if not is_made(folder, stamp):
+                raise
+        else:
+            log.info("drew %d synthetic pictures into %s", kind.count(spec), folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def is_made(folder: Path, stamp: dict[str, Any]) -> bool:
+    """Whether `folder` holds what `stamp` says; raises `ConfigError` where it exists and does not."""
+    if not folder.exists():
+        return False
+    try:
+        found = json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        found = None
+    if found != stamp:
+        what = "holds no synthetic data set" if found is None else "holds synthetic data of other settings"
+        raise ConfigError(f"{folder} {what}, and is not overwritten. Move it away, or choose another paths.data.")
+    return True
+
+
+def _bar(visible: bool) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), disable=not visible)
