@@ -96,9 +96,9 @@ def k_reciprocal_rerank(query, gallery, k1=20, k2=6, lambda_value=0.3):
             theirs = reciprocal(candidate, int(np.around(k1 / 2)))
             if len(set(theirs) & set(base)) > 2 / 3 * len(theirs):
                 members |= set(theirs)
-        members = sorted(members)
-        weights[i, members] = np.exp(-scaled[i, members])
-        weights[i] /= weights[i].sum()
+        members = sorted(members)  # none, where k + 1 earlier images are equal to this one
+        weight = np.exp(-scaled[i, members])
+        weights[i, members] = weight / weight.sum()
     if k2 > 1:
         weights = np.stack([weights[order[i, :k2]].mean(axis=0) for i in range(images)])
     out = np.zeros((queries, len(gallery)))
@@ -108,3 +108,15 @@ def k_reciprocal_rerank(query, gallery, k1=20, k2=6, lambda_value=0.3):
             jaccard = 1 - overlap / (2 - overlap)
             out[i, j] = (1 - lambda_value) * jaccard + lambda_value * scaled[i, queries + j]
     return out
+
+
+def expand(features, database, k, alpha):
+    """Each feature plus its k most similar database features, weighted by cosine similarity to the power alpha."""
+    out = []
+    for feature in np.float64(features):
+        unit = feature / np.linalg.norm(feature)
+        directions = [row / np.linalg.norm(row) for row in np.float64(database)]
+        nearest = sorted(directions, key=lambda d: -float(unit @ d))[:k]
+        total = unit + sum(max(float(unit @ d), 0.0) ** alpha * d for d in nearest)
+        out.append(total / np.linalg.norm(total))
+    return np.stack(out)

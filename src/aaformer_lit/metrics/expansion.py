@@ -1,0 +1,54 @@
+"""Query expansion: a feature joined by its neighbours (AQE, Chum et al. 2007; alpha-QE, Radenovic et al., TPAMI 2019).
+
+A feature becomes the L2-normalised sum of itself and its k nearest database features, each weighted by its cosine similarity
+to the power alpha: alpha = 0 is the plain average (AQE). Applied to the gallery itself it is database-side augmentation.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.metrics.distance import Cosine, tiles
+from aaformer_lit.metrics.neighbours import smallest
+
+
+@torch.no_grad()
+def expand_features(
+    features: Float[Tensor, "images dim"],
+    database: Float[Tensor, "database dim"] | None = None,
+    *,
+    k: int = 10,
+    alpha: float = 3.0,
+    chunk_size: int = 256,
+) -> Float[Tensor, "images dim"]:
+    """Expanded, L2-normalised features.
+
+    Args:
+        features: those to expand, for example the queries; normalised first.
+        database: where the neighbours come from, for example the gallery; None takes `features` themselves, each without
+            itself as a neighbour (database-side augmentation).
+        k: neighbours per feature.
+        alpha: power of the cosine similarity that weights a neighbour; negative similarities count as 0.
+        chunk_size: features expanded at a time.
+    """
+    pool = features if database is None else database
+    available = len(pool) - (database is None)
+    if not 1 <= k <= available:
+        raise ConfigError(f"expansion by k={k} neighbours needs at least as many database features; got {available}.")
+    distances = Cosine(features, pool)
+    out = torch.empty_like(features)
+    for rows in tiles(len(features), chunk_size):
+        block = distances.rows(rows)
+        if database is None:
+            own = torch.arange(rows.start, rows.stop, device=block.device)
+            block[own - rows.start, own] = torch.inf
+        near = smallest(block, k)
+        weights = (1 - near.distances).clamp(min=0) ** alpha
+        unit = F.normalize(pool[near.indices].to(weights.dtype), dim=-1)
+        joined = F.normalize(features[rows].to(weights.dtype)) + torch.einsum("rk,rkd->rd", weights, unit)
+        out[rows] = F.normalize(joined).to(out.dtype)
+    return out

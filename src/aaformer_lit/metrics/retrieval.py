@@ -1,0 +1,172 @@
+"""ReIDRetrieval: collects descriptors batch by batch, on any number of processes, and evaluates them by subsets of tokens.
+
+A test loader runs over query and gallery concatenated and gives each image its `index` there, so an image's index says where
+its features go and whether it is a query. Under DDP the sampler pads the last batches with copies; they land in the row of
+their original, and nothing counts twice. Features wait in main memory, and the GPU keeps its own for the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from aaformer_lit.errors import ConfigError, ProtocolError
+from aaformer_lit.metrics.distance import tiles
+from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
+from aaformer_lit.metrics.sealed import SealedMetric
+from aaformer_lit.structures import FeatureSet, RetrievalMetrics
+
+ALL_TOKENS = ""
+
+
+class ReIDRetrieval(SealedMetric):
+    """CMC, mAP and mINP of a test set, for the whole descriptor and for chosen tokens of it.
+
+    Args:
+        num_query: images with index < num_query are queries, the others gallery.
+        subsets: further results by name, such as `{"global": [0], "parts": [1, 2, 3]}`: the chosen tokens concatenated.
+            The result "" is that of all tokens, always.
+        normalize: L2-normalise the concatenated tokens.
+        ranks: the k of Rank-k.
+        rerank: for example `KReciprocal()`.
+        num_gallery: if given, images missing at the end of the gallery are noticed too.
+        chunk_size: queries compared at a time.
+        kwargs: of `torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    descriptors: list[Tensor]
+    pids: list[Tensor]
+    camids: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(
+        self,
+        num_query: int,
+        subsets: Mapping[str, Sequence[int]] | None = None,
+        normalize: bool = True,
+        ranks: Sequence[int] = (1, 5, 10),
+        rerank: Reranker | None = None,
+        num_gallery: int | None = None,
+        chunk_size: int = 256,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"compute_on_cpu": True, "dist_sync_fn": gather} | kwargs)
+        self.num_query, self.num_gallery = num_query, num_gallery
+        self.subsets: dict[str, tuple[int, ...]] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
+        self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
+        for state in ("descriptors", "pids", "camids", "index"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        descriptor: Float[Tensor, "batch tokens dim"],
+        pids: Int[Tensor, " batch"],
+        camids: Int[Tensor, " batch"],
+        index: Int[Tensor, " batch"],
+    ) -> None:
+        if descriptor.ndim != 3 or not len(descriptor) == len(pids) == len(camids) == len(index):
+            raise ValueError(
+                f"expected a descriptor (batch, tokens, dim) and one pid, camid and index per image; got "
+                f"{tuple(descriptor.shape)}, {len(pids)}, {len(camids)} and {len(index)}."
+            )
+        self.descriptors.append(descriptor.detach())
+        self.pids.append(pids)
+        self.camids.append(camids)
+        self.index.append(index)
+
+    def compute(self) -> dict[str, RetrievalMetrics]:
+        """Metrics by name of the subset; "" is the whole descriptor.
+
+        Raises:
+            ProtocolError: an image is missing, or no query has a match.
+            ConfigError: a subset names a token that the descriptor does not have.
+        """
+        return {
+            name: evaluate_retrieval(
+                *self._feature_sets(name), ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size
+            )
+            for name in (ALL_TOKENS, *self.subsets)
+        }
+
+    def feature_sets(self, subset: str = ALL_TOKENS) -> tuple[FeatureSet, FeatureSet]:
+        """`(query, gallery)` as `compute` compares them, for saving. Under DDP all processes must call it."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=not self._is_synced):
+            return self._feature_sets(subset)
+
+    def _feature_sets(self, subset: str) -> tuple[FeatureSet, FeatureSet]:
+        descriptors, pids, camids, index = (
+            [state] if isinstance(state, Tensor) else state
+            for state in (self.descriptors, self.pids, self.camids, self.index)
+        )
+        images = self._count_images(index)
+        tokens, dim = descriptors[0].shape[1:]
+        chosen = self.subsets.get(subset, range(tokens))
+        if not chosen or max(chosen) >= tokens or min(chosen) < 0:
+            raise ConfigError(
+                f"subset {subset!r} asks for the tokens {list(chosen)} of a descriptor with {tokens} tokens "
+                f"(0 is the global one). Choose from 0 to {tokens - 1}."
+            )
+        device = descriptors[0].device
+        features = torch.empty(images, len(chosen) * dim, device=device)
+        all_pids, all_camids = (torch.empty(images, dtype=torch.int64, device=device) for _ in range(2))
+        for block, block_pids, block_camids, block_index in zip(descriptors, pids, camids, index, strict=True):
+            for part in tiles(len(block), 4096):  # after a sync there is one block, and no second copy of it is wanted
+                rows = block[part][:, list(chosen)].flatten(1).float()
+                features[block_index[part]] = F.normalize(rows) if self.normalize else rows
+            all_pids[block_index] = block_pids.to(torch.int64)
+            all_camids[block_index] = block_camids.to(torch.int64)
+        split = self.num_query
+        return (
+            FeatureSet(features[:split], all_pids[:split], all_camids[:split]),
+            FeatureSet(features[split:], all_pids[split:], all_camids[split:]),
+        )
+
+    def _count_images(self, index: Sequence[Int[Tensor, " batch"]]) -> int:
+        """The number of images in query and gallery; an error unless each of them came at least once."""
+        seen = torch.cat([*index, torch.zeros(0, dtype=torch.int64)]) if index else torch.zeros(0, dtype=torch.int64)
+        seen = seen.unique()
+        last = int(seen[-1]) if len(seen) else -1
+        images = last + 1 if self.num_gallery is None else self.num_query + self.num_gallery
+        images = max(images, self.num_query)
+        if last >= images:
+            raise ProtocolError(
+                f"an image has index {last}, but query and gallery hold {images} images. Use the loaders that "
+                "test_dataloader() gives, and a fresh metric for each test set."
+            )
+        if len(seen) < images:
+            missing = torch.ones(images, dtype=torch.bool)
+            missing[seen.cpu()] = False
+            raise ProtocolError(
+                f"{int(missing.sum())} of {images} query and gallery images were never seen by the metric (first: index "
+                f"{int(missing.nonzero()[0])}). Run over the whole test loader: trainer.limit_test_batches=1.0."
+            )
+        return images
+
+
+def gather(tensor: Tensor, group: Any = None) -> list[Tensor]:
+    """`gather_all_tensors` for features in main memory too, which NCCL cannot send: block by block over the GPU."""
+    if tensor.is_cpu and dist.get_backend(group) == "nccl":
+        return gather_in_blocks(tensor, torch.device("cuda", torch.cuda.current_device()), group)
+    return gather_all_tensors(tensor, group)
+
+
+def gather_in_blocks(tensor: Tensor, device: torch.device, group: Any = None, rows: int = 4096) -> list[Tensor]:
+    """Each process's tensor, gathered on `device` by blocks of rows and brought back to where it was."""
+    longest = torch.tensor(len(tensor), device=device)
+    dist.all_reduce(longest, dist.ReduceOp.MAX, group=group)
+    blocks = [
+        [part.to(tensor.device) for part in gather_all_tensors(tensor[block].to(device), group)]
+        for block in tiles(int(longest), rows)
+    ]
+    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]

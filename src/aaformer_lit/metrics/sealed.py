@@ -1,0 +1,28 @@
+"""SealedMetric: a torchmetrics Metric whose result is a named, frozen object."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from torchmetrics import Metric
+
+
+class SealedMetric(Metric):
+    """`torchmetrics.Metric` clones the tensors inside a result, and refuses frozen dataclasses on its way: so it gets the
+    result in an envelope that it does not look into. Synchronisation and caching stay the base class's."""
+
+    def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        synced = super()._wrap_compute(lambda: _Envelope(compute()))
+
+        @functools.wraps(compute)
+        def unsealed() -> Any:
+            return synced().content
+
+        return unsealed
+
+
+class _Envelope:
+    def __init__(self, content: Any) -> None:
+        self.content = content

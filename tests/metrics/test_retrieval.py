@@ -1,0 +1,170 @@
+"""ReIDRetrieval: any order, padded copies and several processes give the one result of the features put together at once."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import multiprocessing
+from torch.nn import functional as F
+
+import reference
+from aaformer_lit.errors import ConfigError, ProtocolError
+from aaformer_lit.metrics import KReciprocal, ReIDRetrieval, evaluate_retrieval
+from aaformer_lit.metrics.retrieval import gather_in_blocks
+from aaformer_lit.structures import FeatureSet
+
+QUERIES, IMAGES, TOKENS, DIM = 10, 57, 4, 5
+SUBSETS = {"global": [0], "parts": [1, 2, 3], "parts_2": [2, 1]}
+
+
+def world():
+    rng = torch.Generator().manual_seed(0)
+    descriptor = torch.randn(IMAGES, TOKENS, DIM, generator=rng)
+    return descriptor, torch.randint(0, 7, (IMAGES,), generator=rng), torch.randint(0, 3, (IMAGES,), generator=rng)
+
+
+def feed(metric, order, batch=8):
+    descriptor, pids, camids = world()
+    for index in torch.as_tensor(order).split(batch):
+        metric.update(descriptor[index], pids[index], camids[index], index)
+    return metric
+
+
+def expected(tokens=(0, 1, 2, 3), normalize=True, **kwargs):
+    descriptor, pids, camids = world()
+    features = torch.cat([descriptor[:, t] for t in tokens], dim=1)
+    features = F.normalize(features) if normalize else features
+    sets = [FeatureSet(features[s], pids[s], camids[s]) for s in (slice(QUERIES), slice(QUERIES, None))]
+    return evaluate_retrieval(*sets, **kwargs)
+
+
+def assert_equal(got, want):
+    assert got.as_dict() == want.as_dict()
+    for field in ("index", "average_precision", "first_hit_rank"):
+        assert torch.equal(getattr(got.per_query, field), getattr(want.per_query, field))
+
+
+def test_every_subset_is_its_tokens_concatenated_then_normalised():
+    results = feed(ReIDRetrieval(QUERIES, SUBSETS), range(IMAGES)).compute()
+    assert list(results) == ["", *SUBSETS]
+    assert_equal(results[""], expected())
+    for name, tokens in SUBSETS.items():
+        assert_equal(results[name], expected(tokens))
+    assert len({r.mAP for r in results.values()}) > 2
+
+
+def test_order_and_copies_do_not_matter():
+    shuffled = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(1)).tolist()
+    metric = feed(ReIDRetrieval(QUERIES, SUBSETS, num_gallery=IMAGES - QUERIES), [*shuffled, *shuffled[:9]], batch=5)
+    assert_equal(metric.compute()[""], expected())
+
+
+def test_options_reach_the_evaluation():
+    plain = feed(ReIDRetrieval(QUERIES, normalize=False, ranks=(2,)), range(IMAGES)).compute()
+    assert list(plain) == [""]
+    assert_equal(plain[""], expected(normalize=False, ranks=(2,)))
+    assert list(plain[""].cmc) == [2]
+    rerank = KReciprocal(k1=6, k2=3)
+    assert_equal(feed(ReIDRetrieval(QUERIES, rerank=rerank), range(IMAGES)).compute()[""], expected(rerank=rerank))
+
+
+def test_against_the_loop():
+    descriptor, pids, camids = world()
+    features = F.normalize(descriptor.flatten(1)).numpy()
+    distances = reference.squared_euclidean(features[:QUERIES], features[QUERIES:])
+    labels = [x.tolist() for x in (pids[:QUERIES], camids[:QUERIES], pids[QUERIES:], camids[QUERIES:])]
+    slow = reference.retrieval(distances, *labels)
+    got = feed(ReIDRetrieval(QUERIES), range(IMAGES)).compute()[""]
+    assert got.mAP == pytest.approx(slow.mAP, rel=1e-12)
+    assert got.cmc == pytest.approx(slow.cmc)
+
+
+def test_feature_sets_for_saving():
+    metric = feed(ReIDRetrieval(QUERIES, SUBSETS), range(IMAGES)[::-1])
+    descriptor, pids, camids = world()
+    query, gallery = metric.feature_sets("parts")
+    torch.testing.assert_close(torch.cat([query.features, gallery.features]), F.normalize(descriptor[:, 1:].flatten(1)))
+    assert torch.equal(torch.cat([query.pids, gallery.pids]), pids)
+    assert torch.equal(torch.cat([query.camids, gallery.camids]), camids)
+    assert len(query) == QUERIES
+    assert metric.feature_sets()[0].features.shape == (QUERIES, TOKENS * DIM)
+
+
+def test_half_precision_descriptors_are_normalised_in_float32():
+    descriptor, pids, camids = world()
+    metric = ReIDRetrieval(QUERIES)
+    metric.update((descriptor * 1000).half(), pids, camids, torch.arange(IMAGES))
+    assert metric.descriptors[0].dtype == torch.float16
+    query, _ = metric.feature_sets()
+    assert query.features.dtype == torch.float32
+    torch.testing.assert_close(query.features.norm(dim=1), torch.ones(QUERIES))
+
+
+def test_reset_copy_and_pickle():
+    metric = feed(ReIDRetrieval(QUERIES, SUBSETS), range(IMAGES))
+    for twin in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric)), metric):
+        assert_equal(twin.compute()[""], expected())
+    assert metric.compute() is metric.compute()  # kept until the next update
+    metric.reset()
+    feed(metric, range(IMAGES))
+    assert_equal(metric.compute()[""], expected())
+
+
+def test_errors_name_what_is_missing():
+    without = [i for i in range(IMAGES) if i not in (5, 30)]
+    with pytest.raises(ProtocolError, match=r"2 of 57 .* \(first: index 5\).*limit_test_batches"):
+        feed(ReIDRetrieval(QUERIES), without).compute()
+    with pytest.raises(ProtocolError, match=r"3 of 57 .*first: index 54"):
+        feed(ReIDRetrieval(QUERIES, num_gallery=IMAGES - QUERIES), range(54)).compute()
+    with pytest.raises(ProtocolError, match=r"index 56.*hold 20 images"):
+        feed(ReIDRetrieval(QUERIES, num_gallery=10), range(IMAGES)).compute()
+    with pytest.raises(ConfigError, match=r"'odd' asks for the tokens \[0, 4\].*4 tokens"):
+        feed(ReIDRetrieval(QUERIES, {"odd": [0, 4]}), range(IMAGES)).compute()
+    descriptor, pids, camids = world()
+    with pytest.raises(ValueError, match="batch, tokens, dim"):
+        ReIDRetrieval(QUERIES).update(descriptor.flatten(1), pids, camids, torch.arange(IMAGES))
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")  # what this test provokes
+def test_no_update_at_all():
+    with pytest.raises(ProtocolError, match="10 of 10"):
+        ReIDRetrieval(QUERIES).compute()
+
+
+def test_states_of_two_processes_put_together():
+    """What a gather does, without processes: rank r of 2 sees every second image, the last batch padded with a copy."""
+    ranks = [feed(ReIDRetrieval(QUERIES), [*range(r, IMAGES, 2), 0]) for r in range(2)]
+
+    def fake_gather(tensor, group=None):
+        name = next(n for n in ("descriptors", "pids", "camids", "index") if torch.equal(joined(ranks[0], n), tensor))
+        return [tensor, joined(ranks[1], name)]
+
+    metric = copy.deepcopy(ranks[0])
+    metric.dist_sync_fn, metric.distributed_available_fn = fake_gather, lambda: True
+    assert_equal(metric.compute()[""], expected())
+    assert sum(len(i) for i in metric.index) == len(range(0, IMAGES, 2)) + 1  # its own state is back
+
+
+def joined(metric, name):
+    return torch.cat(getattr(metric, name))
+
+
+def _one_process(rank, store, results):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    metric = feed(ReIDRetrieval(QUERIES, SUBSETS), range(rank, IMAGES, 2))  # 29 and 28 images
+    query, gallery = metric.feature_sets("parts")
+    ragged = gather_in_blocks(torch.arange(5 + rank)[:, None].expand(-1, 2) + 100 * rank, torch.device("cpu"), rows=2)
+    torch.save((metric.compute(), query.features, len(gallery), ragged), f"{results}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_real_processes(tmp_path):
+    multiprocessing.start_processes(_one_process, (tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
+    for rank in range(2):
+        results, query, gallery, ragged = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        assert_equal(results[""], expected())
+        assert_equal(results["parts"], expected(SUBSETS["parts"]))
+        torch.testing.assert_close(query, F.normalize(world()[0][:QUERIES, 1:].flatten(1)))
+        assert gallery == IMAGES - QUERIES
+        assert [part[:, 1].tolist() for part in ragged] == [list(range(5)), list(range(100, 106))]
