@@ -48,6 +48,7 @@ def test_the_roc_is_the_best_tar_at_each_far_and_goes_through_the_chosen_points(
         (best,) = counted(positive, negative, far=(far,)).tar.values()
         assert y[np.searchsorted(x, far, side="right") - 1] == best
     assert (x[0], x[-1], y[-1]) == (1 / 400, 1, 1)
+    assert y[0] == sum(d < min(negative) for d in positive) / 60  # the curve begins with the best TAR at FAR 0
     legend = figure.axes[0].get_legend().get_texts()[0].get_text().splitlines()
     assert legend[:2] == ["AAformer: EER 15 %", f"TAR {100 * model.tar[0.01]:.3g} % at FAR 1 %"]
 
