@@ -41,6 +41,16 @@ def test_alignment_has_a_panel_per_score_and_a_level_for_a_single_number() -> No
     assert list(right.lines[0].get_ydata()) == [0.5, 0.75]
 
 
+def test_heads_are_a_mean_and_a_band_from_worst_to_best() -> None:
+    heads = torch.tensor([[0.2, 0.6], [0.5, 0.7], [0.1, 0.9]])
+    (axes,) = alignment_over_depth({"NMI": {"AAformer": heads, "one head": heads[:, :1]}}).axes
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.4, 0.6, 0.5])
+    assert list(axes.lines[1].get_ydata()) == pytest.approx([0.2, 0.5, 0.1])
+    (band,) = axes.collections
+    corners = {(round(x, 3), round(y, 3)) for x, y in band.get_paths()[0].vertices}
+    assert corners == {(1, 0.2), (2, 0.5), (3, 0.1), (1, 0.6), (2, 0.7), (3, 0.9)}
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """What Lightning writes: sparse rows, steps within epochs, a NaN, columns that arrive late."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from aaformer_lit.metrics.verification import evaluate_verification
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz import PairDistances, distance_histogram, eer_threshold, verification_pairs, verification_roc
 
@@ -110,6 +111,18 @@ def test_many_negatives_are_sampled_repeatably_and_positives_kept(monkeypatch: p
     assert set(some.negative) <= set(every.negative)
     assert np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000).negative)
     assert not np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000, seed=1).negative)
+
+
+def test_what_the_metrics_compute_is_drawn() -> None:
+    query, gallery = sets(20, 30)
+    pairs, far = verification_pairs(query, gallery), (0.01, 0.1, 0.5)
+    model = evaluate_verification(query, gallery, far=far)
+    line, chosen, _ = verification_roc(model).axes[0].lines
+    slow = counted(pairs.positive.tolist(), pairs.negative.tolist(), far=far)
+    assert list(chosen.get_ydata()) == pytest.approx([slow.tar[rate] for rate in far])
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    assert [y[np.searchsorted(x, rate, side="right") - 1] for rate in far] == pytest.approx([slow.tar[r] for r in far])
+    assert eer_threshold(model) == pytest.approx(eer_threshold(slow), abs=1e-5)
 
 
 def test_pairs_need_both_kinds() -> None:

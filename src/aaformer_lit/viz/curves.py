@@ -54,13 +54,14 @@ def cmc_curves(models: Mapping[str, RetrievalMetrics | Mapping[int, float]], *, 
 
 @styled
 def alignment_over_depth(
-    scores: Mapping[str, Mapping[str, float | Float[Array, " layers"] | Sequence[float]]],
+    scores: Mapping[str, Mapping[str, float | Float[Array, "layers ..."] | Sequence[float]]],
     *,
     title: str | None = "Alignment of parts with body parts",
 ) -> Figure:
     """How well the subsets match true body parts, layer by layer: one panel per score, one line per model.
 
-    `scores["NMI"]["AAformer"]` holds one value in [0, 1] per layer; a single number (fixed stripes) is a dashed level.
+    `scores["NMI"]["AAformer"]` holds values in [0, 1] of each layer, or of each layer and head: then the line is the mean of
+    the heads and the band reaches from the worst to the best. A single number (fixed stripes) is a dashed level.
     """
     figure, panels = plots(len(scores), title=title)
     for axes, (score, models) in zip(panels, scores.items(), strict=True):
@@ -68,8 +69,12 @@ def alignment_over_depth(
             if isinstance(values, int | float):
                 axes.axhline(values, label=name, linestyle="--", color=next_color(axes))
             else:
-                layers = as_array(values)
-                axes.plot(np.arange(1, len(layers) + 1), layers, label=name, marker=_marker(len(layers)))
+                heads = as_array(values).reshape(len(values), -1)
+                layers = np.arange(1, len(heads) + 1)
+                (line,) = axes.plot(layers, heads.mean(axis=1), label=name, marker=_marker(len(layers)))
+                if heads.shape[1] > 1:
+                    band = heads.min(axis=1), heads.max(axis=1)
+                    axes.fill_between(layers, *band, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xlabel="layer", ylabel=score, ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
