@@ -35,7 +35,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     about = {"model": OmegaConf.to_container(cfg.model, resolve=True), "data": preprocessing(cfg.data)}
     module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
     trainer = make_trainer(cfg)
-    _say_how_long(trainer, module, len(data.train_dataloader()) * data.ids_per_batch * data.images_per_id)
+    _say_how_long(trainer, module, len(data.train_records))
     if cfg.compile:
         network.compile()
     if trainer.is_global_zero:
@@ -48,8 +48,23 @@ def train(cfg: DictConfig) -> dict[str, float]:
     best = trainer.checkpoint_callback.best_model_path if cfg.data.val_ids else None  # type: ignore[union-attr]
     metrics |= run_test(trainer, module, data, run_dir, metrics, ckpt_path=best)
     if trainer.is_global_zero:
+        _draw(cfg, module, data, run_dir)
         cli.print_results(metrics, run_dir)
     return metrics
+
+
+def _draw(cfg: DictConfig, module: ReIDModule, data: Any, run_dir: Path) -> None:
+    """The configured pictures; a picture that cannot be drawn costs a warning, not the run's results."""
+    from aaformer_lit.errors import AAformerError
+    from aaformer_lit.pictures import draw
+    from aaformer_lit.visualize import scene_of_test
+
+    scene = scene_of_test(module, data, preprocessing(cfg.data), run_dir)
+    for kind in cfg.pictures:
+        try:
+            draw([kind], scene, run_dir / "pictures")
+        except AAformerError as error:
+            logger.warning("no picture of %s: %s", kind, error)
 
 
 def preprocessing(data: DictConfig) -> dict[str, Any]:

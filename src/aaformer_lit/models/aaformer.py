@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.assign import Assigner, Sinkhorn
+from aaformer_lit.errors import ConfigError
 from aaformer_lit.models.attention import AutoAlignedAttention
 from aaformer_lit.models.vit import ViTBaseline
 
@@ -84,6 +85,23 @@ class AAformer(ViTBaseline):
                 assignments.append(membership)
         tokens = torch.cat([sequence[:, :1], sequence[:, self.prefix : self.prefix + sum(self.parts)]], dim=1)
         return backbone.norm(tokens), tuple(assignments)
+
+    @torch.no_grad()
+    def part_attention_maps(
+        self, images: Float[Tensor, "batch 3 height width"], layer: int = -1, part_mask: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch heads parts patches"], Tensor]:
+        """Attention of the part tokens in one layer, and the subsets it is confined to (Figure 5)."""
+        blocks = self.backbone.blocks
+        if not -len(blocks) <= layer < len(blocks):
+            raise ConfigError(f"layer must be between {-len(blocks)} and {len(blocks) - 1}; got {layer}.")
+        inputs: list[Tensor] = []
+        handle = blocks[layer].norm1.register_forward_hook(lambda _module, _args, output: inputs.append(output))
+        try:
+            self.forward(images, part_mask)
+        finally:
+            handle.remove()
+        weights, membership = blocks[layer].attn.part_weights(inputs[0], self.grid, part_mask)
+        return weights, membership
 
     def _block(
         self, block: Block, sequence: Tensor, part_mask: Tensor | None, return_membership: bool

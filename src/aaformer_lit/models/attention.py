@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from timm.layers import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops import part_attention_weights
 
 VISIBILITIES = ("mutual", "isolated")
 
@@ -63,13 +64,11 @@ class AutoAlignedAttention(nn.Module):
     ) -> tuple[Float[Tensor, "batch length dim"], Tensor | None]:
         """Output sequence, and the membership (B, h, P, N) where it was asked for."""
         batch, length, _ = sequence.shape
-        qkv = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
-        q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self._project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
         if self.assigner.whole_sequence:
             part_output = F.scaled_dot_product_attention(q[:, :, first:last], k, v)
-            membership = q.new_ones(batch, self.num_heads, last - first, length - last, dtype=torch.bool)
+            membership: Tensor | None = q.new_ones(batch, self.num_heads, last - first, length - last, dtype=torch.bool)
         else:
             part_output, membership = self.assigner.attend(
                 q[:, :, first:last],
@@ -90,3 +89,30 @@ class AutoAlignedAttention(nn.Module):
         if self.gate is not None:
             output = output * self.gate(sequence).sigmoid()
         return self.proj_drop(self.proj(output)), membership if return_membership else None
+
+    @torch.no_grad()
+    def part_weights(
+        self, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int], part_mask: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
+        """Attention of the part tokens over the patches, and the subsets it is confined to: what Figure 5 shows."""
+        q, k, v = self._project(sequence)
+        first, last = self.prefix, self.prefix + sum(self.parts)
+        q, k, v = q[:, :, first:last], k[:, :, last:], v[:, :, last:]
+        _, membership = self.assigner.attend(
+            q,
+            k,
+            v,
+            parts=self.parts,
+            similarity=self.similarity,
+            grid=grid,
+            part_mask=part_mask,
+            return_membership=True,
+        )
+        assert membership is not None
+        return part_attention_weights(q, k, membership), membership > 0
+
+    def _project(self, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, length, _ = sequence.shape
+        qkv = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        return self.q_norm(q), self.k_norm(k), v

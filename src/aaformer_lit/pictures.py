@@ -1,0 +1,180 @@
+"""From a network, its test results and some images to figures: what each `kind` of picture is made from.
+
+`aaformer_lit.viz` draws; here the network is asked for what is drawn. A kind is one function from a `Scene` to a Figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from aaformer_lit import viz
+from aaformer_lit.data.images import read_image
+from aaformer_lit.data.transforms import resize
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
+from aaformer_lit.structures import Record, RetrievalMetrics
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a picture may need.
+
+    Args:
+        network: in eval mode.
+        mean, std: of the images' normalisation.
+        paths: images to look at.
+        layer, head: of attention and assignment; `head=None` is the majority over heads.
+        answers: gallery images per query in ranking lists.
+        run_dir: of the training, for its curves.
+        query, gallery: records of the test set that `metric` and `metrics` belong to, where a test was run.
+    """
+
+    network: Any
+    mean: Sequence[float]
+    std: Sequence[float]
+    paths: Sequence[Path]
+    layer: int = -1
+    head: int | None = None
+    answers: int = 8
+    run_dir: Path | None = None
+    query: Sequence[Record] = ()
+    gallery: Sequence[Record] = ()
+    metric: ReIDRetrieval | None = None
+    metrics: Mapping[str, RetrievalMetrics] = field(default_factory=dict)
+
+    def images(self) -> UInt8[np.ndarray, "images height width 3"]:
+        """The images at the network's size."""
+        if not self.paths:
+            raise ConfigError("there are no images to look at; give images=FILE, images=FOLDER or a data set.")
+        return np.stack([resize(read_image(path), self.network.image_size) for path in self.paths])
+
+    def batch(self) -> Float[Tensor, "images 3 height width"]:
+        """The images as the network takes them."""
+        pixels = torch.from_numpy(self.images()).permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(list(values))[:, None, None] for values in (self.mean, self.std))
+        return ((pixels - mean) / std).to(next(self.network.parameters()).device)
+
+    def parts(self) -> tuple[int, ...]:
+        """The network's granularities."""
+        if not self.network.granularities:
+            raise ConfigError(
+                f"{type(self.network).__name__} has no parts to show; use a checkpoint of model=aaformer."
+            )
+        return tuple(self.network.granularities)
+
+    def tested(self) -> ReIDRetrieval:
+        """The metric of the test, with the features."""
+        if self.metric is None:
+            raise ConfigError("this picture needs test results; give a data set (data=...) with query and gallery.")
+        return self.metric
+
+
+def assignment(scene: Scene) -> Figure:
+    """Which patches belong to which part (Figure 1d), beside PCB's stripes."""
+    parts = scene.parts()
+    membership = scene.network.assignments(scene.batch())[scene.layer]
+    return viz.assignment_maps(scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head)
+
+
+def layers(scene: Scene) -> Figure:
+    """How the subsets move through the layers."""
+    parts = scene.parts()
+    memberships = [m.cpu() for m in scene.network.assignments(scene.batch())]
+    return viz.assignment_through_layers(scene.images(), memberships, scene.network.grid, parts, head=scene.head)
+
+
+def attention(scene: Scene) -> Figure:
+    """Where in its subset each part token looks (Figure 5)."""
+    parts = scene.parts()
+    weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
+    return viz.attention_maps(
+        scene.images(), weights.cpu(), membership.cpu(), scene.network.grid, parts, head=scene.head
+    )
+
+
+def rankings(scene: Scene) -> Figure:
+    """Nearest gallery images of some queries (Figure 4), spread over the query set."""
+    query, gallery = scene.tested().feature_sets()
+    rows = torch.linspace(0, len(query) - 1, min(6, len(query))).long()
+    chosen = type(query)(query.features[rows], query.pids[rows], query.camids[rows])
+    distances = SquaredEuclidean(chosen.features, gallery.features).rows(slice(None)).sqrt()
+    ranking = viz.rank_gallery(distances.cpu(), chosen, gallery, scene.answers)
+    return viz.ranking_lists(
+        [scene.query[int(row)].path for row in rows], [record.path for record in scene.gallery], ranking
+    )
+
+
+def curves(scene: Scene) -> Figure:
+    """Loss and mAP over the training."""
+    if scene.run_dir is None:
+        raise ConfigError("training curves need the run directory of a training (metrics.csv of logger=csv).")
+    return viz.training_curves(scene.run_dir / "metrics.csv")
+
+
+def cmc(scene: Scene) -> Figure:
+    """CMC of all tokens, and of the subsets."""
+    scene.tested()
+    return viz.cmc_curves({name or "all tokens": metrics for name, metrics in scene.metrics.items()})
+
+
+def roc(scene: Scene) -> Figure:
+    """Verification: true against false accepts."""
+    return viz.verification_roc(evaluate_verification(*scene.tested().feature_sets()))
+
+
+def distances(scene: Scene) -> Figure:
+    """Distances of genuine and impostor pairs, and the threshold where errors are equal."""
+    sets = scene.tested().feature_sets()
+    return viz.distance_histogram(viz.verification_pairs(*sets), viz.eer_threshold(evaluate_verification(*sets)))
+
+
+def embedding(scene: Scene) -> Figure:
+    """The gallery's descriptors as a map coloured by identity."""
+    _, gallery = scene.tested().feature_sets()
+    chosen = torch.isin(gallery.pids, gallery.pids[gallery.pids > 0].unique()[:20]).nonzero().flatten()[:1000]
+    return viz.embedding_map(viz.project(gallery.features[chosen].cpu()), gallery.pids[chosen].cpu())
+
+
+def contact_sheet(scene: Scene) -> Figure:
+    """The images themselves."""
+    return viz.contact_sheet(scene.images())
+
+
+KINDS: dict[str, Callable[[Scene], Figure]] = {
+    function.__name__: function
+    for function in (
+        assignment,
+        layers,
+        attention,
+        rankings,
+        curves,
+        cmc,
+        roc,
+        distances,
+        embedding,
+        contact_sheet,
+    )
+}
+FROM_A_TEST = frozenset({"rankings", "cmc", "roc", "distances", "embedding"})
+
+
+def draw(kinds: Sequence[str], scene: Scene, folder: Path) -> list[Path]:
+    """Draw each kind into `folder/<kind>.png`.
+
+    Raises:
+        ConfigError: an unknown kind, or one that needs what the scene does not have.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ConfigError(f"there is no picture kind={unknown[0]}. Kinds: {', '.join(KINDS)}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [viz.save(KINDS[kind](scene), folder / f"{kind}.png") for kind in kinds]
