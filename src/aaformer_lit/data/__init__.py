@@ -1,0 +1,23 @@
+"""Person re-ID data: the benchmarks and one's own images as Records, PK batches, augmentation.
+
+Importing the package fills `DATASETS`, the data sets by name.
+"""
+
+from aaformer_lit.data import cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke
+from aaformer_lit.data.base import ReIDDataModule, TestSet
+from aaformer_lit.data.dataset import DATASETS, Counts, ReIDDataset
+
+__all__ = [
+    "DATASETS",
+    "Counts",
+    "ReIDDataModule",
+    "ReIDDataset",
+    "TestSet",
+    "cuhk03",
+    "dukemtmc",
+    "folder",
+    "joint",
+    "market1501",
+    "msmt17",
+    "occluded_duke",
+]

@@ -114,6 +114,7 @@ class ReIDDataModule(LightningDataModule):
         self.part_table = PartTable(mask_parts) if mask_parts else None
         self.bad_images: list[str] = []
         self._sources: tuple[list[ReIDDataset], list[ReIDDataset]] | None = None
+        self._cached: PersonImages | None = None
 
     def open(self) -> ReIDDataset:
         """The data set, found and indexed."""
@@ -134,11 +135,11 @@ class ReIDDataModule(LightningDataModule):
 
     @property
     def query_records(self) -> Sequence[Record]:
-        return next(iter(self.test_sets.values())).query
+        return next((test_set.query for test_set in self.test_sets.values()), ())
 
     @property
     def gallery_records(self) -> Sequence[Record]:
-        return next(iter(self.test_sets.values())).gallery
+        return next((test_set.gallery for test_set in self.test_sets.values()), ())
 
     def prepare_data(self) -> None:
         """Index once in the first process, so that what a data set unpacks on first use is there for the others."""
@@ -158,7 +159,7 @@ class ReIDDataModule(LightningDataModule):
             warn("%d images were left out of this run because they cannot be decoded.", len(self.bad_images))
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        images = PersonImages(
+        images = self._cached or PersonImages(
             self.train_records,
             self.image_size,
             self.transforms.train(self.image_size),
@@ -166,8 +167,9 @@ class ReIDDataModule(LightningDataModule):
             part_table=self.part_table,
             seed=self.seed,
         )
-        if self.cache:
+        if self.cache and self._cached is None:
             images.cache()
+            self._cached = images
         return self._loader(images, persistent=True, batch_sampler=self._sampler())
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[DataLoader[dict[str, Any]]]:
@@ -179,7 +181,7 @@ class ReIDDataModule(LightningDataModule):
     def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
         train = union([self._usable(d, d.train) for d in train_sets])
         self.test_sets = {
-            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery)) for d in test_sets
+            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery)) for d in test_sets if d.query
         }
         self.val_set = None
         if self.val_ids:

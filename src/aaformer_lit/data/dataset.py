@@ -8,11 +8,13 @@ and named.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,7 +55,7 @@ class ReIDDataset:
     name: ClassVar[str]
     title: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]  # names under `root`: the official ones, then ours
-    splits: ClassVar[Mapping[str, str]] = {
+    splits: Mapping[str, str] = {  # CUHK03 has them per protocol
         "train": "bounding_box_train",
         "query": "query",
         "gallery": "bounding_box_test",
@@ -62,6 +64,7 @@ class ReIDDataset:
     example: ClassVar[str]  # a name of that form, for messages
     junk_pids: ClassVar[frozenset[int]] = frozenset()
     published: ClassVar[Mapping[str, Mapping[str, Counts]]] = {}  # variant -> split -> counts
+    images_of: ClassVar[str | None] = None  # another data set of which these images are a new split
     one_numbering: ClassVar[bool] = True  # False: pid 7 of train and pid 7 of query are different people
     source: ClassVar[str]  # where to get it, for messages and docs
 
@@ -73,20 +76,15 @@ class ReIDDataset:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
         self.folder = self.find()
+        log.info("%s: %s", self.title, self.folder)
         self.variant = self.detect_variant()
-        self.train, self.query, self.gallery = self.index()
+        with _collector_paused():
+            self.train, self.query, self.gallery = self.index()
         self.as_published = self.verify()
 
     def find(self) -> Path:
         """The data set's folder under `root`."""
-        return locate(
-            self.root,
-            name=self.name,
-            title=self.title,
-            folders=self.folders,
-            missing=self.missing,
-            source=self.source,
-        )
+        return locate(self.root, type(self), self.missing)
 
     def missing(self, folder: Path) -> list[str]:
         """What `folder` lacks to be this data set; nothing if it is one."""
@@ -108,7 +106,7 @@ class ReIDDataset:
         return (int(match["pid"]), int(match["camid"])) if match else None
 
     def scan(self, folder: Path) -> list[Record]:
-        """Records of the images in one folder, junk left out; image files of another form are left out and named."""
+        """Records of the images in one folder, junk left out; files named in another form are left out and reported."""
         records, strays = [], []
         for name in image_names(folder):
             parsed = self.parse(name)
@@ -119,11 +117,11 @@ class ReIDDataset:
         self.report_strays(folder, strays, kept=len(records))
         return records
 
-    def report_strays(self, folder: Path, strays: Sequence[str], kept: int) -> None:
+    def report_strays(self, place: Path, strays: Sequence[str], kept: int) -> None:
         """Warn of image files whose names are not of the form; an error where no other file is there."""
         if not strays:
             return
-        says = f"{len(strays):,} image files in {folder} are not named like {self.example}: {some(strays)}."
+        says = f"{len(strays):,} image files in {place} are not named like {self.example}: {some(strays)}."
         if kept:
             warn("%s They are left out.", says)
             return
@@ -184,7 +182,8 @@ class ReIDDataset:
                 len(absent),
                 some(absent),
             )
-        alone = [r.path.name for r in unmatched(self.query, self.gallery) if r.pid not in set(absent)]
+        hopeless = set(absent)
+        alone = [r.path.name for r in unmatched(self.query, self.gallery) if r.pid not in hopeless]
         if alone:
             warn(
                 "%s: %d query images have gallery matches in their own camera only, so they are skipped: %s.",
@@ -209,9 +208,7 @@ class ReIDDataset:
 def image_names(folder: Path) -> list[str]:
     """Names of the image files in a folder, sorted; one listing, no call per file."""
     return sorted(
-        name
-        for name in os.listdir(folder)
-        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
     )
 
 
@@ -234,6 +231,18 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     items = list(items)
     rest = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return ", ".join(str(item) for item in items[:limit]) + rest
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No garbage collection, which would walk through all new records every few hundred: half of the time to index."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _same_as(split: str, found: Counts, expected: Counts) -> str:

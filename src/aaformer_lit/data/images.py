@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aaformer_lit.errors import ImageError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 MAX_PIXELS = 1 << 26
 # a closed list: some of Pillow's readers start other programs
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")

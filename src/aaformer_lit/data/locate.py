@@ -4,44 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aaformer_lit.errors import DatasetNotFoundError
+
+if TYPE_CHECKING:
+    from aaformer_lit.data.dataset import ReIDDataset
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-def locate(
-    root: Path,
-    *,
-    name: str,
-    title: str,
-    folders: Sequence[str],
-    missing: Callable[[Path], Sequence[str]],
-    source: str,
-) -> Path:
+def locate(root: Path, dataset: type[ReIDDataset], missing: Callable[[Path], Sequence[str]]) -> Path:
     """The data set's folder: under one of its names in `root`, `root` itself, or one level too deep or too high.
 
-    `missing(folder)` lists what a folder lacks to be the data set; `source` says where to get it.
+    `missing(folder)` lists what a folder lacks to be the data set.
 
     Raises `DatasetNotFoundError` with what was looked for, what is there and where to get the data.
     """
-    candidates = list(_candidates(root, folders))
+    candidates = list(_candidates(root, dataset.folders))
     for folder in candidates:
         if folder.is_dir() and not missing(folder):
             return folder
-    incomplete = [folder for folder in candidates if folder.name in folders and folder.is_dir()]
+    incomplete = [folder for folder in candidates if folder.name in dataset.folders and folder.is_dir()]
     if incomplete:
-        found = "".join(
-            f"\n  {folder} {_contents(folder)} but lacks {', '.join(missing(folder))}" for folder in incomplete
-        )
+        found = [f"{folder} {contents(folder)} but lacks {', '.join(missing(folder))}" for folder in incomplete]
     else:
-        found = f"\n  {root} {_contents(root)}"
+        found = [f"{root} {contents(root)}"]
     raise DatasetNotFoundError(
-        f"{title} was not found under paths.data={root}.\n"
-        f"Looked for: a folder {' or '.join(folders)} with {', '.join(missing(root / folders[0]))}.\n"
-        f"There is:{found}\n"
-        f"Where to get it: {source}\n"
-        f"{_advice(root, name)}"
+        f"{dataset.title} was not found under paths.data={root}.\n"
+        f"Looked for: a folder {' or '.join(dataset.folders)} with {', '.join(missing(root / dataset.folders[0]))}.\n"
+        f"There is: {(chr(10) + '          ').join(found)}.\n"
+        f"Where to get it: {dataset.source}.\n"
+        f"{_advice(root, dataset.name)}"
     )
 
 
@@ -63,7 +57,7 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _contents(folder: Path, limit: int = 8) -> str:
+def contents(folder: Path, limit: int = 8) -> str:
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as cause:

@@ -33,7 +33,8 @@ PartMask = UInt8[np.ndarray, "height width"]
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (height, width) `size`: a side that shrinks does so by area, which does not alias, one that grows bicubic.
+    """The image at (height, width) `size`: a side that shrinks does so by area, which does not alias, one that grows
+    bicubic.
 
     Pillow's bicubic widens its kernel to shrink, OpenCV's does not; this is close to Pillow's both ways.
     """
