@@ -151,6 +151,7 @@ def joined(metric, name):
 
 
 def _one_process(rank, store, results):
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     metric = feed(ReIDRetrieval(QUERIES, SUBSETS), range(rank, IMAGES, 2))  # 29 and 28 images
     query, gallery = metric.feature_sets("parts")

@@ -19,8 +19,8 @@ from aaformer_lit.errors import ConfigError, NumericsError
 
 # gallery columns per product: 1,024 runs MKL 1.1-1.4 times as fast as the whole gallery at once, a GPU wants few launches
 _TILE_COLUMNS = {"cpu": 1024, "cuda": 65536}
-# bytes of gathered features per step of `pair_distances`: small enough for a CPU's last-level cache
-_PAIR_BYTES = {"cpu": 2**23, "cuda": 2**28}
+# bytes of gathered features per step of `pair_distances`: small enough to stay in a CPU's cache
+_PAIR_BYTES = {"cpu": 2**21, "cuda": 2**28}
 
 
 class RowDistances(Protocol):

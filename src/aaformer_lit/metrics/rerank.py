@@ -22,7 +22,7 @@ from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances, tiles
-from aaformer_lit.metrics.neighbours import self_neighbours
+from aaformer_lit.metrics.neighbours import SelfNeighbours, self_neighbours
 
 # entries of intermediate tensors per step, which bounds the memory above the features
 _STEP = 2**22
@@ -66,14 +66,13 @@ class KReciprocal:
         original = SquaredEuclidean(query, gallery)
         query = original.query
         found = self_neighbours([query, gallery], max(self.k1 + 1, self.k2))
-        farthest = found.farthest.clamp(
-            min=torch.finfo(found.farthest.dtype).tiny
-        )  # all images equal: distances of 0, not NaN
+        # where all images are equal their distances stay 0 instead of NaN
+        found = found._replace(farthest=found.farthest.clamp(min=torch.finfo(found.farthest.dtype).tiny))
         members = expanded_sets(found.indices, self.k1)
-        weights = _neighbour_weights(query, gallery, members, farthest)
+        weights = _neighbour_weights(query, gallery, members, found)
         if self.k2 > 1:
             weights = _average_rows(weights, found.indices[:, : self.k2])
-        return RerankedDistances(original, farthest[: len(query)], weights, self.lambda_value)
+        return RerankedDistances(original, found.farthest[: len(query)], weights, self.lambda_value)
 
 
 class SparseRows(NamedTuple):
@@ -158,21 +157,27 @@ def _neighbour_weights(
     query: Float[Tensor, "queries dim"],
     gallery: Float[Tensor, "gallery dim"],
     members: tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]],
-    farthest: Float[Tensor, " images"],
+    found: SelfNeighbours,
 ) -> SparseRows:
     """exp(-distance / largest distance) for the members of each image, scaled to sum to 1."""
     row, col = members
-    distance = torch.empty(len(row), dtype=farthest.dtype, device=row.device)
+    distance = torch.full((len(row),), torch.nan, dtype=found.farthest.dtype, device=row.device)
+    for pairs in tiles(
+        len(row), _STEP // found.indices.shape[1]
+    ):  # most members are neighbours, whose distance is known
+        pair, place = (found.indices[row[pairs]] == col[pairs, None]).nonzero().T
+        distance[pair + pairs.start] = found.distances[row[pairs][pair], place]
+    unknown = distance.isnan()
     split = len(query)
     for row_features, row_chosen, row_offset in ((query, row < split, 0), (gallery, row >= split, split)):
         for col_features, col_chosen, col_offset in ((query, col < split, 0), (gallery, col >= split, split)):
-            chosen = (row_chosen & col_chosen).nonzero().flatten()
+            chosen = (unknown & row_chosen & col_chosen).nonzero().flatten()
             distance[chosen] = pair_distances(
                 row_features, col_features, row[chosen] - row_offset, col[chosen] - col_offset
             )
-    weight = torch.exp(-distance / farthest[row])
-    total = torch.zeros_like(farthest).index_add_(0, row, weight)
-    return SparseRows(_starts(row, len(farthest)), col, weight / total[row])
+    weight = torch.exp(-distance / found.farthest[row])
+    total = torch.zeros_like(found.farthest).index_add_(0, row, weight)
+    return SparseRows(_starts(row, len(found.farthest)), col, weight / total[row])
 
 
 def _average_rows(weights: SparseRows, neighbours: Int[Tensor, "images k2"]) -> SparseRows:
