@@ -149,7 +149,7 @@ def _family(seed: int, siblings: int, difficulty: float, family: int) -> tuple[I
 
 def _jitter(color: RGB, rng: np.random.Generator) -> RGB:
     """Two families in "navy" do not wear the very same navy."""
-    red, green, blue = (int(np.clip(c + d, 16, 240)) for c, d in zip(color, rng.integers(-9, 10, 3), strict=True))
+    red, green, blue = (min(240, max(16, c + d)) for c, d in zip(color, rng.integers(-9, 10, 3).tolist(), strict=True))
     return red, green, blue
 
 

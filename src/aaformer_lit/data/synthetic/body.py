@@ -38,6 +38,9 @@ def leg_layers(figure: Figure) -> list[Layer]:
         thigh, calf, shin = (girth * radius for radius in _LEGS.get(who.lower, _BARE_LEGS))
         material = cloth if who.lower in _LEGS else skin
         _shoe(figure, side, shoe, far)
+        if who.lower in _LEGS:
+            # the hem leaves the shoe free, which is all that shows of it from behind
+            ankle = (knee[0] + 0.86 * (ankle[0] - knee[0]), knee[1] + 0.86 * (ankle[1] - knee[1]))
         figure.canvas.limb(knee, ankle, calf, shin, material, figure.light, far)
         figure.canvas.limb(hip, knee, thigh, calf * 1.02, material, figure.light, far)
         if who.lower == "shorts":

@@ -10,7 +10,7 @@ from aaformer_lit.data.synthetic.attributes import RGB, Identity
 from aaformer_lit.data.synthetic.canvas import Canvas, Part, Point
 from aaformer_lit.data.synthetic.pose import HIP, SHOULDER, Pose, Skeleton, Vec, View
 
-GIRTH = {"slim": 0.87, "average": 1.0, "broad": 1.2}
+GIRTH = {"slim": 0.83, "average": 1.0, "broad": 1.25}
 
 # (place in the order of drawing, what to draw): lower ones are farther away
 Layer = tuple[float, Callable[[], None]]

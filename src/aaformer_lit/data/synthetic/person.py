@@ -6,11 +6,11 @@ from aaformer_lit.data.synthetic.attributes import Identity
 from aaformer_lit.data.synthetic.body import arm_layers, leg_layers, torso_layers
 from aaformer_lit.data.synthetic.canvas import Canvas, Point
 from aaformer_lit.data.synthetic.carried import carried_layers
-from aaformer_lit.data.synthetic.figure import Figure
+from aaformer_lit.data.synthetic.figure import GIRTH, Figure
 from aaformer_lit.data.synthetic.head import head_layers
 from aaformer_lit.data.synthetic.pose import Pose, View, skeleton
 
-MATERIALS = 13  # that one person registers at most
+MATERIALS = 12  # that one person registers at most
 
 # an arm that holds these hangs down
 _HELD = ("handbag", "suitcase")
@@ -29,7 +29,7 @@ def draw_person(
 
     `as_background` labels all of it background, as passers-by are.
     """
-    bones = skeleton(pose, still_arm=who.carried_side if who.carried in _HELD else 0)
+    bones = skeleton(pose, GIRTH[who.build], still_arm=who.carried_side if who.carried in _HELD else 0)
     figure = Figure(who, pose, View(pose.yaw, pose.pitch, pixels, ground), light, canvas, bones, as_background)
     layers = [
         layer for part in (leg_layers, torso_layers, arm_layers, head_layers, carried_layers) for layer in part(figure)

@@ -73,16 +73,17 @@ class Skeleton:
     toe: dict[int, Vec]
 
 
-def skeleton(pose: Pose, still_arm: int = 0) -> Skeleton:
-    """The joints of a pose. `still_arm` is a side whose arm hangs down, as one that carries something does."""
+def skeleton(pose: Pose, girth: float = 1.0, still_arm: int = 0) -> Skeleton:
+    """The joints of a pose. `girth` is how much wider than average the person is; the arm of side `still_arm` hangs down."""
+    breadth = 0.3 + 0.7 * girth
     hip, knee, ankle, toe = {}, {}, {}, {}
     for side in (LEFT, RIGHT):
         phase = pose.phase if side == LEFT else pose.phase + math.pi
         thigh = pose.stride * math.sin(phase)
         # the knee bends while its leg swings forward and is nearly straight while the foot is on the ground
         shin = thigh - 0.06 - 1.5 * pose.stride * max(0.0, math.cos(phase))
-        hip[side] = (side * HIP_WIDTH, 0.0, 0.0)
-        knee[side] = (side * HIP_WIDTH * 0.95, -THIGH * math.cos(thigh), THIGH * math.sin(thigh))
+        hip[side] = (side * breadth * HIP_WIDTH, 0.0, 0.0)
+        knee[side] = (0.95 * hip[side][0], -THIGH * math.cos(thigh), THIGH * math.sin(thigh))
         ankle[side] = _step(knee[side], SHIN, shin)
         tip = 0.5 * min(0.0, shin)
         x, y, z = ankle[side]
@@ -102,7 +103,7 @@ def skeleton(pose: Pose, still_arm: int = 0) -> Skeleton:
         spread = pose.spread
         if side == pose.raised and side != still_arm:
             arm, bend, spread = 0.5, 2.3, 0.3
-        shoulder[side] = upper(side * SHOULDER_WIDTH, 0.94 * (SHOULDER - HIP))
+        shoulder[side] = upper(side * breadth * SHOULDER_WIDTH, 0.94 * (SHOULDER - HIP))
         elbow[side] = _step(shoulder[side], UPPER_ARM, arm, side * spread)
         hand[side] = _step(elbow[side], FOREARM, arm + bend, side * spread * 0.5)
     return Skeleton(

@@ -51,7 +51,7 @@ def circumstances(spec: SyntheticSpec, pid: int, camid: int, shot: int) -> Circu
     u = rng.random(16).tolist()
     misaligned = bool(u[0] < spec.misalignment)
     # a detector's usual box: the person fills nine tenths of the height
-    size = 0.9 + 0.05 * u[1]
+    size = 0.87 + 0.05 * u[1]
     x, y = 0.5 + 0.08 * (u[2] - 0.5), 0.955 + 0.02 * (u[3] - 0.5)
     if misaligned:
         size *= 0.72 + 0.7 * u[4]
