@@ -3,7 +3,7 @@
 Importing the package fills `DATASETS`, the data sets by name.
 """
 
-from aaformer_lit.data import cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke
+from aaformer_lit.data import cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke, synthetic
 from aaformer_lit.data.base import ReIDDataModule, TestSet
 from aaformer_lit.data.dataset import DATASETS, Counts, ReIDDataset
 
@@ -20,4 +20,5 @@ __all__ = [
     "market1501",
     "msmt17",
     "occluded_duke",
+    "synthetic",
 ]
