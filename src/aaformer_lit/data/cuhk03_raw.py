@@ -23,6 +23,7 @@ import scipy.io
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import track
+from scipy.io.matlab import MatReadError
 
 from aaformer_lit.errors import ProtocolError
 
@@ -114,7 +115,7 @@ def read_protocol(path: Path) -> list[Crop]:
                     raise ValueError(f"image name {names[row - 1]!r} is not of the form 1_001_1_01.png")
                 pair, person, _, number = map(int, match.groups())
                 crops.append(Crop(split, pair, person, number, labels[row - 1], cameras[row - 1]))
-    except (OSError, KeyError, IndexError, ValueError, TypeError, NotImplementedError) as cause:
+    except (OSError, KeyError, IndexError, ValueError, TypeError, NotImplementedError, MatReadError) as cause:
         raise ProtocolError(
             f"{path} is no protocol file of CUHK03-NP: {cause}. Take it again from "
             f"https://github.com/zhunzhong07/person-re-ranking (evaluation/data/CUHK03)."

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,33 +42,29 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h
 
     Raises `ImageError`, naming the file, where it is missing, empty, truncated, no image, or larger than `max_pixels`.
     """
-    data = _read(path)
-    header = peek(data)
-    if header is not None:
-        _check_size(path, header.width, header.height, max_pixels)
-        if header.plain:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if pixels is not None:
-                return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-    try:
-        with _open(path, data, max_pixels) as image:
-            return _rgb(path, ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as cause:
-        raise ImageError(f"{path} cannot be decoded: {cause}. {_REMEDY}") from cause
+    return decode(_read(path), path, max_pixels)
+
+
+def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "height width 3"]:
+    """`read_image` of a file's bytes; `path` is for the message of the `ImageError`."""
+    pixels = _decode_plain(data, path, cv2.IMREAD_COLOR, max_pixels)
+    if pixels is not None:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    with _opened(data, path, max_pixels) as image:
+        return _rgb(path, ImageOps.exif_transpose(image))
 
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Integer[np.ndarray, "height width"]:
     """The integer label of each pixel of a label map (8 or 16 bit, or palette indices). Raises `ImageError`."""
     data = _read(path)
-    try:
-        with _open(path, data, max_pixels) as image:
+    labels = _decode_plain(data, path, cv2.IMREAD_UNCHANGED, max_pixels)
+    if labels is None:
+        with _opened(data, path, max_pixels) as image:
             labels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as cause:
-        raise ImageError(f"{path} cannot be decoded: {cause}. {_REMEDY}") from cause
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise ImageError(
-            f"{path} is no label map: it has mode {image.mode}, where one integer per pixel is needed. "
-            f"Save the part labels as a one-channel PNG."
+            f"{path} is no label map: it holds {labels.dtype} values of shape {labels.shape}, where one integer per pixel "
+            f"is needed. Save the part labels as a one-channel PNG."
         )
     return labels
 
@@ -108,17 +105,28 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _open(path: Path, data: bytes, max_pixels: int) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_size` decides
-        try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        except UnidentifiedImageError as cause:
-            raise ImageError(f"{path} is no image: its content is none of {', '.join(_FORMATS)}. {_REMEDY}") from cause
-        except Image.DecompressionBombError as cause:
-            raise ImageError(f"{path} is too large: {cause}. {_REMEDY}") from cause
-    _check_size(path, image.width, image.height, max_pixels)
-    return image
+def _decode_plain(data: bytes, path: Path, flags: int, max_pixels: int) -> np.ndarray | None:
+    """OpenCV's pixels of a file whose header promises nothing unusual; None for all others."""
+    header = peek(data)
+    if header is None:
+        return None
+    _check_size(path, header.width, header.height, max_pixels)
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if header.plain else None
+
+
+@contextmanager
+def _opened(data: bytes, path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """Pillow's image of a file, upright or not; all that goes wrong with it, now or on decoding, is an `ImageError`."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(path, image.width, image.height, max_pixels)
+            yield image
+    except UnidentifiedImageError as cause:
+        raise ImageError(f"{path} is no image: its content is none of {', '.join(_FORMATS)}. {_REMEDY}") from cause
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
+        raise ImageError(f"{path} is too large: {cause} {_REMEDY}") from cause
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as cause:
+        raise ImageError(f"{path} cannot be decoded: {cause}. {_REMEDY}") from cause
 
 
 def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:

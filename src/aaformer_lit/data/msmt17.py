@@ -47,6 +47,9 @@ class MSMT17(ReIDDataset):
     pattern = re.compile(
         r"(?P<pid>[0-9]{4})_[0-9]{3}_(?P<camid>0[1-9]|1[0-5])_[0-9]{4}(?:morning|noon|afternoon)_[0-9]{4}_[0-9]+(?:_ex)?\.jpg"
     )
+    line_pattern: ClassVar[re.Pattern[str]] = re.compile(
+        rf"(?P<path>(?P<inner>[0-9]{{4}})/{pattern.pattern}) +(?P<label>[0-9]+) *"
+    )
     example = "0000_045_12_0303morning_0006_2.jpg"
     published: ClassVar = {
         "v1": _WITH_VAL,
@@ -89,15 +92,16 @@ class MSMT17(ReIDDataset):
         lines = sorted(line for name in lists for line in (self.folder / name).read_text().splitlines() if line.strip())
         records, wrong, absent = [], [], []
         for line in lines:
-            path, _, pid = line.strip().rpartition(" ")
-            inner, _, name = path.rpartition("/")
-            parsed = self.parse(name)
-            if parsed is None or inner != name[:4] or pid.strip() != str(parsed[0]):
+            match = self.line_pattern.fullmatch(line)
+            path, inner, pid, camid, label = (
+                match.group("path", "inner", "pid", "camid", "label") if match else [""] * 5
+            )
+            if not match or inner != pid or int(label) != int(pid):
                 wrong.append(line)
             elif path not in files:
                 absent.append(path)
             else:
-                records.append(Record(folder / path, *parsed))
+                records.append(Record(folder / path, int(pid), int(camid)))
         where = f"{' and '.join(lists)} in {self.folder}"
         if wrong:
             raise ProtocolError(
