@@ -47,7 +47,10 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
             function(_load(Path(job_config)))
             return
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of print-and-exit: the errors are handled below
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(_job(function))()
+        failures: list[AAformerError] = []
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(_job(function, failures))()
+        if failures:
+            raise failures[0]
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -60,14 +63,20 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
 
 def user_message(error: BaseException) -> str | None:
     """The one message of an error that is the user's to fix, or None for a defect."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, AAformerError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
+    known = _known(error)
+    if known is not None:
+        return str(known)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _config_message(error)
     return None
+
+
+def _known(error: BaseException) -> AAformerError | None:
+    """The error of ours behind an error: Hydra and Lightning wrap what they pass on."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, AAformerError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -78,7 +87,9 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def _job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -> Callable[[DictConfig], Any]:
+    """Wrap a job so that a user's mistake is kept for later: Hydra would print it its own way, and a sweep goes on."""
+
     def job(cfg: DictConfig) -> Any:
         _quiet_libraries()
         run_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -88,6 +99,14 @@ def _job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             os.environ[_JOB_CONFIG] = str(job_config)
         try:
             return function(cfg)
+        except Exception as error:
+            known = _known(error)
+            if known is None:
+                raise
+            failures.append(known)
+            if is_sweep():
+                logger.error("this job failed: %s", known)
+            return None
         finally:
             os.environ.pop(_JOB_CONFIG, None)
 
@@ -159,6 +178,9 @@ def _escape(text: str) -> str:
 def _quiet_libraries() -> None:
     """Hide the notices of libraries that a user can do nothing about."""
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=r".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=r"Experiment logs directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)

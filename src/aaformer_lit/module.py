@@ -53,7 +53,9 @@ class ReIDModule(LightningModule):
         output = self.network(batch["image"], batch.get("part_mask"))
         terms = self.loss(output, batch["pid"], gather_batch if is_distributed() else None)
         self._check_finite(terms, batch)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["pid"]))
+        values = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch["pid"]))
+        self.log("loss", values["train/loss"], prog_bar=True, logger=False)
         loss: Tensor = terms["loss"]
         return loss
 

@@ -82,11 +82,11 @@ def make_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its callbacks and loggers."""
     from hydra.utils import instantiate
 
-    callbacks = [cfg.callbacks[name] for name in cfg.callbacks if name != "best" or cfg.data.val_ids]
+    callbacks = [one for name, one in cfg.callbacks.items() if one and (name != "best" or cfg.data.val_ids)]
     return instantiate(  # type: ignore[no-any-return]
         cfg.trainer,
         callbacks=[instantiate(callback) for callback in callbacks],
-        logger=[instantiate(one) for one in cfg.logger.values()],
+        logger=[instantiate(one) for one in cfg.logger.values() if one],
         default_root_dir=cfg.run_dir,
     )
 

@@ -1,0 +1,27 @@
+"""Shared by all tests: a tiny trained run, made once for each worker."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+
+from cli_tools import TINY, only, run_cli
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """`paths.data` with the tiny synthetic people in it, once the first run has drawn them."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, data_dir):
+    """The run directory of a tiny AAformer that was trained for an epoch."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert (
+        run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={runs}", "pictures=[curves,rankings,assignment]")
+        == 0
+    )
+    return only(runs.glob("*/*/*/metrics.json")).parent

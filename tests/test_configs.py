@@ -1,0 +1,111 @@
+"""Every option of every config group composes, and what it names can be built."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from aaformer_lit import cli
+from aaformer_lit.models import AAformer, ViTBaseline
+from aaformer_lit.paths import CONF_DIR
+
+SMALL = ["model/backbone=small_scratch", "data.image_size=[64,32]", "run_dir=RUN"]
+ENTRIES = sorted(path.stem for path in CONF_DIR.glob("*.yaml"))
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def composed(overrides: list[str], name: str = "train"):
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose(name, overrides)
+
+
+def test_conf_is_the_checkouts():
+    assert Path(__file__).parents[1] / "conf" == CONF_DIR
+
+
+@pytest.mark.parametrize("group", ["data", "model", "loss", "optim", "recipe", "trainer", "callbacks", "experiment"])
+def test_every_option_composes(group):
+    for option in options(group):
+        cfg = composed([f"{group}={option}", "run_dir=RUN"])
+        assert "model" in cfg, option
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_point_has_help_with_examples(name):
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        cfg = compose(name, return_hydra_config=True)
+    assert f"python -m aaformer_lit.{name}" in cfg.hydra.help.header
+
+
+@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("assigner", [*options("model/assigner"), None])
+def test_every_model_and_assigner_builds(model, assigner):
+    overrides = [*SMALL, f"model={model}"]
+    if assigner is not None:
+        if "assigner" not in composed(overrides).model:
+            pytest.skip("a model without parts")
+        overrides.append(f"model/assigner={assigner}")
+    network = instantiate(composed(overrides).model, num_classes=5)
+    assert isinstance(network, ViTBaseline)
+    assert network.num_classes == 5
+
+
+@pytest.mark.parametrize("backbone", options("model/backbone"))
+def test_backbone_names_exist_in_timm(backbone):
+    import timm
+
+    name = composed([f"model/backbone={backbone}"]).model.backbone.name
+    assert name in timm.list_models(pretrained="." in name)
+
+
+@pytest.mark.parametrize("optim", options("optim"))
+@pytest.mark.parametrize("recipe", options("recipe"))
+def test_optimisation_and_losses_build(optim, recipe):
+    cfg = composed([*SMALL, f"optim={optim}", f"recipe={recipe}"])
+    network = instantiate(cfg.model, num_classes=3)
+    optimizer, schedule = instantiate(cfg.optim).build(network, 120)
+    assert optimizer.param_groups
+    assert schedule.get_last_lr()[0] > 0
+    instantiate(cfg.loss)
+
+
+def test_data_alone_makes_the_data_module(tmp_path):
+    cfg = composed(["data=market1501", f"paths.data={tmp_path}"])
+    module = instantiate(cfg.data)
+    assert module.root == tmp_path
+    assert module.image_size == (256, 128)
+
+
+def test_the_papers_recipe_is_the_default():
+    cfg = composed(["data=market1501", "run_dir=RUN"])
+    assert (cfg.data.image_size, cfg.data.ids_per_batch, cfg.data.images_per_id) == ([256, 128], 16, 4)
+    assert cfg.trainer.max_epochs == 120
+    assert (cfg.optim.optimizer.lr, cfg.optim.optimizer.momentum, cfg.optim.optimizer.weight_decay) == (8e-3, 0.9, 1e-4)
+    assert (cfg.optim.schedule.warmup_epochs, cfg.optim.schedule.warmup_from) == (10, 0.1)
+    assert (cfg.loss.label_smoothing, cfg.loss.margin) == (0.1, 0.3)
+    assert (cfg.model.parts, cfg.model.assigner.epsilon, cfg.model.assigner.iterations) == ([2, 3], 0.05, 3)
+
+
+def test_parts_from_the_command_line():
+    network = instantiate(composed([*SMALL, "model.parts=[2,3,4]"]).model, num_classes=2)
+    assert isinstance(network, AAformer)
+    assert network.num_tokens == 10
+
+
+def test_the_hash_knows_what_a_run_is_about():
+    plain = cli.config_hash(composed(["run_dir=a"]))
+    assert plain == cli.config_hash(
+        composed(["run_dir=b", "paths.data=elsewhere", "logger=[csv,tensorboard]", "resume=auto"])
+    )
+    assert plain != cli.config_hash(composed(["run_dir=a", "seed=1"]))
+    assert plain != cli.config_hash(composed(["run_dir=a", "model.parts=[2]"]))
+
+
+def test_configs_resolve_to_plain_values():
+    cfg = composed(["run_dir=RUN"])
+    assert OmegaConf.to_container(cfg, resolve=True)["model"]["backbone"]["image_size"] == [256, 128]

@@ -1,0 +1,164 @@
+"""The main job from the command line: what a run leaves, continuing, sweeping, evaluating, and errors in one message."""
+
+import pandas as pd
+import pytest
+import torch
+
+from aaformer_lit import load_model
+from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.metrics import evaluate_retrieval
+from aaformer_lit.structures import FeatureSet
+from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    metrics = read_json(trained / "metrics.json")
+    for name in ("mAP", "rank1", "rank5", "rank10", "mINP", "mAP_global", "mAP_parts", "mAP_parts_2", "mAP_parts_3"):
+        assert 0 <= metrics[f"test/{name}"] <= 1
+    metadata = read_json(trained / "metadata.json")
+    assert metadata["config"]["model"]["parts"] == [2, 3]
+    assert metadata["data"]["name"] == "synthetic"
+    assert metadata["choices"]["data"] == "synthetic"
+    assert {"torch", "lightning", "timm"} <= metadata["versions"].keys()
+    for name in ("curves", "rankings", "assignment"):
+        assert (trained / "pictures" / f"{name}.png").stat().st_size > 5_000
+    log = pd.read_csv(trained / "metrics.csv")
+    assert log["train/loss"].notna().any()
+    assert log["assign/largest_share"].dropna().between(0, 1).all()
+    assert not list(trained.rglob("*.tmp"))
+
+
+def test_metrics_of_the_checkpoint_by_hand(trained, data_dir):
+    """Embedding the images and ranking them here gives the numbers in metrics.json, and per-query rows average to them."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    network = load_model(trained / "checkpoints" / "last.ckpt")
+    cfg = OmegaConf.load(trained / "config.yaml")
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("test")
+    (loader,) = data.test_dataloader()
+    with torch.no_grad():
+        batches = [(network.embed(b["image"]), b["pid"], b["camid"]) for b in loader]
+    features, pids, camids = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    split = len(data.query_records)
+    metrics = evaluate_retrieval(
+        FeatureSet(features[:split], pids[:split], camids[:split]),
+        FeatureSet(features[split:], pids[split:], camids[split:]),
+    )
+    written = read_json(trained / "metrics.json")
+    assert metrics.mAP == pytest.approx(written["test/mAP"], abs=1e-6)
+    table = pd.read_parquet(trained / "per_query.parquet")
+    assert table[table.subset == ""].average_precision.mean() == pytest.approx(written["test/mAP"], abs=1e-6)
+    assert (table[table.subset == "parts"].first_hit_rank == 1).mean() == pytest.approx(
+        written["test/rank1_parts"], abs=1e-6
+    )
+
+
+def test_evaluate_gives_the_same_numbers(trained, data_dir, tmp_path):
+    code = run_cli(
+        "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *TINY_DATA, "trainer=cpu", f"paths.data={data_dir}",
+        f"paths.runs={tmp_path}", "save_features=true", "data.image_size=[128,64]", "trainer.enable_progress_bar=false",
+    )  # fmt: skip
+    assert code == 0
+    evaluated = only(tmp_path.rglob("metrics.json"))
+    ours, theirs = read_json(evaluated), read_json(trained / "metrics.json")
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert (evaluated.parent / "features.safetensors").exists()
+
+
+def test_the_checkpoint_says_what_it_is_and_loads_safely(trained):
+    about = read_checkpoint(trained / "checkpoints" / "last.ckpt")["aaformer_lit"]
+    assert about["num_classes"] == 8
+    assert about["data"]["image_size"] == [64, 32]
+    assert about["model"]["_target_"] == "aaformer_lit.models.AAformer"
+
+
+def test_resume_auto_continues_the_unfinished_run(tmp_path, data_dir):
+    options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer.max_epochs=2", "resume=auto")
+    assert run_cli("train", *options) == 0
+    run = only(tmp_path.rglob("metrics.json")).parent
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    (run / "metrics.json").unlink()  # as if it had been stopped before the test
+    assert run_cli("train", *options) == 0
+    assert only(tmp_path.rglob("metrics.json")).parent == run
+    again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+
+
+def test_a_finished_run_is_not_continued(tmp_path, data_dir, trained):
+    options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "resume=auto", "seed=3")
+    assert run_cli("train", *options) == 0
+    first = only(tmp_path.rglob("metrics.json"))
+    first.parent.rename(first.parent.with_name("1999-01-01_00-00-00"))
+    assert run_cli("train", *options) == 0
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2
+
+
+def test_multirun_sweeps_parts_and_assigners(tmp_path, data_dir):
+    code = run_cli(
+        "train", "-m", "model.parts=[2],[2,3]", "model/assigner=sinkhorn,nearest", *TINY, f"paths.data={data_dir}",
+        f"paths.runs={tmp_path}", "trainer.limit_train_batches=1",
+    )  # fmt: skip
+    assert code == 0
+    metadata = [read_json(path) for path in tmp_path.rglob("metadata.json")]
+    assert len({path.parent for path in tmp_path.rglob("metrics.json")}) == 4
+    rows = {(str(m["config"]["model"]["parts"]), m["choices"]["model/assigner"]) for m in metadata}
+    assert rows == {(p, a) for p in ("[2]", "[2, 3]") for a in ("sinkhorn", "nearest")}
+
+
+def test_same_seed_same_weights(tmp_path, data_dir):
+    states = []
+    for name, workers in (("a", 0), ("b", 2)):
+        options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path / name}", f"data.num_workers={workers}")
+        assert run_cli("train", *options) == 0
+        checkpoint = only((tmp_path / name).rglob("last.ckpt"))
+        states.append(torch.load(checkpoint, weights_only=True)["state_dict"])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("callbacks=ema", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
+        ("trainer.precision=bf16-mixed", "model.grad_checkpointing=true", "recipe=transreid"),
+        ("data.val_ids=0.25", "data.ids_per_batch=2", "trainer.check_val_every_n_epoch=1", "model=vit_baseline"),
+        ("logger=[csv,tensorboard]", "optim=adamw", "optim.layer_decay=0.7", "optim.freeze=[patch_embed]"),
+        ("model/assigner=parsing", "model.parts=[6]", "flip_test=true", "test_untrained=true"),
+    ],
+)
+def test_options_that_promise_to_work(overrides, tmp_path, data_dir):
+    options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer.limit_train_batches=1", *overrides)
+    assert run_cli("train", *options) == 0
+    run = only(tmp_path.rglob("metrics.json")).parent
+    metrics = read_json(run / "metrics.json")
+    assert ("test/untrained/mAP" in metrics) is ("test_untrained=true" in overrides)
+    assert (run / "checkpoints" / "best.ckpt").exists() is ("data.val_ids=0.25" in overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.partz=[2]"], "unknown config key 'model.partz'"),
+        (["data=marker1501"], "Did you mean data=market1501?"),
+        (["model.parts=[0]"], "parts must be a list of positive granularities"),
+        (["model.parts=[]"], "parts must be a list of positive granularities"),
+        (["model/assigner=stripes", "model.parts=[99]"], "parts=[99]"),
+        (["model.assigner.epsilon=-1"], "epsilon"),
+        (["data.ids_per_batch=9"], "ids_per_batch"),
+        (["model.backbone.weights=absent.pth"], "no weights at absent.pth"),
+        (["model.backbone.num_heads=7"], "timm cannot build"),
+        (["data=market1501", "paths.data=/nonexistent"], "/nonexistent"),
+        (["ckpt_path=absent.ckpt"], "no checkpoint at absent.ckpt"),
+        (["seed=[1"], "seed=[1"),
+        (["trainer=nope"], "Options: "),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(overrides, message, tmp_path, data_dir, capsys):
+    code = run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", *overrides)
+    error = capsys.readouterr().err
+    assert code == 2
+    assert message in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("metrics.json"))
