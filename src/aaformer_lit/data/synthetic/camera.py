@@ -37,7 +37,7 @@ class Camera:
     def draw(spec: SyntheticSpec, camid: int) -> Camera:
         rng = spec.rng(2, camid)
         strength = 0.15 + 0.85 * spec.difficulty
-        cast = rng.uniform(-0.24, 0.24, 3) * strength
+        cast = rng.uniform(-0.2, 0.2, 3) * strength
         red, green, blue = np.exp(cast - cast.mean())
         return Camera(
             gain=(float(red), float(green), float(blue)),
