@@ -1,20 +1,25 @@
 """Auto-Alignment (AAformer, Sec. III-B): group an image's patches by optimal transport, then attend within the groups.
 
-The front door of the MAA layer's kernel: one call from part queries and patch keys and values to part outputs.
+The front door of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
+CUDA device it runs as one fused kernel (`triton_kernel`), elsewhere as plain torch (`reference`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aaformer_lit.ops.reference import part_attention, similarity_scores
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops.reference import check_similarity, part_products, similarity_of_products, subset_softmax
 from aaformer_lit.ops.rounding import ROUNDING
-from aaformer_lit.ops.sinkhorn import log_sinkhorn
+from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
+
+HAS_TRITON = find_spec("triton") is not None
 
 
 class PartAttention(NamedTuple):
@@ -29,6 +34,11 @@ def transport_membership(
 ) -> Bool[Tensor, "batch heads parts patches"]:
     """One granularity: scores -> Sinkhorn plan -> disjoint subsets."""
     return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations))
+
+
+def prefers_kernel(queries: Tensor) -> bool:
+    """Whether tensors like this one belong to the fused kernel, shapes and dtypes permitting."""
+    return HAS_TRITON and queries.is_cuda
 
 
 def auto_alignment(
@@ -48,9 +58,31 @@ def auto_alignment(
     Args:
         parts: granularities; `sum(parts)` part queries in this order, each granularity its own transport problem.
         return_membership: also return the subsets, for pictures and metrics.
+
+    Raises:
+        ConfigError: an unknown rounding or similarity, an epsilon or number of iterations that cannot work, or part
+            queries that are not as many as `parts` asks for.
     """
+    check_similarity(similarity)
+    check_sinkhorn(epsilon, iterations)
+    if rounding not in ROUNDING:
+        raise ConfigError(f"rounding must be one of {', '.join(ROUNDING)}; got {rounding!r}.")
+    if sum(parts) != queries.shape[-2]:
+        raise ConfigError(f"parts={list(parts)} needs {sum(parts)} part queries; got {queries.shape[-2]}.")
+    if rounding == "argmax" and prefers_kernel(queries):
+        # here, because importing Triton takes time and not every machine has it
+        from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
+
+        if supports(queries, keys, values):
+            output, words = fused_auto_alignment(
+                queries, keys, values, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
+            )
+            return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
+
+    products = part_products(queries, keys)
     with torch.no_grad():
-        scores = similarity_scores(queries, keys, similarity)
+        scores = similarity_of_products(products, queries, keys, similarity)
         groups = [transport_membership(s, epsilon, iterations, rounding) for s in scores.split(list(parts), dim=-2)]
         membership = torch.cat(groups, dim=-2)
-    return PartAttention(part_attention(queries, keys, values, membership), membership if return_membership else None)
+    weights = subset_softmax(products * queries.shape[-1] ** -0.5, membership)
+    return PartAttention(weights.to(values.dtype) @ values, membership if return_membership else None)

@@ -1,6 +1,12 @@
-"""The MAA layer's arithmetic in plain torch (AAformer, Eq. 2): the CPU path and the kernels' yardstick."""
+"""The MAA layer's arithmetic in plain torch (AAformer, Eq. 2): the CPU path and the kernels' yardstick.
+
+One product q.k serves twice: the transport compares it (or the cosine made from it), the softmax of Eq. 2 scales it. It is
+computed in float32 whatever the autocast dtype, because half precision would regroup patches.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,21 +18,65 @@ from aaformer_lit.errors import ConfigError
 SIMILARITIES = ("cosine", "dot", "scaled")
 
 
+def check_similarity(similarity: str) -> None:
+    """Raise `ConfigError` for a similarity that does not exist."""
+    if similarity not in SIMILARITIES:
+        raise ConfigError(f"similarity must be one of {', '.join(SIMILARITIES)}; got {similarity!r}.")
+
+
+def part_products(
+    queries: Float[Tensor, "*batch parts dim"], keys: Float[Tensor, "*batch patches dim"]
+) -> Float[Tensor, "*batch parts patches"]:
+    """q.k of each part and patch, in float32 or better."""
+    with torch.autocast(queries.device.type, enabled=False):
+        if queries.dtype != torch.float64:
+            queries, keys = queries.float(), keys.float()
+        # one copy of strided keys beats a matrix product over heads that lie apart in memory (threefold on a CPU)
+        return queries @ keys.contiguous().transpose(-2, -1)
+
+
+def similarity_of_products(
+    products: Float[Tensor, "*batch parts patches"],
+    queries: Float[Tensor, "*batch parts dim"],
+    keys: Float[Tensor, "*batch patches dim"],
+    similarity: str = "cosine",
+) -> Float[Tensor, "*batch parts patches"]:
+    """`part_products` turned into what the transport compares."""
+    check_similarity(similarity)
+    if similarity == "dot":
+        return products
+    if similarity == "scaled":
+        return products / math.sqrt(queries.shape[-1])
+    # normalising the few scores is cheaper than normalising every key
+    q_length: Tensor = torch.linalg.vector_norm(queries, dim=-1, dtype=products.dtype)
+    k_length: Tensor = torch.linalg.vector_norm(keys, dim=-1, dtype=products.dtype)
+    return products / (q_length[..., None] * k_length[..., None, :]).clamp_min(1e-12)
+
+
 def similarity_scores(
     queries: Float[Tensor, "*batch parts dim"], keys: Float[Tensor, "*batch patches dim"], similarity: str = "cosine"
 ) -> Float[Tensor, "*batch parts patches"]:
     """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); in float32."""
-    if similarity not in SIMILARITIES:
-        raise ConfigError(f"similarity must be one of {', '.join(SIMILARITIES)}; got {similarity!r}.")
-    with torch.autocast(queries.device.type, enabled=False):
-        if queries.dtype != torch.float64:
-            queries, keys = queries.float(), keys.float()
-        if similarity == "cosine":
-            # normalising the few scores is cheaper than normalising every key
-            norms = queries.norm(dim=-1)[..., None] * keys.norm(dim=-1)[..., None, :]
-            return queries @ keys.transpose(-2, -1) / norms.clamp_min(1e-12)
-        scores = queries @ keys.transpose(-2, -1)
-        return scores * queries.shape[-1] ** -0.5 if similarity == "scaled" else scores
+    return similarity_of_products(part_products(queries, keys), queries, keys, similarity)
+
+
+def subset_softmax(
+    logits: Float[Tensor, "*batch parts patches"],
+    membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"],
+) -> Float[Tensor, "*batch parts patches"]:
+    """Softmax over each part's own subset; an empty subset gets weights of zero.
+
+    Weights instead of booleans multiply the exponentials, so that a straight-through assigner's gradient gets in.
+    """
+    members = membership if membership.dtype == torch.bool else membership > 0
+    logits = logits.masked_fill(~members, -torch.inf)
+    # an empty subset would be softmax over -inf alone, which is NaN in value and in gradient
+    occupied = members.any(dim=-1, keepdim=True)
+    logits = logits.masked_fill(~occupied, 0.0)
+    if membership.dtype == torch.bool:
+        return F.softmax(logits, dim=-1) * occupied
+    weights = (logits - logits.detach().amax(dim=-1, keepdim=True)).exp() * membership
+    return weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def part_attention_weights(
@@ -35,19 +85,10 @@ def part_attention_weights(
     membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"],
     scale: float | None = None,
 ) -> Float[Tensor, "*batch parts patches"]:
-    """Softmax over each part's own subset; an empty subset gets weights of zero.
-
-    Weights instead of booleans multiply the exponentials, so that a straight-through assigner's gradient gets in.
-    """
-    logits = (queries @ keys.transpose(-2, -1)) * (queries.shape[-1] ** -0.5 if scale is None else scale)
-    members = membership if membership.dtype == torch.bool else membership > 0
-    logits = logits.masked_fill(~members, -torch.inf)
-    # an empty subset would be softmax over -inf alone, which is NaN in value and in gradient
-    logits = logits.masked_fill(~members.any(dim=-1, keepdim=True), 0.0)
-    if membership.dtype == torch.bool:
-        return F.softmax(logits, dim=-1) * members.any(dim=-1, keepdim=True)
-    weights = (logits - logits.detach().amax(dim=-1, keepdim=True)).exp() * membership
-    return weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    """Who looks where and how much, within the subsets. `scale` defaults to 1/sqrt(d)."""
+    return subset_softmax(
+        part_products(queries, keys) * (queries.shape[-1] ** -0.5 if scale is None else scale), membership
+    )
 
 
 def part_attention(

@@ -16,6 +16,14 @@ from torch import Tensor
 from aaformer_lit.errors import ConfigError
 
 
+def check_sinkhorn(epsilon: float, iterations: int) -> None:
+    """Raise `ConfigError` for arguments that cannot work."""
+    if epsilon <= 0:
+        raise ConfigError(f"Sinkhorn's epsilon must be positive; got {epsilon}. The paper uses 0.05.")
+    if iterations < 0:
+        raise ConfigError(f"Sinkhorn's iterations must be 0 or more; got {iterations}. The paper uses 3.")
+
+
 def log_sinkhorn(
     scores: Float[Tensor, "*batch parts patches"], epsilon: float = 0.05, iterations: int = 3
 ) -> Float[Tensor, "*batch parts patches"]:
@@ -26,19 +34,16 @@ def log_sinkhorn(
         epsilon: smoothness (weight of the entropy in Eq. 3), in the units of the scores.
         iterations: row-then-column steps; 0 is the column step alone.
     """
-    if epsilon <= 0:
-        raise ConfigError(f"Sinkhorn's epsilon must be positive; got {epsilon}. The paper uses 0.05.")
-    if iterations < 0:
-        raise ConfigError(f"Sinkhorn's iterations must be 0 or more; got {iterations}. The paper uses 3.")
+    check_sinkhorn(epsilon, iterations)
     with torch.autocast(scores.device.type, enabled=False):
         log_plan = scores if scores.dtype == torch.float64 else scores.float()
         log_plan = log_plan / epsilon
-        # a step scales by its marginal; the constants 1/P and 1/N of earlier steps cancel in the last one
+        # a step divides each row (column) by its sum: log_softmax in the log domain. The marginals 1/P and 1/N of all
+        # steps but the last cancel
         for _ in range(iterations):
-            log_plan = log_plan - log_plan.logsumexp(dim=-1, keepdim=True)
-            log_plan = log_plan - log_plan.logsumexp(dim=-2, keepdim=True)
+            log_plan = log_plan.log_softmax(dim=-1).log_softmax(dim=-2)
         if iterations == 0:
-            log_plan = log_plan - log_plan.logsumexp(dim=-2, keepdim=True)
+            log_plan = log_plan.log_softmax(dim=-2)
         return log_plan - math.log(scores.shape[-1])
 
 
