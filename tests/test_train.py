@@ -151,12 +151,13 @@ def test_options_that_promise_to_work(overrides, tmp_path, data_dir):
         (["model.backbone.num_heads=7"], "timm cannot build"),
         (["data=market1501", "paths.data=/nonexistent"], "/nonexistent"),
         (["ckpt_path=absent.ckpt"], "no checkpoint at absent.ckpt"),
-        (["seed=[1"], "seed=[1"),
+        (["seed=[1"], "no viable alternative at input '[1'"),
         (["trainer=nope"], "Options: "),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(overrides, message, tmp_path, data_dir, capsys):
-    code = run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", *overrides)
+    options = [option for option in TINY if "data=market1501" not in overrides or "spec" not in option]
+    code = run_cli("train", *options, f"paths.data={data_dir}", f"paths.runs={tmp_path}", *overrides)
     error = capsys.readouterr().err
     assert code == 2
     assert message in " ".join(error.split())

@@ -35,7 +35,8 @@ class AssignmentMonitor(Callback):
         with trainer.precision_plugin.forward_context(), torch.no_grad(), _evaluating(network):
             assignments = network.assignments(batch["image"][:16], None if mask is None else mask[:16])
         statistics = assignment_statistics(assignments, network.granularities)
-        pl_module.log_dict({f"assign/{name}": value for name, value in statistics.items()}, rank_zero_only=True)
+        values = {f"assign/{name}": value for name, value in statistics.items()}
+        pl_module.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=True)
 
 
 class EMA(EMAWeightAveraging):

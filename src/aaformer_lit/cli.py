@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,19 +30,19 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from aaformer_lit.errors import AAformerError
+from aaformer_lit.errors import AAformerError, ConfigError
 from aaformer_lit.paths import CONF_DIR
 
 logger = logging.getLogger(__name__)
 console = Console(soft_wrap=True)
 _JOB_CONFIG = "AAFORMER_JOB_CONFIG"
 # what a run is about does not change with where it writes, what it logs to, or how it is continued
-_NOT_IN_HASH = ("paths", "logger", "callbacks", "hydra", "resume", "run_dir", "ckpt_path")
+_NOT_IN_HASH = ("paths", "logger", "callbacks", "hydra", "resume", "run_dir", "ckpt_path", "sweep")
+FAILURE = "failure.txt"
 
 
 def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run an entry point's function with the config that Hydra composes from the command line."""
-    _register_resolvers()
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
             function(_load(Path(job_config)))
@@ -84,31 +85,44 @@ def config_hash(cfg: DictConfig) -> str:
     content = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(content, dict)
     relevant = {key: value for key, value in content.items() if key not in _NOT_IN_HASH}
+    if average := (content.get("callbacks") or {}).get("ema"):
+        relevant["ema"] = average  # the one callback that changes what is tested
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -> Callable[[DictConfig], Any]:
-    """Wrap a job so that a user's mistake is kept for later: Hydra would print it its own way, and a sweep goes on."""
+    """Wrap a job so that a user's mistake is kept for later: Hydra would print it its own way.
+
+    A job of a sweep that is finished is skipped; one that fails says so in its `failure.txt`, and the sweep goes on.
+    """
 
     def job(cfg: DictConfig) -> Any:
         _quiet_libraries()
         run_dir = Path(HydraConfig.get().runtime.output_dir)
+        if is_sweep() and (run_dir / "metrics.json").exists():
+            logger.info("finished already, skipped: %s", run_dir)
+            return None
+        (run_dir / FAILURE).unlink(missing_ok=True)
         job_config = run_dir / "config.yaml"
-        if "run_dir" in cfg:
-            _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
-            os.environ[_JOB_CONFIG] = str(job_config)
         try:
+            if "run_dir" in cfg:
+                _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
+                os.environ[_JOB_CONFIG] = str(job_config)
             return function(cfg)
         except Exception as error:
+            _write(run_dir / FAILURE, "".join(traceback.format_exception(error)))
             known = _known(error)
+            if is_sweep():
+                logger.error("this job failed: %s", known or repr(error))
+                raise  # the launcher, which may be in another process, keeps it until all jobs are done
             if known is None:
                 raise
             failures.append(known)
-            if is_sweep():
-                logger.error("this job failed: %s", known)
             return None
         finally:
             os.environ.pop(_JOB_CONFIG, None)
+            if "wandb" in sys.modules:
+                sys.modules["wandb"].finish()  # or the next job of a sweep would write into this one's W&B run
 
     return job
 
@@ -129,7 +143,9 @@ def _write(path: Path, text: str) -> None:
 
 def _register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("config_hash", lambda *, _root_: config_hash(_root_), replace=True)
+    OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)
 
 
 def _run_name(now: str, *, _root_: DictConfig) -> str:
@@ -148,6 +164,24 @@ def _run_name(now: str, *, _root_: DictConfig) -> str:
     return f"{name}/{now if launch == 'none' else launch}"
 
 
+def _sweep_name(now: str, *, _root_: DictConfig) -> str:
+    """`<sweep>-<data>` for a sweep that has a name, so that starting it again finds its finished jobs; else the time."""
+    sweep = _root_.get("sweep")
+    return f"{sweep}-{_root_.hydra.runtime.choices.get('data')}" if sweep else now
+
+
+def _one_part_per_mask(*, _root_: DictConfig) -> list[int]:
+    """The granularity of SPReID's rows: as many parts as the data's mask table has."""
+    masks = _root_.data.get("mask_parts")
+    if not masks:
+        raise ConfigError(
+            "this model has one part for each body part of the data's mask table (data.mask_parts), and there is none. "
+            "Give masks of your images with data.masks=DIR and data.mask_parts='{head: [1], torso: [2], ...}', "
+            "or use data=synthetic."
+        )
+    return [len(masks)]
+
+
 def timestamp() -> str:
     """Now, for names of files and runs."""
     return datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -156,11 +190,9 @@ def timestamp() -> str:
 def _config_message(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
-    key = re.search(r"Key '([^']+)' is not in struct", str(error))
-    path = re.search(r"full_key: (\S+)", str(error))
+    key = re.search(r"Could not override '([^']+)'|full_key: (\S+)", str(error))
     if key:
-        name = path.group(1) if path else key.group(1)
-        message = f"unknown config key '{name}'."
+        message = f"unknown config key '{key.group(1) or key.group(2)}'."
     missing = re.search(r"Could not find '([^']+)'", message)
     if missing:
         group, _, option = missing.group(1).rpartition("/")
@@ -216,3 +248,6 @@ def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:
     for path in sorted(p for p in run_dir.rglob("*") if p.is_file() and not p.name.startswith(".")):
         if ".hydra" not in path.parts:
             console.print(f"  {path.relative_to(run_dir)}", highlight=False)
+
+
+_register_resolvers()  # on import: the worker processes of a sweep's launcher never call `run`

@@ -19,7 +19,8 @@ def training_hours(network: nn.Module, image_size: tuple[int, int], images: int,
     state = {name: buffer.clone() for name, buffer in network.named_buffers()}
     with torch.random.fork_rng():
         pictures = torch.rand(batch, 3, *image_size, device=device)
-        seconds = min(_timed_step(network, pictures) for _ in range(2))
+        part_mask = torch.zeros(batch, *image_size, dtype=torch.uint8, device=device)
+        seconds = min(_timed_step(network, pictures, part_mask) for _ in range(2))
     for name, buffer in network.named_buffers():
         buffer.copy_(state[name])  # a look ahead must not leave traces in the batch-norm statistics
     network.zero_grad(set_to_none=True)
@@ -27,9 +28,9 @@ def training_hours(network: nn.Module, image_size: tuple[int, int], images: int,
     return seconds / batch * images / 3600
 
 
-def _timed_step(network: nn.Module, pictures: torch.Tensor) -> float:
+def _timed_step(network: nn.Module, pictures: torch.Tensor, part_mask: torch.Tensor) -> float:
     started = time.perf_counter()
-    output = network(pictures)
+    output = network(pictures, part_mask)
     (output.global_feat.sum() + output.part_feats.sum()).backward()
     return time.perf_counter() - started
 
