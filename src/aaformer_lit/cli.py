@@ -113,7 +113,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
             _write(run_dir / FAILURE, "".join(traceback.format_exception(error)))
             known = _known(error)
             if is_sweep():
-                logger.error("this job failed: %s", known or repr(error))
+                logger.error("this job failed: %s", known or f"{type(error).__name__}: {error}")
                 raise  # the launcher, which may be in another process, keeps it until all jobs are done
             if known is None:
                 raise
