@@ -156,6 +156,15 @@ def test_junk_is_dropped_and_distractors_stay():
         evaluate_retrieval(FeatureSet(query.features, torch.tensor([-1]), query.camids), gallery)
 
 
+def test_queries_without_a_match_are_skipped_and_counted(caplog):
+    query = FeatureSet(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([7, 8, 9]), torch.zeros(3).long())
+    gallery = FeatureSet(torch.tensor([[0.0], [2.0]]), torch.tensor([7, 9]), torch.ones(2).long())
+    with caplog.at_level("INFO"):
+        got = evaluate_retrieval(query, gallery)
+    assert (got.num_valid_queries, got.mAP, got.per_query.index.tolist()) == (2, 1.0, [0, 2])
+    assert "1 of 3 queries have no match" in caplog.text
+
+
 def test_errors_say_what_to_do():
     query, gallery = world(0)
     with pytest.raises(ProtocolError, match=r"none of the 12 queries has a match.*camid -1"):

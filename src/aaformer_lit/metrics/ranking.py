@@ -13,6 +13,7 @@ From `hits`, the ascending ranks r_1 < ... < r_m of one query's m matches (1 = n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -26,6 +27,8 @@ from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics.distance import RowDistances, SquaredEuclidean, tiles
 from aaformer_lit.metrics.protocol import MatchIndex, Pairs, without_junk
 from aaformer_lit.structures import FeatureSet, PerQuery, RetrievalMetrics
+
+logger = logging.getLogger(__name__)
 
 
 class Reranker(Protocol):
@@ -82,6 +85,8 @@ def summarise(hits: Sequence[Int[Tensor, "rows hits"]], ranks: Sequence[int]) ->
             f"none of the {len(valid)} queries has a match in the gallery (same pid seen by another camera). Check that "
             "query and gallery belong to the same data set; where the cameras are unknown, give camid -1."
         )
+    if not valid.all():
+        logger.info("%d of %d queries have no match in the gallery and are skipped", int((~valid).sum()), len(valid))
     per_slice = [(average_precision(h), trapezoid_average_precision(h), inverse_penalty(h), first_hit(h)) for h in hits]
     ap, trapezoid, inp, first = (torch.cat(column)[valid] for column in zip(*per_slice, strict=True))
     return RetrievalMetrics(

@@ -92,12 +92,12 @@ class ReIDRetrieval(SealedMetric):
             ProtocolError: an image is missing, or no query has a match.
             ConfigError: a subset names a token that the descriptor does not have.
         """
-        return {
-            name: evaluate_retrieval(
-                *self._feature_sets(name), ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size
-            )
-            for name in (ALL_TOKENS, *self.subsets)
-        }
+        results = {}
+        for name in (ALL_TOKENS, *self.subsets):
+            # the features wait in main memory, but a GPU that the metric was moved to compares them
+            sets = [FeatureSet(s.features.to(self.device), s.pids, s.camids) for s in self._feature_sets(name)]
+            results[name] = evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
+        return results
 
     def feature_sets(self, subset: str = ALL_TOKENS) -> tuple[FeatureSet, FeatureSet]:
         """`(query, gallery)` as `compute` compares them, for saving. Under DDP all processes must call it."""
