@@ -13,6 +13,7 @@ from aaformer_lit.viz.figure import save
 from aaformer_lit.viz.images import denormalise
 from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.rankings import Ranking, rank_gallery, ranking_lists
+from aaformer_lit.viz.tables import Dot, table_plot
 from aaformer_lit.viz.verification import (
     PairDistances,
     Verification,
@@ -23,6 +24,7 @@ from aaformer_lit.viz.verification import (
 )
 
 __all__ = [
+    "Dot",
     "PairDistances",
     "Ranking",
     "Verification",
@@ -42,6 +44,7 @@ __all__ = [
     "ranking_lists",
     "read_metrics_csv",
     "save",
+    "table_plot",
     "training_curves",
     "verification_pairs",
     "verification_roc",

@@ -1,0 +1,74 @@
+"""Runs side by side with the paper: `python -m aaformer_lit.report table=table5 runs=DIR`; `--help` says more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from aaformer_lit import cli
+
+if TYPE_CHECKING:
+    from aaformer_lit.tables import Column, PaperTable, Report
+
+
+def report(cfg: DictConfig) -> Report:
+    """Collect, join, compare, write; returns what it printed."""
+    from aaformer_lit.errors import ConfigError
+    from aaformer_lit.runs import write_atomically
+    from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join
+
+    unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
+    if unknown:
+        raise ConfigError(f"there is no format {unknown[0]!r}. Formats: {', '.join(FORMATS)}, png.")
+    table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True))  # type: ignore[arg-type]
+    folders = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
+    columns, remarks = join(table, collect(folders))
+    comparisons = [
+        compare_rows(column, cfg.reference, table.metrics, cfg.bootstrap.samples, cfg.bootstrap.seed)
+        for column in columns
+        if cfg.reference
+    ]
+    result = Report(table, columns, comparisons, remarks)
+    cli.console.print(FORMATS["txt"](result), markup=False, highlight=False)
+    run_dir = Path(cfg.run_dir)
+    for form in cfg.formats:
+        if form != "png":
+            content = FORMATS[form](result)
+            write_atomically(run_dir / f"{table.name}.{form}", lambda path, content=content: path.write_text(content))
+    if "png" in cfg.formats:
+        _plot(table, columns, run_dir)
+    cli.console.print(f"written to {run_dir}", highlight=False)
+    return result
+
+
+def _plot(table: PaperTable, columns: list[Column], run_dir: Path) -> None:
+    """One picture per column."""
+    from aaformer_lit import viz
+    from aaformer_lit.tables.paper import METRICS
+
+    for number, column in enumerate(columns):
+        panels = {
+            METRICS[metric]: [
+                viz.Dot(
+                    cell.mean(metric),
+                    cell.std(metric),
+                    cell.row.paper.get(column.paper, {}).get(metric) if column.paper else None,
+                )
+                for cell in column.cells
+            ]
+            for metric in table.metrics
+        }
+        figure = viz.table_plot([cell.row.label for cell in column.cells], panels, title=column.title)
+        name = re.sub(r"\W+", "-", column.paper or str(column.setting.get("fingerprint.name")))
+        viz.save(figure, run_dir / f"{table.name}-{name}{f'-{number + 1}' if len(columns) > 1 else ''}.png")
+
+
+def main() -> None:
+    cli.run(report, "report")
+
+
+if __name__ == "__main__":
+    main()

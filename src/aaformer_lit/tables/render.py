@@ -1,0 +1,189 @@
+"""A joined table as text, Markdown, LaTeX or CSV: ours as mean +- std (n), the paper's, the difference.
+
+All formats are made from the same cells of text. Where a column's data is not in the paper, the paper's numbers are not
+beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aaformer_lit.tables.compare import Comparison
+from aaformer_lit.tables.join import Cell, Column
+from aaformer_lit.tables.paper import METRICS, PaperTable, Row
+
+NOT_RUN = "not run"
+Grid = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A joined table: its columns, the comparisons in each (or none), and what is missing or was left out."""
+
+    table: PaperTable
+    columns: Sequence[Column]
+    comparisons: Sequence[Sequence[Comparison]] = ()
+    remarks: Sequence[str] = ()
+
+
+def grid(table: PaperTable, column: Column) -> Grid:
+    """Header and one line per row: label, seeds, then ours (and the paper's and the difference) per metric."""
+    header = ["", "seeds"]
+    for metric in table.metrics:
+        header += [METRICS[metric]] + (["paper", "diff"] if column.paper else [])
+    return [header] + [_line(table, column, cell) for cell in column.cells]
+
+
+def _line(table: PaperTable, column: Column, cell: Cell) -> list[str]:
+    line = [cell.row.label, str(len(cell.runs)) if cell.runs else "-"]
+    for metric in table.metrics:
+        line.append(ours(cell, metric))
+        if column.paper:
+            printed = cell.row.paper.get(column.paper, {}).get(metric)
+            mean = cell.mean(metric)
+            line.append("-" if printed is None else f"{printed:.1f}")
+            line.append("-" if printed is None or mean is None else f"{mean - printed:+.1f}")
+    return line
+
+
+def ours(cell: Cell, metric: str) -> str:
+    """`65.6 +- 0.2`, without the deviation for one seed; `not run`, or why there is nothing of ours."""
+    mean, std = cell.mean(metric), cell.std(metric)
+    if mean is None:
+        return "not measured" if cell.runs else cell.row.note or NOT_RUN
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+def paper_grid(table: PaperTable, paper_column: str) -> Grid:
+    """What the paper prints for a data set of which there is no run."""
+    header = ["", *(f"{METRICS[metric]} (paper)" for metric in table.metrics), "ours"]
+
+    def numbers(row: Row) -> list[str]:
+        printed = row.paper.get(paper_column, {})
+        return ["-" if (value := printed.get(metric)) is None else f"{value:.1f}" for metric in table.metrics]
+
+    return [header] + [[row.label, *numbers(row), row.note or NOT_RUN] for row in table.rows]
+
+
+def comparison_grid(comparisons: Sequence[Comparison]) -> Grid:
+    """One line per comparison."""
+    lines = [["difference", "metric", "mean", "95% interval", "p", "seeds", "queries"]]
+    for one in comparisons:
+        what = [f"{one.row} - {one.reference}", METRICS[one.metric]]
+        d = one.difference
+        if d is None:
+            lines.append([*what, one.problem, "-", "-", "-", "-"])
+        else:
+            interval = f"{d.low:+.1f} to {d.high:+.1f}"
+            lines.append([*what, f"{d.mean:+.1f}", interval, f"{d.p_value:.2g}", str(d.seeds), str(d.queries)])
+    return lines
+
+
+def sections(report: Report) -> list[tuple[str, list[Grid], list[str]]]:
+    """(title, grids, notes) of each column, of the paper's columns without a run, and what was left out."""
+    table, columns, remarks = report.table, report.columns, list(report.remarks)
+    parts: list[tuple[str, list[Grid], list[str]]] = []
+    for column, compared in zip(columns, report.comparisons or [()] * len(columns), strict=True):
+        grids, notes = [grid(table, column)], list(column.notes)
+        if not column.paper:
+            notes.append("these data are not in the paper's table, so its numbers are not beside them")
+        if column.differs:
+            shown = [f"{key}={_value(value)}" for key, value in list(column.differs.items())[:8]]
+            more = f" and {len(column.differs) - 8} more" if len(column.differs) > 8 else ""
+            notes.append(f"differs from the other column(s) in {', '.join(shown)}{more}")
+        if compared:
+            grids.append(comparison_grid(compared))
+            if all(one.difference is None or one.difference.seeds == 1 for one in compared):
+                notes.append("one seed: the intervals cover the choice of queries, not the chance in training")
+        parts.append((column.title, grids, notes))
+    absent = [name for name in table.data if name not in {column.paper for column in columns}]
+    if columns:
+        remarks += [f"no runs on {', '.join(absent)}"] if absent else []
+    else:
+        parts += [(name, [paper_grid(table, name)], []) for name in absent]
+    return parts + ([("Missing or left out", [], remarks)] if remarks else [])
+
+
+def text(report: Report) -> str:
+    """Plain text in aligned columns."""
+    blocks = [f"{report.table.title}\nPaper: {report.table.source}"]
+    for title, grids, notes in sections(report):
+        blocks.append("\n".join([title, *("\n" + _aligned(g) for g in grids), *(f"  * {note}" for note in notes)]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def markdown(report: Report) -> str:
+    """GitHub's Markdown."""
+    blocks = [f"## {report.table.title}\n\nPaper: {report.table.source}"]
+    for title, grids, notes in sections(report):
+        blocks.append(f"### {title}")
+        for lines in grids:
+            rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+            rule = "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(lines[0]))) + "|"
+            blocks.append("\n".join([rows[0], rule, *rows[1:]]))
+        if notes:
+            blocks.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def latex(report: Report) -> str:
+    """`booktabs` tables, one per column of data; notes are comments."""
+    blocks = [f"% {report.table.title}. Paper: {report.table.source}"]
+    for title, grids, notes in sections(report):
+        block = [f"% {title}", *(f"% {note}" for note in notes)]
+        for lines in grids:
+            rows = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
+            align = "l" + "r" * (len(lines[0]) - 1)
+            begin, end = rf"\begin{{tabular}}{{{align}}}", r"\end{tabular}"
+            block += [begin, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", end]
+        blocks.append("\n".join(block))
+    return "\n\n".join(blocks) + "\n"
+
+
+def comma_separated(report: Report) -> str:
+    """One line per column, row and metric, numbers unrounded; an empty mean is a row that was not run."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["table", "data", "row", "metric", "seeds", "mean", "std", "paper", "difference"])
+    for column in report.columns:
+        for cell in column.cells:
+            for metric in report.table.metrics:
+                mean, std = cell.mean(metric), cell.std(metric)
+                printed = cell.row.paper.get(column.paper, {}).get(metric) if column.paper else None
+                difference = None if mean is None or printed is None else mean - printed
+                seeds = " ".join(map(str, sorted(cell.runs)))
+                writer.writerow(
+                    [report.table.name, column.title, cell.row.label, metric, seeds, mean, std, printed, difference]
+                )
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {"txt": text, "md": markdown, "tex": latex, "csv": comma_separated}
+
+
+def _aligned(lines: Grid) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    return "\n".join(
+        ["  " + padded[0].rstrip(), "  " + "-" * len(padded[0]), *(f"  {line.rstrip()}" for line in padded[1:])]
+    )
+
+
+_LATEX = str.maketrans({"\\": r"\textbackslash{}", "±": r"$\pm$"} | {c: f"\\{c}" for c in "&%_#{}$"})
+
+
+def _latex(cell: str) -> str:
+    return cell.translate(_LATEX)
+
+
+def _value(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
