@@ -11,7 +11,12 @@ TINY_DATA = (
     "data.spec.num_train_ids=8", "data.spec.num_test_ids=4", "data.spec.num_cameras=2", "data.spec.images_per_camera=2",
     "data.image_size=[64,32]", "data.ids_per_batch=4", "data.images_per_id=2", "data.num_workers=0",
 )  # fmt: skip
-TINY_MODEL = ("model/backbone=small_scratch", "model.backbone.depth=2", "model.backbone.embed_dim=24")
+TINY_MODEL = (
+    "model/backbone=small_scratch",
+    "model.backbone.depth=2",
+    "model.backbone.embed_dim=24",
+    "model.backbone.patch_size=8",
+)
 TINY_TRAINER = ("trainer=cpu", "trainer.max_epochs=1", "callbacks.progress=null", "trainer.enable_progress_bar=false")
 TINY = (*TINY_DATA, *TINY_MODEL, *TINY_TRAINER)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-def training_hours(network: nn.Module, image_size: tuple[int, int], images: int, batch: int = 4) -> float:
+def training_hours(network: nn.Module, image_size: tuple[int, int], images: int, batch: int = 8) -> float:
     """Hours to train on so many images (all epochs together), from one timed forward and backward pass.
 
     An estimate: optimizer, data loading and tests are not in it, and small batches are a little slower per image.

@@ -70,6 +70,10 @@ class TripletLoss(nn.Module):
         return F.relu(positive - negative + self.margin).mean()
 
 
+def _full(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 class ReIDLoss(nn.Module):
     """Eq. 8: identity loss over all tokens plus triplet loss over the global and the concatenated part features.
 
@@ -111,7 +115,7 @@ class ReIDLoss(nn.Module):
         if output.logits is None:
             raise ConfigError("the identity loss needs logits: build the network with num_classes and train mode on.")
         with torch.autocast(pids.device.type, enabled=False):
-            terms = self._identity_terms(output.logits.float(), pids)
+            terms = self._identity_terms(_full(output.logits), pids)
             terms |= self._triplet_terms(output, pids, gather)
         has_parts = output.part_feats.shape[1] > 0
         for name, printed in (("id", 1 / output.logits.shape[1]), ("triplet", 0.5)):
@@ -141,6 +145,6 @@ class ReIDLoss(nn.Module):
         all_pids = pids if gather is None else gather(pids)
         terms = {}
         for name, feature in features.items():
-            feature = feature.float()
+            feature = _full(feature)
             terms[name] = self.triplet(feature, pids, feature if gather is None else gather(feature), all_pids)
         return terms

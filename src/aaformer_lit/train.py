@@ -111,7 +111,7 @@ def _say_how_long(trainer: Trainer, module: ReIDModule, images_per_epoch: int) -
     if hours > 1:
         cli.console.print(
             f"[yellow]No GPU in use: this training takes about {in_words(hours)} on this machine.[/] "
-            "For a first look, `experiment=quickstart` takes minutes."
+            "For a first look in minutes: python -m aaformer_lit.train experiment=quickstart"
         )
 
 

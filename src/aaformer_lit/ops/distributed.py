@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def is_distributed() -> bool:
@@ -14,11 +15,27 @@ def is_distributed() -> bool:
 
 
 def gather_batch(tensor: Tensor) -> Tensor:
-    """Rows of all ranks in rank order; every rank needs as many rows. The gradient flows back to the rank it came from."""
+    """Rows of all ranks in rank order; every rank needs as many. The gradient flows back to the rank it came from."""
     if not is_distributed():
         return tensor
-    if tensor.requires_grad:
-        return torch.cat(all_gather(tensor.contiguous()))
-    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
+    gathered: Tensor = _Gather.apply(tensor)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """torch's own differentiable all-gather changes its name between versions."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.rows = len(tensor)
+        parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # every rank's loss depends on every row: the row's gradient is the sum over ranks
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        first = dist.get_rank() * ctx.rows
+        return gradient[first : first + ctx.rows]
