@@ -65,6 +65,8 @@ class ReIDDataModule(LightningDataModule):
     `labels` (pid -> 0..n-1), `num_classes`, `part_names`, `fingerprint`.
     """
 
+    dataset_class: ClassVar[type[ReIDDataset] | None] = None
+
     train_records: Sequence[Record]
     test_sets: dict[str, TestSet]
     val_set: TestSet | None
@@ -117,8 +119,10 @@ class ReIDDataModule(LightningDataModule):
         self._cached: PersonImages | None = None
 
     def open(self) -> ReIDDataset:
-        """The data set, found and indexed."""
-        raise NotImplementedError(f"{type(self).__name__} must say how to open its data set")
+        """The data set, found and indexed; modules of data sets with options pass them on."""
+        if self.dataset_class is None:
+            raise NotImplementedError(f"{type(self).__name__} must name its dataset_class or say what its sources are")
+        return self.dataset_class(self.root)
 
     def sources(self) -> tuple[list[ReIDDataset], list[ReIDDataset]]:
         """The data sets to train on and those to test on."""

@@ -95,6 +95,8 @@ class CUHK03(ReIDDataset):
 class CUHK03DataModule(ReIDDataModule):
     """CUHK03 for training and testing; see `ReIDDataModule` for the common arguments."""
 
+    dataset_class = CUHK03
+
     def __init__(self, root: str | Path, *, protocol: Boxes = "labeled", **common: Any) -> None:
         super().__init__(root, **common)
         self.protocol: Boxes = protocol

@@ -27,6 +27,7 @@ from aaformer_lit.structures import Record
 
 log = logging.getLogger(__name__)
 warn = rank_zero_only(log.warning)
+count_log = logging.getLogger(f"{__name__}.counts")  # apart, as `prepare` prints a table instead
 
 SPLITS = ("train", "query", "gallery")
 DATASETS: dict[str, type[ReIDDataset]] = {}
@@ -146,6 +147,13 @@ class ReIDDataset:
         self._verify_identities()
         return self._verify_counts()
 
+    def looks_like(self) -> list[str]:
+        """The published data sets and variants that have exactly these counts."""
+        found = self.counts()
+        return [
+            f"{d.name} ({v})" for d in DATASETS.values() for v, counts in d.published.items() if dict(counts) == found
+        ]
+
     def _verify_counts(self) -> bool:
         published = self.published.get(self.variant)
         if not published:
@@ -157,13 +165,11 @@ class ReIDDataset:
             f"  {split:8}{found[split]}; published {published[split]}{_same_as(split, found[split], published[split])}"
             for split in SPLITS
         ]
-        twins = [f"{d.name} ({v})" for d in DATASETS.values() for v, c in d.published.items() if dict(c) == found]
+        twins = self.looks_like()
         verdict = (
-            f"They are the counts of {' and '.join(twins)}."
-            if twins
-            else "Its results do not compare with published ones."
+            f"They are the counts of {' and '.join(twins)}." if twins else "Its results do not compare with others."
         )
-        warn(
+        rank_zero_only(count_log.warning)(
             "%s at %s is not as published (variant %s). %s\n%s",
             self.title,
             self.folder,

@@ -43,5 +43,4 @@ class DukeMTMC(ReIDDataset):
 class DukeMTMCDataModule(ReIDDataModule):
     """DukeMTMC-reID for training and testing; see `ReIDDataModule` for the arguments."""
 
-    def open(self) -> DukeMTMC:
-        return DukeMTMC(self.root)
+    dataset_class = DukeMTMC

@@ -183,6 +183,8 @@ def _check_files(rows: Sequence[Row]) -> None:
 class FolderDataModule(ReIDDataModule):
     """Own images for training and testing; see `ReIDDataModule` for the common arguments."""
 
+    dataset_class = FolderDataset
+
     def __init__(
         self, root: str | Path, *, table: str | Path | None = None, pattern: str | None = None, **common: Any
     ) -> None:

@@ -42,7 +42,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h
 
     Raises `ImageError`, naming the file, where it is missing, empty, truncated, no image, or larger than `max_pixels`.
     """
-    return decode(_read(path), path, max_pixels)
+    return decode(read_bytes(path), path, max_pixels)
 
 
 def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "height width 3"]:
@@ -56,7 +56,7 @@ def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Integer[np.ndarray, "height width"]:
     """The integer label of each pixel of a label map (8 or 16 bit, or palette indices). Raises `ImageError`."""
-    data = _read(path)
+    data = read_bytes(path)
     labels = _decode_plain(data, path, cv2.IMREAD_UNCHANGED, max_pixels)
     if labels is None:
         with _opened(data, path, max_pixels) as image:
@@ -95,7 +95,8 @@ def _peek_jpeg(data: bytes) -> Header | None:
     return None
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises `ImageError`, naming it, where it cannot be read or is empty."""
     try:
         data = path.read_bytes()
     except OSError as cause:

@@ -50,6 +50,11 @@ def _candidates(root: Path, folders: Sequence[str]) -> Iterator[Path]:
         yield from (child / folder for folder in folders)
 
 
+def archives_in(root: Path) -> list[Path]:
+    """The archives in a folder that could be unpacked."""
+    return sorted(path for path in root.glob("*") if path.name.lower().endswith(ARCHIVE_SUFFIXES))
+
+
 def _children(folder: Path) -> list[Path]:
     try:
         return sorted(child for child in folder.iterdir() if child.is_dir())
@@ -69,13 +74,11 @@ def contents(folder: Path, limit: int = 8) -> str:
 
 
 def _advice(root: Path, name: str) -> str:
-    archives = (
-        sorted(p.name for p in root.glob("*") if p.name.lower().endswith(ARCHIVE_SUFFIXES)) if root.is_dir() else []
-    )
+    archives = archives_in(root)
     if archives:
         return (
-            f"{', '.join(archives)} in that folder can be unpacked with: "
-            f"python -m aaformer_lit.prepare data={name} action=extract archive={root / archives[0]}"
+            f"{', '.join(path.name for path in archives)} in that folder can be unpacked with: "
+            f"python -m aaformer_lit.prepare data={name} action=extract archive={archives[0]}"
         )
     return (
         f"Set paths.data=DIR to the folder that holds it, or try everything on synthetic people in the same layout: "

@@ -62,6 +62,8 @@ class Market1501(ReIDDataset):
 class Market1501DataModule(ReIDDataModule):
     """Market-1501 for training and testing; see `ReIDDataModule` for the common arguments."""
 
+    dataset_class = Market1501
+
     def __init__(self, root: str | Path, *, distractors: str | Path | None = None, **common: Any) -> None:
         super().__init__(root, **common)
         self.distractors = distractors

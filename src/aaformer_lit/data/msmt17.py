@@ -126,6 +126,8 @@ def _files(folder: Path) -> set[str]:
 class MSMT17DataModule(ReIDDataModule):
     """MSMT17 for training and testing; see `ReIDDataModule` for the common arguments."""
 
+    dataset_class = MSMT17
+
     def __init__(self, root: str | Path, *, train_with_val: bool = True, **common: Any) -> None:
         super().__init__(root, **common)
         self.train_with_val = train_with_val

@@ -84,5 +84,4 @@ class OccludedDuke(DukeMTMC):
 class OccludedDukeDataModule(ReIDDataModule):
     """Occluded-Duke for training and testing; see `ReIDDataModule` for the arguments."""
 
-    def open(self) -> OccludedDuke:
-        return OccludedDuke(self.root)
+    dataset_class = OccludedDuke

@@ -1,0 +1,169 @@
+"""Check, unpack or draw a data set: `python -m aaformer_lit.prepare data=market1501
+action=check|extract|synthesize`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from aaformer_lit import cli
+from aaformer_lit.errors import ConfigError, DatasetNotFoundError
+
+if TYPE_CHECKING:
+    from aaformer_lit.data.check import Findings
+    from aaformer_lit.data.dataset import ReIDDataset
+
+
+def prepare(cfg: DictConfig) -> Any:
+    """Do `cfg.action`; returns what the action found or made."""
+    actions = {"check": check, "extract": extract, "synthesize": synthesize}
+    if cfg.action not in actions:
+        raise ConfigError(f"action={cfg.action} is unknown. Use {', '.join(actions)}.")
+    return actions[cfg.action](cfg)
+
+
+def check(cfg: DictConfig) -> dict[str, Findings | None]:
+    """Print counts beside the published ones and, with `decode`, what is wrong with the files. Findings by data set."""
+    from hydra.utils import instantiate
+    from rich.progress import Progress
+
+    from aaformer_lit.data.check import inspect
+
+    with _quiet("aaformer_lit.data.dataset.counts"):  # the table says it
+        train, test = instantiate(cfg.data).sources()
+    results: dict[str, Findings | None] = {}
+    for dataset in {id(d): d for d in [*train, *test]}.values():
+        _print_counts(dataset)
+        results[dataset.name] = None
+        if cfg.decode:
+            with Progress(console=cli.console, transient=True) as progress:
+                task = progress.add_task("Decoding", total=sum(counts.images for counts in dataset.counts().values()))
+                results[dataset.name] = findings = inspect(dataset, partial(progress.advance, task))
+            _print_findings(findings)
+    return results
+
+
+def extract(cfg: DictConfig) -> Path:
+    """Unpack a downloaded archive into `paths.data`; returns the folder it became."""
+    from rich.progress import Progress
+
+    from aaformer_lit.data.archives import unpack
+
+    dataset, root = _dataset_class(cfg), Path(cfg.paths.data).expanduser()
+    archive = Path(cfg.archive).expanduser() if cfg.archive else _only_archive(root, dataset)
+    with Progress(console=cli.console, transient=True) as progress:
+        task = progress.add_task(f"Unpacking {archive.name}", total=None)
+        folder = unpack(
+            archive, root, dataset.folders[0], lambda done, of: progress.update(task, completed=done, total=of)
+        )
+    cli.console.print(
+        f"unpacked to {folder}\nnow: python -m aaformer_lit.prepare data={dataset.name} paths.data={root}"
+    )
+    return folder
+
+
+def synthesize(cfg: DictConfig) -> Path:
+    """Draw synthetic people in the data set's layout under `paths.data`; returns the folder."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.data.synthetic import LAYOUTS, generate
+
+    layout = cfg.layout or _dataset_class(cfg).name
+    if layout not in LAYOUTS:
+        raise ConfigError(f"there are no synthetic people in the layout {layout}. Use layout={'|'.join(LAYOUTS)}.")
+    folder = generate(cfg.paths.data, instantiate(cfg.spec), layout)
+    cli.console.print(f"drawn in {folder}")
+    return folder
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+def _dataset_class(cfg: DictConfig) -> type[ReIDDataset]:
+    from hydra.utils import get_class
+
+    dataset: type[ReIDDataset] | None = get_class(cfg.data._target_).dataset_class  # type: ignore[attr-defined]
+    if dataset is None:
+        raise ConfigError(
+            f"action={cfg.action} is for one data set at a time, data={cli.choices().get('data')} is several."
+        )
+    return dataset
+
+
+def _only_archive(root: Path, dataset: type[ReIDDataset]) -> Path:
+    from aaformer_lit.data.locate import archives_in, contents
+
+    archives: list[Path] = archives_in(root)
+    if len(archives) == 1:
+        return archives[0]
+    found = (
+        f"{len(archives)} archives: {', '.join(a.name for a in archives)}"
+        if archives
+        else f"no archive; it {contents(root)}"
+    )
+    raise DatasetNotFoundError(
+        f"{root} has {found}. Name the one of {dataset.title}: archive=FILE.\nWhere to get it: {dataset.source}."
+    )
+
+
+def _print_counts(dataset: ReIDDataset) -> None:
+    from rich.table import Table
+
+    published = dataset.published.get(dataset.variant, {})
+    table = Table(title=f"{dataset.title} ({dataset.variant}) in {dataset.folder}", title_justify="left")
+    table.add_column("split")
+    for column in ("images", "ids", "cameras"):
+        table.add_column(column, justify="right")
+        table.add_column("published", justify="right", style="dim")
+    for split, counts in dataset.counts().items():
+        cells = []
+        for column, value in counts._asdict().items():
+            expected = getattr(published[split], column) if split in published else None
+            colour = "default" if expected is None else "green" if value == expected else "yellow"
+            cells += [f"[{colour}]{value:,}[/]", "-" if expected is None else f"{expected:,}"]
+        table.add_row(split, *cells)
+    cli.console.print(table)
+    if dataset.as_published:
+        cli.console.print("[green]as published[/]")
+    elif published:
+        twins = dataset.looks_like()
+        meaning = f"these are the counts of {' and '.join(twins)}" if twins else "results do not compare with others"
+        cli.console.print(f"[yellow]not as published[/]: {meaning}", highlight=False)
+    cli.console.print(f"origin: {dataset.source}", highlight=False)
+
+
+def _print_findings(findings: Findings, limit: int = 10) -> None:
+    problems = {
+        "cannot be decoded": findings.unreadable,
+        "of the test images are training images, byte for byte": [
+            f"{test} = {train}" for train, test in findings.leaks
+        ],
+    }
+    cli.console.print(f"{findings.files:,} files decoded")
+    for what, items in problems.items():
+        cli.console.print(f"[{'yellow' if items else 'green'}]{len(items):,}[/] {what}", highlight=False)
+        for item in items[:limit]:
+            cli.console.print(f"  {item}", highlight=False, markup=False)
+        if len(items) > limit:
+            cli.console.print(f"  and {len(items) - limit:,} more")
+
+
+def main() -> None:
+    cli.run(prepare, "prepare")
+
+
+if __name__ == "__main__":
+    main()

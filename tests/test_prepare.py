@@ -1,0 +1,153 @@
+"""`prepare`: what it prints of good and bad data, what it unpacks, what it draws."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aaformer_lit.data.check import inspect
+from aaformer_lit.data.market1501 import Market1501
+from aaformer_lit.data.synthetic import SyntheticSpec, generate
+from cli_tools import run_cli
+
+SPEC = ("spec.num_train_ids=3", "spec.num_test_ids=2", "spec.images_per_camera=2")
+Prepare = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def prepare(capsys: pytest.CaptureFixture[str]) -> Prepare:
+    """The exit code and all that is printed, spaces and line breaks made even."""
+
+    root = logging.getLogger()
+
+    def call(*overrides: str) -> tuple[int, str]:
+        handlers = list(root.handlers)
+        code = run_cli("prepare", *overrides)
+        root.handlers[:] = handlers  # Hydra's writes to the stdout of this test, which later ones do not have
+        out, err = capsys.readouterr()
+        return code, " ".join(f"{out} {err}".split())
+
+    return call
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Path:
+    spec = SyntheticSpec(num_train_ids=3, num_test_ids=2, num_cameras=2, images_per_camera=2)
+    return generate(tmp_path, spec, "market1501", progress=False)
+
+
+LAYOUTS = [
+    ("market1501", "Market-1501-v15.09.15", ()),
+    ("dukemtmc", "DukeMTMC-reID", ()),
+    ("occluded_duke", "Occluded_Duke", ()),
+    ("msmt17", "MSMT17_V1", ()),
+    ("msmt17", "MSMT17_V2", ("layout=msmt17_v2",)),
+    ("cuhk03", "cuhk03", ()),
+    ("cuhk03", "cuhk03-np", ("layout=cuhk03_np",)),
+]
+
+
+@pytest.mark.parametrize(("data", "folder", "more"), LAYOUTS, ids=[folder for _, folder, _ in LAYOUTS])
+def test_drawn_data_pass_the_check(
+    prepare: Prepare, tmp_path: Path, data: str, folder: str, more: tuple[str, ...]
+) -> None:
+    where = (f"data={data}", f"paths.data={tmp_path}")
+    code, says = prepare(*where, "action=synthesize", *SPEC, *more)
+    assert code == 0
+    assert f"drawn in {tmp_path / folder}" in says
+    code, says = prepare(*where)
+    assert code == 0
+    assert "20 files decoded 0 cannot be decoded 0 of the test images are training images" in says
+    assert "train │ 12 │" in says
+    assert "not as published" in says
+
+
+def test_what_is_wrong_is_printed(prepare: Prepare, market: Path) -> None:
+    train = sorted((market / "bounding_box_train").iterdir())
+    test = sorted((market / "bounding_box_test").iterdir())
+    train[0].write_bytes(b"")
+    train[1].write_bytes(train[1].read_bytes()[:300])
+    shutil.copy(train[2], test[0])
+    code, says = prepare("data=market1501", f"paths.data={market.parent}")
+    assert code == 0
+    assert "2 cannot be decoded" in says
+    assert f"{train[0].name} is empty (0 bytes)" in says
+    assert "1 of the test images are training images, byte for byte" in says
+    assert f"{test[0]} = {train[2]}".replace(" ", "") in says.replace(" ", "")
+    findings = inspect(Market1501(market))
+    assert (findings.files, len(findings.unreadable)) == (20, 2)
+    assert findings.leaks == ((train[2], test[0]),)
+
+
+def test_counts_alone_look_into_no_file(prepare: Prepare, market: Path) -> None:
+    for path in market.rglob("*.jpg"):
+        path.write_bytes(b"")
+    code, says = prepare("data=market1501", f"paths.data={market.parent}", "decode=false")
+    assert code == 0
+    assert "decoded" not in says
+
+
+def test_several_data_sets(prepare: Prepare, market: Path) -> None:
+    generate(market.parent, SyntheticSpec(num_train_ids=2, num_test_ids=2, num_cameras=2), "dukemtmc", progress=False)
+    code, says = prepare("data=joint", "data.test=[dukemtmc,market1501]", f"paths.data={market.parent}", "decode=false")
+    assert code == 0
+    assert says.count("Market-1501 (official) in") == says.count("DukeMTMC-reID (official) in") == 1
+    assert "withdrew DukeMTMC in June 2019" in says
+
+
+def test_published_data_are_recognised(
+    prepare: Prepare, market: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = Market1501(market).counts()
+    monkeypatch.setattr(Market1501, "published", {"official": counts})
+    assert " as published" in prepare("data=market1501", f"paths.data={market.parent}", "decode=false")[1]
+    other = {"official": counts | {"train": counts["train"]._replace(images=99)}, "small": counts}
+    monkeypatch.setattr(Market1501, "published", other)
+    says = prepare("data=market1501", f"paths.data={market.parent}", "decode=false")[1]
+    assert "not as published: these are the counts of market1501 (small)" in says
+    caplog.clear()
+    Market1501(market)
+    assert "They are the counts of market1501 (small)" in caplog.text
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_extract(prepare: Prepare, market: Path, tmp_path: Path, named: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    archive = shutil.make_archive(str(root / "download"), "zip", market.parent, market.name)
+    shutil.rmtree(market)
+    where = ("data=market1501", f"paths.data={root}")
+    assert "download.zip in that folder can be unpacked with" in prepare(*where)[1]
+    code, says = prepare(*where, "action=extract", *([f"archive={archive}"] if named else []))
+    assert code == 0
+    assert f"unpacked to {root / market.name}" in says
+    assert len(Market1501(root).train) == 12
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("data=market1501",), "Market-1501 was not found under"),
+        (("action=download",), "action=download is unknown. Use check, extract, synthesize."),
+        (("action=extract",), "has no archive; it is empty"),
+        (("action=extract", "data=joint"), "is for one data set at a time"),
+        (("action=synthesize", "data=folder"), "no synthetic people in the layout folder"),
+        (("action=synthesize", "layout=painting"), "no synthetic people in the layout painting"),
+    ],
+)
+def test_mistakes(prepare: Prepare, tmp_path: Path, overrides: tuple[str, ...], says: str) -> None:
+    code, printed = prepare(f"paths.data={tmp_path}", *overrides)
+    assert code == 2
+    assert says in printed
+
+
+def test_several_archives_must_be_chosen_from(prepare: Prepare, tmp_path: Path) -> None:
+    for name in ("a.zip", "b.tar.gz"):
+        (tmp_path / name).touch()
+    code, says = prepare(f"paths.data={tmp_path}", "action=extract")
+    assert code == 2
+    assert "has 2 archives: a.zip, b.tar.gz. Name the one of Market-1501: archive=FILE." in says
