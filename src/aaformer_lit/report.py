@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def report(cfg: DictConfig) -> Report:
     for form in cfg.formats:
         if form != "png":
             content = FORMATS[form](result)
-            write_atomically(run_dir / f"{table.name}.{form}", lambda path, content=content: path.write_text(content))
+            write_atomically(run_dir / f"{table.name}.{form}", partial(Path.write_text, data=content))
     if "png" in cfg.formats:
         _plot(table, columns, run_dir)
     cli.console.print(f"written to {run_dir}", highlight=False)

@@ -2,8 +2,8 @@
 
 A run belongs to the row whose config values it has. All its other values (data and its counts, recipe, backbone, epochs,
 ...) are its setting, and a column is one setting: runs whose settings disagree in any value never share a column, so that
-no mean and no difference is taken over data sets, variants or recipes. A value that one row has and another has not (the
-baseline has no `similarity`) is no disagreement. What cannot change results (workers, loggers, paths) is no setting.
+no mean and no difference is taken over data sets, variants or recipes. A value of the network that one row has and another
+has not (the baseline has no `similarity`) is no disagreement. What cannot change results (workers, paths) is no setting.
 """
 
 from __future__ import annotations
@@ -147,8 +147,13 @@ def merge(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two settings have no key with different values."""
-    return all(other[key] == value for key, value in one.items() if key in other)
+    """Whether two settings have no key with different values. Networks may lack each other's keys; elsewhere to lack a
+    key (no averaging of the weights, say) is to differ from what has it.
+    """
+    keys = one.keys() | other.keys()
+    return all(
+        one.get(key) == other.get(key) for key in keys if not key.startswith("model.") or (key in one and key in other)
+    )
 
 
 def _column(table: PaperTable, setting: Setting, finished: Sequence[tuple[Row, Run, Setting]]) -> Column:
@@ -181,7 +186,8 @@ def _explained(column: Column, shared: Sequence[str], runs: Sequence[Run], table
     commits = sorted({str(run.commit) for cell in column.cells for run in cell.runs.values()})
     if len(commits) > 1:
         notes.append(f"made by {len(commits)} versions of the code: {', '.join(commits)}")
-    differs = {key: column.setting[key] for key in shared if key in column.setting}
+    get = column.setting.get
+    differs = {key: get(key) for key in shared if key in column.setting or not key.startswith("model.")}
     return Column(column.setting, column.cells, column.paper, differs, tuple(notes))
 
 

@@ -186,4 +186,4 @@ def _latex(cell: str) -> str:
 
 
 def _value(value: object) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value).lower()

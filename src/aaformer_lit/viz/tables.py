@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ class Dot:
 @styled
 def table_plot(
     rows: Sequence[str],
-    panels: dict[str, Sequence[Dot]],
+    panels: Mapping[str, Sequence[Dot]],
     *,
     title: str | None = None,
     missing: str = "not run",

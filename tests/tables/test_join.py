@@ -1,0 +1,219 @@
+"""Runs to rows and columns: what belongs together, what must never be averaged, and what is said to be missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.paths import CONF_DIR
+from aaformer_lit.tables import PaperTable, collect, compare_rows, join
+from aaformer_lit.tables.join import agree, is_setting, merge
+from table_tools import AAFORMER, ASSIGN, BASELINE, LABELED, NEAREST, SINKHORN, config, write_run
+
+
+def table(name: str) -> PaperTable:
+    return PaperTable.from_config(OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / f"{name}.yaml")))
+
+
+def joined(folder: Path, name: str = "table5"):
+    return join(table(name), collect([folder]))
+
+
+def test_mean_and_deviation_over_seeds_whatever_the_folders_are_called(tmp_path):
+    for seed, mAP in enumerate((0.60, 0.70, 0.80)):
+        write_run(tmp_path / "x" / f"nearest-{seed}", AAFORMER, seed, (0.5, mAP))  # a name that lies
+    write_run(tmp_path / "y", NEAREST, 0, (0.4, 0.3), trainer__devices=8, run_dir="elsewhere")
+    (column,), remarks = joined(tmp_path)
+    nearest, transport = column.cells
+    assert (transport.mean("mAP"), transport.std("mAP")) == pytest.approx((70.0, 10.0))
+    assert (nearest.mean("mAP"), nearest.std("mAP")) == (pytest.approx(30.0), None)
+    assert column.paper == "cuhk03_labeled"
+    assert column.notes == ("Nearest Neighbor: no result of seed 1, 2, which other rows have",)
+    assert remarks == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"data": LABELED | {"variant": "detected"}},
+        {"data": LABELED | {"counts": {"query": {"images": 1399}}}},
+        {"data": {"name": "msmt17", "variant": "V1", "as_published": True}},
+        {"recipe": "transreid"},
+        {"optim__lr": 0.1},
+        {"trainer__max_epochs": 60},
+        {"callbacks": {"ema": {"decay": 0.99}}},
+        {"data__image_size": [384, 128]},
+    ],
+)
+def test_other_data_variants_counts_and_recipes_are_other_columns(tmp_path, other):
+    write_run(tmp_path / "a", AAFORMER, 0, (0.5, 0.5))
+    write_run(tmp_path / "b", AAFORMER, 1, (0.9, 0.9), **other)
+    columns, _ = joined(tmp_path)
+    assert sorted(column.cells[1].mean("mAP") for column in columns) == pytest.approx([50.0, 90.0])
+    assert all(column.differs for column in columns)
+
+
+def test_what_cannot_change_a_result_is_no_setting():
+    for key in (
+        "seed",
+        "data.num_workers",
+        "trainer.devices",
+        "logger.csv.name",
+        "data.masks",
+        "callbacks.last.dirpath",
+    ):
+        assert not is_setting(key), key
+    for key in ("optim.optimizer.lr", "trainer.precision", "callbacks.ema.decay", "data.ids_per_batch", "flip_test"):
+        assert is_setting(key), key
+
+
+def test_a_similarity_of_its_own_is_a_column_of_its_own_and_the_baseline_stands_in_both(tmp_path):
+    write_run(tmp_path / "a", AAFORMER, 0, (0.5, 0.5))
+    write_run(tmp_path / "b", AAFORMER | {"similarity": "dot"}, 0, (0.6, 0.6))
+    write_run(tmp_path / "c", BASELINE, 0, (0.4, 0.4))
+    columns, _ = joined(tmp_path, "table4")
+    assert [column.differs["model.similarity"] for column in columns] == ["cosine", "dot"]
+    assert [column.cells[0].mean("mAP") for column in columns] == pytest.approx([40.0, 40.0])
+    assert [column.cells[-1].mean("mAP") for column in columns] == pytest.approx([50.0, 60.0])
+
+
+def test_failed_unfinished_unreadable_and_foreign_runs_are_named_and_never_counted(tmp_path):
+    write_run(tmp_path / "good", AAFORMER, 0, (0.5, 0.5))
+    failed = write_run(tmp_path / "failed", AAFORMER, 1)
+    (failed / "metrics.json").unlink()
+    (failed / "failure.txt").write_text("Traceback ...\nCUDA error: out of memory\n")
+    early = tmp_path / "early"
+    early.mkdir()
+    (early / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config(NEAREST, 2))))
+    nan = write_run(tmp_path / "nan", AAFORMER, 3)
+    (nan / "metrics.json").write_text('{"test/rank1": 0.5, "test/mAP": NaN}')
+    percent = write_run(tmp_path / "percent", AAFORMER, 4, (0.5, 65.6))
+    cut = write_run(tmp_path / "cut", AAFORMER, 5)
+    (cut / "metrics.json").write_text('{"test/mAP": 0.')
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "metadata.json").write_text("{")
+    write_run(tmp_path / "other", AAFORMER | {"assigner": SINKHORN | {"epsilon": 0.1}}, 0)
+    (column,), remarks = joined(tmp_path)
+    assert list(column.cells[1].runs) == [0]
+    assert column.cells[1].mean("mAP") == pytest.approx(50.0)
+    assert column.cells[0].runs == {}
+    said = "\n".join(remarks)
+    assert f"failed: Optimal Transport, seed 1 ({failed}): CUDA error: out of memory" in said
+    assert "unfinished: Nearest Neighbor, seed 2" in said
+    assert f"seed 3 ({nan}): test/mAP is not a number" in said
+    assert f"seed 4 ({percent}): test/mAP = 65.6 is no fraction of 1" in said
+    assert f"seed 5 ({cut}): what came out cannot be read" in said
+    assert f"unreadable: a run ({broken})" in said
+    assert "1 run is no row of this table" in said
+    assert len(remarks) == 7
+
+
+def test_the_newest_of_two_runs_of_one_seed_stands_and_is_told(tmp_path):
+    write_run(tmp_path / "2024-01-01", AAFORMER, 0, (0.5, 0.5))
+    write_run(tmp_path / "2025-01-01", AAFORMER, 0, (0.6, 0.6), commit="def")
+    write_run(tmp_path / "x", NEAREST, 0)
+    (column,), _ = joined(tmp_path)
+    assert column.cells[1].values("mAP") == pytest.approx([60.0])
+    assert column.notes == (
+        "Optimal Transport: 1 older run(s) of the same seed not used",
+        "made by 2 versions of the code: abc, def",
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "paper"),
+    [
+        (LABELED, "cuhk03_labeled"),
+        (LABELED | {"as_published": False}, None),
+        (LABELED | {"variant": "detected"}, None),
+        ({"name": "msmt17", "variant": "V2", "as_published": True}, "msmt17"),
+        ({"name": "msmt17", "variant": "V1 without val", "as_published": True}, None),
+        ({"name": "synthetic", "variant": "efbaf78b83", "as_published": False}, None),
+    ],
+)
+def test_the_papers_numbers_stand_beside_its_own_data_only(tmp_path, data, paper):
+    write_run(tmp_path / "a", AAFORMER, data=data)
+    (column,), _ = joined(tmp_path)
+    assert column.paper == paper
+
+
+def test_other_entry_points_folders_are_passed_over_and_a_missing_folder_is_an_error(tmp_path):
+    folder = tmp_path / "evaluate"
+    folder.mkdir()
+    (folder / "metadata.json").write_text(json.dumps({"config": {"ckpt": "x"}, "data": LABELED}))
+    assert collect([tmp_path]) == []
+    with pytest.raises(ConfigError, match="no folder"):
+        collect([tmp_path / "nowhere"])
+
+
+def test_a_run_without_a_metric_is_not_in_its_mean(tmp_path):
+    write_run(tmp_path / "a", AAFORMER, 0, (0.5, 0.5))
+    other = write_run(tmp_path / "b", AAFORMER, 1)
+    (other / "metrics.json").write_text('{"test/rank1": 0.7}')
+    (column,), _ = joined(tmp_path)
+    assert column.cells[1].mean("mAP") == pytest.approx(50.0)
+    assert column.notes == ("Optimal Transport: mAP of 1 of 2 runs only",)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["model.a", "model.b", "model.c", "d"]), st.integers(0, 2)), max_size=8)
+)
+def test_every_setting_has_a_column_and_none_holds_two_that_disagree(given_settings):
+    columns = merge(given_settings)
+    for setting in given_settings:
+        assert any(agree(column, setting) for column in columns)
+    for column in columns:
+        members = [setting for setting in given_settings if agree(column, setting)]
+        assert members
+        assert all(agree(one, other) for one in members for other in members)
+
+
+def test_rows_are_compared_over_common_seeds_and_the_same_queries(tmp_path):
+    for seed in (0, 1, 2):
+        write_run(tmp_path / f"a{seed}", AAFORMER, seed, queries=[0.5, 0.75, 1.0, 0.25])
+    for seed in (1, 2, 3):
+        write_run(tmp_path / f"n{seed}", NEAREST, seed, queries=[0.25, 0.5, 0.75, 0.0])
+    (column,), _ = joined(tmp_path)
+    rank1, mAP = compare_rows(column, "nearest", ["rank1", "mAP"], samples=50)
+    assert (mAP.row, mAP.reference, mAP.difference.seeds) == ("Optimal Transport", "Nearest Neighbor", 2)
+    assert (mAP.difference.mean, mAP.difference.low) == pytest.approx((25.0, 25.0))
+    assert rank1.difference.mean == pytest.approx(25.0)  # 3 of 4 against 2 of 4
+    with pytest.raises(ConfigError, match="no row 'x'"):
+        compare_rows(column, "x", ["mAP"])
+
+
+@pytest.mark.parametrize(
+    ("queries", "problem"), [([0.5, 0.5, 0.5], "the same queries"), (None, "no per-query results of seed 0")]
+)
+def test_what_cannot_be_compared_says_why(tmp_path, queries, problem):
+    write_run(tmp_path / "a", AAFORMER, 0, queries=[0.5, 0.75])
+    write_run(tmp_path / "b", NEAREST, 0, queries=queries)
+    (column,), _ = joined(tmp_path)
+    (comparison,) = compare_rows(column, "nearest", ["mAP"])
+    assert comparison.difference is None
+    assert problem in comparison.problem
+
+
+def test_a_table_with_a_wrong_column_or_metric_is_refused():
+    content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / "table5.yaml"))
+    with pytest.raises(ConfigError, match="with 1 values"):
+        PaperTable.from_config(content | {"metrics": ["mAP"]})
+    with pytest.raises(ConfigError, match="known are"):
+        PaperTable.from_config(content | {"metrics": ["accuracy"]})
+    with pytest.raises(ConfigError, match="no row 'x'"):
+        PaperTable.from_config(content | {"reference": "x"})
+
+
+def test_assign_names_are_those_of_the_package():
+    import aaformer_lit.assign
+
+    for path in (CONF_DIR / "table").glob("*.yaml"):
+        for row in table(path.stem).rows:
+            target = row.pins.get("model.assigner._target_")
+            assert target is None or hasattr(aaformer_lit.assign, target.removeprefix(ASSIGN)), (path, row.key)
