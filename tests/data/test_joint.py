@@ -60,11 +60,13 @@ def test_every_test_set_has_its_loader(root: Path) -> None:
 
 
 def test_from_the_command_line(root: Path) -> None:
-    overrides = ["data=joint", "data.train=[market1501,dukemtmc]", "data.test=[market1501]", f"paths.data={root}"]
+    overrides = ["data=joint", "data.train=[market1501,dukemtmc]", "data.test=[cuhk03]", f"paths.data={root}"]
+    overrides += ["data.options={cuhk03: {protocol: detected}}"]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         data = instantiate(compose("train", overrides).data)
     data.setup("test")
     assert len(data.train_records) == 12
+    assert {r.path.parts[-3] for r in data.query_records} == {"detected"}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class MSMT17(ReIDDataset):
         "v2 without val": _WITHOUT_VAL,
     }
     one_numbering = False
-    source = "https://www.pkuvmc.com/dataset.html (on request, after a signed agreement; for research only)"
+    source = "http://www.pkuvmc.com (from its authors on request; for research only)"
 
     def __init__(self, root: str | Path, train_with_val: bool = True) -> None:
         self.train_with_val = train_with_val
