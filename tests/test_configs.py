@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -45,11 +46,15 @@ def test_every_entry_point_has_help_with_examples(name):
 @pytest.mark.parametrize("model", options("model"))
 @pytest.mark.parametrize("assigner", [*options("model/assigner"), None])
 def test_every_model_and_assigner_builds(model, assigner):
-    overrides = [*SMALL, f"model={model}"]
+    overrides = [*SMALL, f"model={model}"] + ["model.parts=[2,3]"] * (model == "pooled")  # six stripes need more rows
     if assigner is not None:
         if "assigner" not in composed(overrides).model:
             pytest.skip("a model without parts")
         overrides.append(f"model/assigner={assigner}")
+    if model == "pooled" and assigner not in ("stripes", "parsing", None):
+        with pytest.raises(InstantiationException, match="pooling needs a scheme"):
+            instantiate(composed(overrides).model, num_classes=5)
+        return
     network = instantiate(composed(overrides).model, num_classes=5)
     assert isinstance(network, ViTBaseline)
     assert network.num_classes == 5

@@ -110,13 +110,15 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 os.environ[_JOB_CONFIG] = str(job_config)
             return function(cfg)
         except Exception as error:
-            _write(run_dir / FAILURE, "".join(traceback.format_exception(error)))
             known = _known(error)
+            message = str(known) if known is not None else f"{type(error).__name__}: {error}"
+            _write(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
             if is_sweep():
-                logger.error("this job failed: %s", known or f"{type(error).__name__}: {error}")
-                raise  # the launcher, which may be in another process, keeps it until all jobs are done
+                logger.error("this job failed: %s", message)
             if known is None:
                 raise
+            if is_sweep():
+                raise known from None  # for the launcher, which raises it once all jobs are done, in whatever process
             failures.append(known)
             return None
         finally:

@@ -85,7 +85,7 @@ def test_failed_unfinished_unreadable_and_foreign_runs_are_named_and_never_count
     write_run(tmp_path / "good", AAFORMER, 0, (0.5, 0.5))
     failed = write_run(tmp_path / "failed", AAFORMER, 1)
     (failed / "metrics.json").unlink()
-    (failed / "failure.txt").write_text("Traceback ...\nCUDA error: out of memory\n")
+    (failed / "failure.txt").write_text("CUDA error: out of memory\n\nTraceback ...\n")
     early = tmp_path / "early"
     early.mkdir()
     (early / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config(NEAREST, 2))))

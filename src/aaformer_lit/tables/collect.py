@@ -70,7 +70,7 @@ def read_run(folder: Path) -> Run:
     if not path.exists():
         failure = folder / "failure.txt"
         if failure.exists():
-            return Run(folder, FAILED, config, **about, problem=_last_line(failure))
+            return Run(folder, FAILED, config, **about, problem=_first_line(failure))
         return Run(folder, UNFINISHED, config, **about, problem="no metrics.json: still running, or cut off")
     try:
         metrics = json.loads(path.read_text())
@@ -106,6 +106,6 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def _last_line(path: Path) -> str:
+def _first_line(path: Path) -> str:
     lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "failed"
+    return lines[0].strip() if lines else "failed"
