@@ -139,5 +139,8 @@ def test_neighbours_within_two_sets_for_every_tile_size(levels):
         assert torch.equal(got.indices, order)
         torch.testing.assert_close(got.farthest.double(), squared.amax(1), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(got.distances.double(), squared.gather(1, order), rtol=1e-5, atol=1e-5)
+        assert (
+            got.distances[got.indices == torch.arange(59)[:, None]].eq(0).all()
+        )  # an image is itself, without rounding
     across = nearest_neighbours(SquaredEuclidean(query, gallery), 4, chunk_size=5)
     assert torch.equal(across.indices, squared[:13, 13:].sort(dim=1, stable=True).indices[:, :4])
