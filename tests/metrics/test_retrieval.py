@@ -111,6 +111,16 @@ def test_reset_copy_and_pickle():
     assert_equal(metric.compute()[""], expected())
 
 
+def test_inference_mode_as_in_a_lightning_test_loop():
+    rerank = KReciprocal(k1=6, k2=3)
+    with torch.inference_mode():
+        metric = feed(ReIDRetrieval(QUERIES, rerank=rerank), range(IMAGES))
+        assert_equal(metric.compute()[""], expected(rerank=rerank))
+        inside = metric.feature_sets()
+    assert torch.equal(metric.feature_sets()[0].features, inside[0].features)
+    assert_equal(evaluate_retrieval(*inside, rerank=rerank), expected(rerank=rerank))
+
+
 def test_errors_name_what_is_missing():
     without = [i for i in range(IMAGES) if i not in (5, 30)]
     with pytest.raises(ProtocolError, match=r"2 of 57 .* \(first: index 5\).*limit_test_batches"):

@@ -104,7 +104,8 @@ class RerankedDistances:
         first, last, _ = rows.indices(len(self))
         overlap = self._overlap(first, last)
         distance = self._original.rows(slice(first, last)).div_(self._farthest[first:last, None]).mul_(self._lambda)
-        return distance.add_((1 - overlap / (2 - overlap)).mul_(1 - self._lambda))
+        jaccard = overlap.div_(2 - overlap).neg_().add_(1)
+        return distance.add_(jaccard, alpha=1 - self._lambda)
 
     def _overlap(self, first: int, last: int) -> Float[Tensor, "rows gallery"]:
         """Sums of min(query's weight, gallery image's weight) over the images that both hold, via who holds what."""
@@ -162,9 +163,8 @@ def _neighbour_weights(
     """exp(-distance / largest distance) for the members of each image, scaled to sum to 1."""
     row, col = members
     distance = torch.full((len(row),), torch.nan, dtype=found.farthest.dtype, device=row.device)
-    for pairs in tiles(
-        len(row), _STEP // found.indices.shape[1]
-    ):  # most members are neighbours, whose distance is known
+    # most members are among the nearest neighbours, whose distance is known
+    for pairs in tiles(len(row), max(1, _STEP // found.indices.shape[1])):
         pair, place = (found.indices[row[pairs]] == col[pairs, None]).nonzero().T
         distance[pair + pairs.start] = found.distances[row[pairs][pair], place]
     unknown = distance.isnan()
