@@ -195,11 +195,11 @@ def test_bad_images_are_skipped_and_counted(market: Path, caplog: pytest.LogCapt
     assert {len(batch["pid"]) for batch in data.train_dataloader()} == {6}
     assert sum(len(batch["pid"]) for batch in data.test_dataloader()[0]) == 12
     assert data.fingerprint["bad_images"] == 2
-    assert "2 images are left out" in caplog.text
+    assert "left out: 2 images that cannot be decoded" in caplog.text
     assert str(bad[0]) in caplog.text
     caplog.clear()
     data.teardown("fit")
-    assert "2 images were left out of this run" in caplog.text
+    assert "2 images left out of this run" in caplog.text
 
 
 def test_part_masks(market: Path) -> None:
@@ -252,6 +252,14 @@ def test_testing_needs_no_trainable_split(market: Path) -> None:
     assert len(data.test_dataloader()) == 1
 
 
+@pytest.mark.parametrize("split", ["query", "bounding_box_test"])
+def test_an_empty_test_set_is_refused(market: Path, split: str) -> None:
+    for path in (market / split).iterdir():
+        path.unlink()
+    with pytest.raises(ProtocolError, match=rf"has no \w+ images, so it cannot be tested on. Complete {split}/"):
+        module(market).setup("test")
+
+
 def test_surprises_in_the_data_are_named(
     market: Path, write_images: Callable[..., list[Path]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -260,9 +268,9 @@ def test_surprises_in_the_data_are_named(
     write_images(market / "bounding_box_test", ["0066_c1s1_000009_00.jpg"])
     with caplog.at_level(logging.WARNING):
         module(market).setup()
-    assert "2 query ids are not in the gallery, so their queries are skipped: pid 7, 44." in caplog.text
-    assert "1 query images have gallery matches in their own camera only" in caplog.text
-    assert "1 ids are in both train and query, so the test is not on unseen people: pid 7." in caplog.text
+    assert "2 query ids not in the gallery, so the queries are skipped: pid 7, 44." in caplog.text
+    assert "1 query image with gallery matches in the same camera only" in caplog.text
+    assert "1 id in both train and query, so the test is not on unseen people: pid 7." in caplog.text
 
 
 def test_the_config_makes_it(market: Path) -> None:

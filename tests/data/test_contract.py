@@ -141,7 +141,8 @@ class Contract:
             assert "is not as published" in opened.log
             for split, counts in dataset.published[dataset.variant].items():
                 found = [item for item in world.items if item.split == split]
-                assert f"{split:8}{len(found):,} images, {len({i.pid for i in found}):,} ids" in opened.log
+                assert f"{split:8}{len(found):,} image" in opened.log
+                assert f", {len({i.pid for i in found}):,} id" in opened.log
                 assert f"published {counts.images:,} images, {counts.ids:,} ids, {counts.cameras} cameras" in opened.log
 
     def test_labels_are_0_to_n_in_the_order_of_the_pids(self, world: World) -> None:
@@ -207,7 +208,7 @@ class NamesDecide(Contract):
             stray.touch()
         with caplog.at_level(logging.WARNING):
             assert len(self.dataset(world.root, **self.options).train) == before
-        assert "1 image files" in caplog.text
+        assert "left out: 1 image file in" in caplog.text
         assert "holiday.jpg" in caplog.text
         for stray in strays:
             stray.unlink()

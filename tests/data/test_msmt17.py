@@ -82,7 +82,7 @@ class TestOccludedDukeLists:
 
     def test_listed_images_must_be_there(self, lists: Path) -> None:
         (lists / "train.list").write_text("0009_c1_f0046182.jpg\n0004_c1_f0046182.jpg\n")
-        with pytest.raises(ProtocolError, match=r"1 images that .*train.list lists are not in DukeMTMC-reID: 0009_c1"):
+        with pytest.raises(ProtocolError, match=r"1 image in .*train.list but not in DukeMTMC-reID: 0009_c1"):
             OccludedDuke(lists.parent)
 
     def test_names_must_have_the_form(self, lists: Path) -> None:

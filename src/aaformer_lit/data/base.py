@@ -19,7 +19,7 @@ import torch.distributed as dist
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler
 
-from aaformer_lit.data.dataset import DATASETS, Counts, ReIDDataset, count, some, warn
+from aaformer_lit.data.dataset import DATASETS, Counts, ReIDDataset, count, plural, some, warn
 from aaformer_lit.data.holdout import hold_out, union
 from aaformer_lit.data.masks import PartTable, attach_masks
 from aaformer_lit.data.sampler import PKSampler
@@ -160,7 +160,7 @@ class ReIDDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         if self.bad_images:
-            warn("%d images were left out of this run because they cannot be decoded.", len(self.bad_images))
+            warn("%s left out of this run, as undecodable.", plural(len(self.bad_images), "image"))
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         images = self._cached or PersonImages(
@@ -196,8 +196,8 @@ class ReIDDataModule(LightningDataModule):
         self.fingerprint = self._fingerprint(train_sets, test_sets)
         if self.bad_images:
             warn(
-                "%d images are left out because they cannot be decoded: %s",
-                len(self.bad_images),
+                "left out: %s that cannot be decoded: %s",
+                plural(len(self.bad_images), "image"),
                 some(self.bad_images, 3),
             )
 

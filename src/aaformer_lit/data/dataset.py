@@ -41,7 +41,7 @@ class Counts(NamedTuple):
     cameras: int
 
     def __str__(self) -> str:
-        return f"{self.images:,} images, {self.ids:,} ids, {self.cameras} cameras"
+        return ", ".join(plural(number, noun[:-1]) for noun, number in self._asdict().items())
 
 
 class ReIDDataset:
@@ -122,15 +122,15 @@ class ReIDDataset:
         """Warn of image files whose names are not of the form; an error where no other file is there."""
         if not strays:
             return
-        says = f"{len(strays):,} image files in {place} are not named like {self.example}: {some(strays)}."
+        says = f"{plural(len(strays), 'image file')} in {place} not named like {self.example}: {some(strays)}."
         if kept:
-            warn("%s They are left out.", says)
+            warn("left out: %s", says)
             return
         others = [d for d in DATASETS.values() if d is not type(self) and d.name and d.parse(strays[0])]
         hint = (
             f" Those are names of {' or '.join(d.title for d in others)}: use data={others[0].name}." if others else ""
         )
-        raise ProtocolError(f"{says} None can be used for {self.title}.{hint}")
+        raise ProtocolError(f"nothing to use for {self.title}: {says}{hint}")
 
     def counts(self) -> dict[str, Counts]:
         """Images, ids and cameras of each split."""
@@ -143,6 +143,7 @@ class ReIDDataset:
 
     def verify(self) -> bool:
         """Warn of whatever is odd about the data; True if all counts are as published."""
+        self._verify_test_set()
         self._verify_queries()
         self._verify_identities()
         return self._verify_counts()
@@ -179,22 +180,31 @@ class ReIDDataset:
         )
         return False
 
+    def _verify_test_set(self) -> None:
+        """A test needs queries and a gallery; own images may have neither, a benchmark always has both."""
+        empty = [split for split in ("query", "gallery") if not getattr(self, split)]
+        if len(empty) == 1 or (empty and self.published):
+            raise ProtocolError(
+                f"{self.title} at {self.folder} has no {' and no '.join(empty)} images, so it cannot be tested on. "
+                f"Complete {', '.join(f'{self.splits[split]}/' for split in empty)}."
+            )
+
     def _verify_queries(self) -> None:
         absent = sorted({r.pid for r in self.query} - {r.pid for r in self.gallery})
         if absent:
             warn(
-                "%s: %d query ids are not in the gallery, so their queries are skipped: pid %s.",
+                "%s: %s not in the gallery, so the queries are skipped: pid %s.",
                 self.title,
-                len(absent),
+                plural(len(absent), "query id"),
                 some(absent),
             )
         hopeless = set(absent)
         alone = [r.path.name for r in unmatched(self.query, self.gallery) if r.pid not in hopeless]
         if alone:
             warn(
-                "%s: %d query images have gallery matches in their own camera only, so they are skipped: %s.",
+                "%s: %s with gallery matches in the same camera only, so the queries are skipped: %s.",
                 self.title,
-                len(alone),
+                plural(len(alone), "query image"),
                 some(alone),
             )
 
@@ -204,9 +214,9 @@ class ReIDDataset:
         both = sorted({r.pid for r in self.train} & {r.pid for r in self.query})
         if both:
             warn(
-                "%s: %d ids are in both train and query, so the test is not on unseen people: pid %s.",
+                "%s: %s in both train and query, so the test is not on unseen people: pid %s.",
                 self.title,
-                len(both),
+                plural(len(both), "id"),
                 some(both),
             )
 
@@ -230,6 +240,11 @@ def unmatched(query: Iterable[Record], gallery: Iterable[Record]) -> list[Record
     for r in gallery:
         seen[r.pid][r.camid] += 1
     return [q for q in query if not any(camid != q.camid or camid < 0 for camid in seen.get(q.pid, ()))]
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 id`, `2 ids`, `12,936 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def some(items: Iterable[object], limit: int = 5) -> str:

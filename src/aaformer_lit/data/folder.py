@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from aaformer_lit.data.base import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, ReIDDataset, image_names, some, warn
+from aaformer_lit.data.dataset import SPLITS, ReIDDataset, image_names, plural, some, warn
 from aaformer_lit.data.locate import contents
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ProtocolError
 from aaformer_lit.structures import Record
@@ -98,11 +98,6 @@ class FolderDataset(ReIDDataset):
         records: dict[str, list[Record]] = {split: [] for split in SPLITS}
         for row in sorted(rows):
             records[row.split].append(Record(row.path, pids[row.pid], camids[row.camid]))
-        if bool(records["query"]) != bool(records["gallery"]):
-            there, absent = ("query", "gallery")[:: 1 if records["query"] else -1]
-            raise ProtocolError(
-                f"{self.folder} has {there} images but no {absent} images. A test needs both; give both or none."
-            )
         return records["train"], records["query"], records["gallery"]
 
     def _walk(self) -> list[Row]:
@@ -119,10 +114,10 @@ class FolderDataset(ReIDDataset):
                         rows.append(Row(Path(place, name), *named, split))
         if strays:
             form = self.name_pattern.pattern if self.name_pattern else "a folder per person, or data.pattern"
-            says = f"{len(strays):,} images of {self.folder} do not follow {form}: {some(sorted(strays))}."
+            says = f"{plural(len(strays), 'image')} of {self.folder} not following {form}: {some(sorted(strays))}."
             if not rows:
-                raise ProtocolError(f"{says} {_LAYOUTS}")
-            warn("%s They are left out.", says)
+                raise ProtocolError(f"nothing to use: {says} {_LAYOUTS}")
+            warn("left out: %s", says)
         return rows
 
     def _named(self, name: str, folder: str) -> tuple[str, str] | None:

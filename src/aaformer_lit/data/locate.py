@@ -45,7 +45,8 @@ def _candidates(root: Path, folders: Sequence[str]) -> Iterator[Path]:
     for folder in named:  # an archive unpacked inside a folder of ours: market1501/Market-1501-v15.09.15
         yield from _children(folder)
     yield root
-    yield root.parent  # paths.data points at one of the split folders
+    if root.is_dir():
+        yield root.parent  # paths.data points at one of the split folders
     for child in _children(root):
         yield from (child / folder for folder in folders)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from aaformer_lit.data.base import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, Counts, image_names, some
+from aaformer_lit.data.dataset import SPLITS, Counts, image_names, plural, some
 from aaformer_lit.data.dukemtmc import DukeMTMC
 from aaformer_lit.data.locate import locate
 from aaformer_lit.errors import ProtocolError
@@ -75,7 +75,7 @@ class OccludedDuke(DukeMTMC):
         self.report_strays(path, strays, kept=len(records))
         if absent:
             raise ProtocolError(
-                f"{len(absent):,} images that {path} lists are not in DukeMTMC-reID: {some(absent)}. "
+                f"{plural(len(absent), 'image')} in {path} but not in DukeMTMC-reID: {some(absent)}. "
                 f"Complete DukeMTMC-reID, or take the list files as released."
             )
         return records
