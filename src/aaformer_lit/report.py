@@ -58,11 +58,11 @@ def _plot(table: PaperTable, columns: list[Column], run_dir: Path) -> None:
                     cell.std(metric),
                     cell.row.paper.get(column.paper, {}).get(metric) if column.paper else None,
                 )
-                for cell in column.cells
+                for cell in column.shown
             ]
             for metric in table.metrics
         }
-        figure = viz.table_plot([cell.row.label for cell in column.cells], panels, title=column.title)
+        figure = viz.table_plot([cell.row.label for cell in column.shown], panels, title=column.title)
         name = re.sub(r"\W+", "-", column.paper or str(column.setting.get("fingerprint.name")))
         viz.save(figure, run_dir / f"{table.name}-{name}{f'-{number + 1}' if len(columns) > 1 else ''}.png")
 

@@ -75,7 +75,11 @@ def test_a_similarity_of_its_own_is_a_column_of_its_own_and_the_baseline_stands_
     write_run(tmp_path / "a", AAFORMER, 0, (0.5, 0.5))
     write_run(tmp_path / "b", AAFORMER | {"similarity": "dot"}, 0, (0.6, 0.6))
     write_run(tmp_path / "c", BASELINE, 0, (0.4, 0.4))
+    write_run(tmp_path / "d", BASELINE, 0, (0.1, 0.1), optim__lr=1.0)
     columns, _ = joined(tmp_path, "table4")
+    (alone,) = (column for column in columns if column.setting["optim.lr"] == 1.0)
+    assert dict(alone.differs) == {"optim.lr": 1.0}  # it has no similarity to differ in
+    columns.remove(alone)
     assert [column.differs["model.similarity"] for column in columns] == ["cosine", "dot"]
     assert [column.cells[0].mean("mAP") for column in columns] == pytest.approx([40.0, 40.0])
     assert [column.cells[-1].mean("mAP") for column in columns] == pytest.approx([50.0, 60.0])

@@ -83,6 +83,13 @@ def test_other_peoples_rows_are_as_published(tmp_path):
     assert "ISP - as published 95.3 - as published 88.6 -" in lines
 
 
+def test_other_peoples_rows_are_not_shown_for_other_data(tmp_path):
+    write_run(tmp_path / "a", AAFORMER, data={"name": "synthetic", "variant": "ab", "as_published": False})
+    content = FORMATS["txt"](report(tmp_path, "table2")).split("\n\n", 1)[1]  # without the headline
+    assert "AAformer" in content
+    assert "ISP" not in content
+
+
 def test_comparisons_and_a_single_seed_are_told(tmp_path):
     write_run(tmp_path / "a", AAFORMER, 0, queries=[0.75, 1.0])
     write_run(tmp_path / "b", NEAREST, 0, queries=[0.5, 0.75])

@@ -28,6 +28,7 @@ _SETTING = (
     "callbacks.ema.*", "trainer.max_epochs", "trainer.max_steps", "trainer.precision", "trainer.gradient_clip_val",
     "trainer.accumulate_grad_batches", "trainer.limit_*_batches", "trainer.overfit_batches", "trainer.max_time",
 )  # fmt: skip
+_NETWORK = "model."  # networks may lack each other's keys
 Setting = dict[str, Any]
 
 
@@ -73,6 +74,11 @@ class Column:
     notes: tuple[str, ...] = ()
 
     @property
+    def shown(self) -> tuple[Cell, ...]:
+        """The cells with something to show: others' published rows have nothing to say of data that are not the paper's."""
+        return tuple(cell for cell in self.cells if cell.row.pins or self.paper)
+
+    @property
     def title(self) -> str:
         get = self.setting.get
         name, variant = get("fingerprint.name", "?"), get("fingerprint.variant")
@@ -103,10 +109,9 @@ def join(table: PaperTable, runs: Sequence[Run]) -> tuple[list[Column], list[str
     settings = [setting for _, _, setting in finished]
     columns = [_column(table, setting, finished) for setting in merge(settings)]
     columns.sort(key=lambda c: (str(c.setting.get("fingerprint.name")), str(c.setting.get("fingerprint.variant"))))
-    shared = [
-        key for key in sorted({k for c in columns for k in c.setting}) if len({_get(c, key) for c in columns}) > 1
-    ]
-    return [_explained(column, shared, runs, table) for column in columns], remarks
+    keys = sorted({key for column in columns for key in column.setting})
+    varied = [key for key in keys if _varies(key, columns)]
+    return [_explained(column, varied, table) for column in columns], remarks
 
 
 def place(table: PaperTable, run: Run) -> tuple[Row | None, Setting]:
@@ -152,7 +157,7 @@ def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """
     keys = one.keys() | other.keys()
     return all(
-        one.get(key) == other.get(key) for key in keys if not key.startswith("model.") or (key in one and key in other)
+        one.get(key) == other.get(key) for key in keys if not key.startswith(_NETWORK) or (key in one and key in other)
     )
 
 
@@ -171,7 +176,7 @@ def _column(table: PaperTable, setting: Setting, finished: Sequence[tuple[Row, R
     return Column(setting, tuple(cells), table.paper_column(fingerprint))
 
 
-def _explained(column: Column, shared: Sequence[str], runs: Sequence[Run], table: PaperTable) -> Column:
+def _explained(column: Column, varied: Sequence[str], table: PaperTable) -> Column:
     notes = []
     seeds = sorted({seed for cell in column.cells for seed in cell.runs})
     for cell in column.cells:
@@ -187,9 +192,11 @@ def _explained(column: Column, shared: Sequence[str], runs: Sequence[Run], table
     if len(commits) > 1:
         notes.append(f"made by {len(commits)} versions of the code: {', '.join(commits)}")
     get = column.setting.get
-    differs = {key: get(key) for key in shared if key in column.setting or not key.startswith("model.")}
+    differs = {key: get(key) for key in varied if key in column.setting or not key.startswith(_NETWORK)}
     return Column(column.setting, column.cells, column.paper, differs, tuple(notes))
 
 
-def _get(column: Column, key: str) -> Any:
-    return column.setting.get(key, "-")
+def _varies(key: str, columns: Sequence[Column]) -> bool:
+    """Whether the columns differ in that value; what a column has no network for is no difference."""
+    having = [column for column in columns if key in column.setting or not key.startswith(_NETWORK)]
+    return len({column.setting.get(key) for column in having}) > 1

@@ -34,7 +34,7 @@ def grid(table: PaperTable, column: Column) -> Grid:
     header = ["", "seeds"]
     for metric in table.metrics:
         header += [METRICS[metric]] + (["paper", "diff"] if column.paper else [])
-    return [header] + [_line(table, column, cell) for cell in column.cells]
+    return [header] + [_line(table, column, cell) for cell in column.shown]
 
 
 def _line(table: PaperTable, column: Column, cell: Cell) -> list[str]:
@@ -149,7 +149,7 @@ def comma_separated(report: Report) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["table", "data", "row", "metric", "seeds", "mean", "std", "paper", "difference"])
     for column in report.columns:
-        for cell in column.cells:
+        for cell in column.shown:
             for metric in report.table.metrics:
                 mean, std = cell.mean(metric), cell.std(metric)
                 printed = cell.row.paper.get(column.paper, {}).get(metric) if column.paper else None
