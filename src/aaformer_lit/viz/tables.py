@@ -48,6 +48,7 @@ def table_plot(
                     ha="right",
                     va="center",
                     color=UNKNOWN,
+                    backgroundcolor="white",
                     fontsize=7,
                 )
         if not shown:
