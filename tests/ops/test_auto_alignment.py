@@ -1,6 +1,8 @@
 """The front door against slow loops that gather K and V literally (Eq. 2-5)."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -204,3 +206,13 @@ def test_mistakes_are_named(options, message):
     _, *inputs = head_inputs([2, 3])
     with pytest.raises(ConfigError, match=message):
         auto_alignment(*inputs, **options)
+
+
+def test_works_without_triton():
+    program = (
+        "import sys; sys.modules['triton'] = None\n"  # importing it now fails
+        "import torch; from aaformer_lit.ops import auto_alignment\n"
+        "print(auto_alignment(*torch.ones(3, 1, 1, 4, 8), parts=[4]).output.sum().item())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "32.0", result.stderr
