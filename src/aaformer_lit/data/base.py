@@ -174,7 +174,11 @@ class ReIDDataModule(LightningDataModule):
         if self.cache and self._cached is None:
             images.cache()
             self._cached = images
-        return self._loader(images, persistent=True, batch_sampler=self._sampler())
+        sampler = self._sampler()
+        if self.trainer is not None:
+            # of a continued training Lightning tells the epoch only after the workers have drawn their first batches
+            sampler.set_epoch(self.trainer.current_epoch)
+        return self._loader(images, persistent=True, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[DataLoader[dict[str, Any]]]:
         return [] if self.val_set is None else self._test_loader(self.val_set, persistent=True)

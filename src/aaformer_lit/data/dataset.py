@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,12 +107,12 @@ class ReIDDataset:
     def scan(self, folder: Path) -> list[Record]:
         """Records of the images in one folder, junk left out; files named in another form are left out and reported."""
         records, strays = [], []
-        for name in image_names(folder):
-            parsed = self.parse(name)
+        for path in image_files(folder):
+            parsed = self.parse(path.name)
             if parsed is None:
-                strays.append(name)
+                strays.append(path.name)
             elif parsed[0] not in self.junk_pids:
-                records.append(Record(folder / name, *parsed))
+                records.append(Record(path, *parsed))
         self.report_strays(folder, strays, kept=len(records))
         return records
 
@@ -221,11 +219,10 @@ class ReIDDataset:
             )
 
 
-def image_names(folder: Path) -> list[str]:
-    """Names of the image files in a folder, sorted; one listing, no call per file."""
-    return sorted(
-        name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-    )
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder, sorted by name; one listing, no call per file."""
+    named = {path.name: path for path in folder.iterdir()}
+    return [named[name] for name in sorted(named) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
 
 
 def count(records: Iterable[Record]) -> Counts:
@@ -234,12 +231,13 @@ def count(records: Iterable[Record]) -> Counts:
     return Counts(len(records), len({r.pid for r in records}), len({r.camid for r in records if r.camid >= 0}))
 
 
-def unmatched(query: Iterable[Record], gallery: Iterable[Record]) -> list[Record]:
+def unmatched(query: Sequence[Record], gallery: Iterable[Record]) -> list[Record]:
     """Queries without a gallery image of their pid in another camera (an unknown camera, -1, counts as another)."""
-    seen: dict[int, Counter[int]] = defaultdict(Counter)
+    cameras: dict[int, set[int]] = {q.pid: set() for q in query}
     for r in gallery:
-        seen[r.pid][r.camid] += 1
-    return [q for q in query if not any(camid != q.camid or camid < 0 for camid in seen.get(q.pid, ()))]
+        if r.pid in cameras:
+            cameras[r.pid].add(r.camid)
+    return [q for q in query if not any(camid != q.camid or camid < 0 for camid in cameras[q.pid])]
 
 
 def plural(number: int, noun: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from aaformer_lit.data.base import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, ReIDDataset, image_names, plural, some, warn
+from aaformer_lit.data.dataset import SPLITS, ReIDDataset, image_files, plural, some, warn
 from aaformer_lit.data.locate import contents
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ProtocolError
 from aaformer_lit.structures import Record
@@ -106,12 +106,12 @@ class FolderDataset(ReIDDataset):
         for split in SPLITS:
             for place, _, _ in os.walk(self.folder / split):
                 inner = Path(place).relative_to(self.folder / split).parts
-                for name in image_names(Path(place)):
-                    named = self._named(name, inner[0] if inner else "")
+                for path in image_files(Path(place)):
+                    named = self._named(path.name, inner[0] if inner else "")
                     if named is None:
-                        strays.append(str(Path(place, name).relative_to(self.folder)))
+                        strays.append(str(path.relative_to(self.folder)))
                     else:
-                        rows.append(Row(Path(place, name), *named, split))
+                        rows.append(Row(path, *named, split))
         if strays:
             form = self.name_pattern.pattern if self.name_pattern else "a folder per person, or data.pattern"
             says = f"{plural(len(strays), 'image')} of {self.folder} not following {form}: {some(sorted(strays))}."

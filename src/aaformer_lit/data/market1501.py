@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aaformer_lit.data.base import ReIDDataModule
-from aaformer_lit.data.dataset import Counts, ReIDDataset, image_names
+from aaformer_lit.data.dataset import Counts, ReIDDataset, image_files
 from aaformer_lit.errors import DatasetNotFoundError
 from aaformer_lit.structures import Record
 
@@ -56,7 +56,7 @@ class Market1501(ReIDDataset):
                 f"data.distractors={self.distractors}: there is no folder {folder}. "
                 f"Unpack the 500k distractors of Market-1501 there, or leave data.distractors=null."
             )
-        return [Record(folder / name, 0, (self.parse(name) or (0, -1))[1]) for name in image_names(folder)]
+        return [Record(path, 0, (self.parse(path.name) or (0, -1))[1]) for path in image_files(folder)]
 
 
 class Market1501DataModule(ReIDDataModule):

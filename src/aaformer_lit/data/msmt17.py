@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,7 +48,7 @@ class MSMT17(ReIDDataset):
         r"(?P<pid>[0-9]{4})_[0-9]{3}_(?P<camid>0[1-9]|1[0-5])_[0-9]{4}(?:morning|noon|afternoon)_[0-9]{4}_[0-9]+(?:_ex)?\.jpg"
     )
     line_pattern: ClassVar[re.Pattern[str]] = re.compile(
-        rf"(?P<path>(?P<inner>[0-9]{{4}})/{pattern.pattern}) +(?P<label>[0-9]+) *"
+        rf"(?P<inner>[0-9]{{4}})/(?P<name>{pattern.pattern}) +(?P<label>[0-9]+) *"
     )
     example = "0000_045_12_0303morning_0006_2.jpg"
     published: ClassVar = {
@@ -86,22 +86,21 @@ class MSMT17(ReIDDataset):
     def _version(self) -> str:
         return next(v for v, names in self.versions.items() if all((self.folder / name).is_dir() for name in names))
 
-    def _listed(self, lists: Sequence[str], folder: Path, files: Set[str]) -> list[Record]:
-        """The records of the `path pid` lines of some list files, which must agree with the file names and the
-        files."""
+    def _listed(self, lists: Sequence[str], folder: Path, files: Mapping[str, Mapping[str, Path]]) -> list[Record]:
+        """The records of the `path pid` lines of some list files, which must agree with the file names and the files."""
         lines = sorted(line for name in lists for line in (self.folder / name).read_text().splitlines() if line.strip())
         records, wrong, absent = [], [], []
         for line in lines:
             match = self.line_pattern.fullmatch(line)
-            path, inner, pid, camid, label = (
-                match.group("path", "inner", "pid", "camid", "label") if match else [""] * 5
-            )
-            if not match or inner != pid or int(label) != int(pid):
+            if match is None or match["inner"] != match["pid"] or int(match["label"]) != int(match["pid"]):
                 wrong.append(line)
-            elif path not in files:
-                absent.append(path)
+                continue
+            inner, name, pid, camid = match.group("inner", "name", "pid", "camid")
+            path = files.get(inner, {}).get(name)
+            if path is None:
+                absent.append(f"{inner}/{name}")
             else:
-                records.append(Record(folder / path, int(pid), int(camid)))
+                records.append(Record(path, int(pid), int(camid)))
         where = f"{' and '.join(lists)} in {self.folder}"
         if wrong:
             raise ProtocolError(
@@ -116,11 +115,11 @@ class MSMT17(ReIDDataset):
         return records
 
 
-def _files(folder: Path) -> set[str]:
-    """`inner/name` of every file one level below: one listing per folder, no call per file."""
+def _files(folder: Path) -> dict[str, dict[str, Path]]:
+    """The files in every folder one level below, by name: one listing each, no call per file."""
     with os.scandir(folder) as entries:
         inner = [entry.name for entry in entries if entry.is_dir()]
-    return {f"{name}/{file}" for name in inner for file in os.listdir(folder / name)}
+    return {name: {path.name: path for path in (folder / name).iterdir()} for name in inner}
 
 
 class MSMT17DataModule(ReIDDataModule):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from aaformer_lit.data.base import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, Counts, image_names, plural, some
+from aaformer_lit.data.dataset import SPLITS, Counts, image_files, plural, some
 from aaformer_lit.data.dukemtmc import DukeMTMC
 from aaformer_lit.data.locate import locate
 from aaformer_lit.errors import ProtocolError
@@ -51,7 +51,7 @@ class OccludedDuke(DukeMTMC):
         if not super().missing(self.folder):
             return super().index()
         duke = self._find_duke()
-        where = {name: duke / split / name for split in self.splits.values() for name in image_names(duke / split)}
+        where = {path.name: path for split in self.splits.values() for path in image_files(duke / split)}
         train, query, gallery = (self._listed(self.folder / self.lists[split], where) for split in SPLITS)
         return train, query, gallery
 
