@@ -83,9 +83,18 @@ def test_test_batches(market: Path) -> None:
         np.testing.assert_allclose(sample["image"], expected.transpose(2, 0, 1), atol=1e-6)
 
 
-def as_rank(data: Market1501DataModule, rank: int, world_size: int) -> Market1501DataModule:
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+def as_rank(data: Market1501DataModule, rank: int, world_size: int, epoch: int = 0) -> Market1501DataModule:
+    progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=rank, world_size=world_size, fit_loop=SimpleNamespace(epoch_progress=progress), current_epoch=epoch
+    )
     return data
+
+
+def test_a_continued_training_starts_in_its_epoch(market: Path) -> None:
+    """Workers draw ahead before Lightning calls `set_epoch`."""
+    sampler = as_rank(fitted(market), 0, 1, epoch=3).train_dataloader().batch_sampler
+    assert {draw.epoch for batch in sampler for draw in batch} == {3}
 
 
 def test_ranks_share_a_batch_and_the_test_images(market: Path) -> None:
