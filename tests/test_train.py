@@ -3,10 +3,13 @@
 import pandas as pd
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from aaformer_lit import load_model
 from aaformer_lit.checkpoint import read_checkpoint
 from aaformer_lit.metrics import evaluate_retrieval
+from aaformer_lit.module import ReIDModule
 from aaformer_lit.structures import FeatureSet
 from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
 
@@ -30,9 +33,6 @@ def test_a_run_leaves_what_it_promises(trained):
 
 def test_metrics_of_the_checkpoint_by_hand(trained, data_dir):
     """Embedding the images and ranking them here gives the numbers in metrics.json, and per-query rows average to them."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
     network = load_model(trained / "checkpoints" / "last.ckpt")
     cfg = OmegaConf.load(trained / "config.yaml")
     data = instantiate(cfg.data)
@@ -75,16 +75,34 @@ def test_the_checkpoint_says_what_it_is_and_loads_safely(trained):
     assert about["model"]["_target_"] == "aaformer_lit.models.AAformer"
 
 
-def test_resume_auto_continues_the_unfinished_run(tmp_path, data_dir):
-    options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer.max_epochs=2", "resume=auto")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_killed_run_continues_to_the_same_weights(tmp_path, data_dir, monkeypatch, workers):
+    """Weights and optimizer of an interrupted and a whole run are equal to the bit, drop path included."""
+    options = (*TINY, f"paths.data={data_dir}", "trainer.max_epochs=4", "resume=auto", f"data.num_workers={workers}")
+    options += ("model.backbone.drop_path=0.3", f"paths.runs={tmp_path}")
+    with monkeypatch.context() as patch:
+        patch.setattr(ReIDModule, "on_train_epoch_end", killed_in_epoch_2)
+        with pytest.raises(Killed):
+            run_cli("train", *options)
+    interrupted = only(tmp_path.rglob("last.ckpt"))
+    assert torch.load(interrupted, weights_only=True)["epoch"] == 1
     assert run_cli("train", *options) == 0
-    run = only(tmp_path.rglob("metrics.json")).parent
-    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    (run / "metrics.json").unlink()  # as if it had been stopped before the test
-    assert run_cli("train", *options) == 0
-    assert only(tmp_path.rglob("metrics.json")).parent == run
-    again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    assert only(tmp_path.rglob("metrics.json")).parent == interrupted.parent.parent
+    assert run_cli("train", *options, f"paths.runs={tmp_path / 'whole'}") == 0
+    ends = [torch.load(p, weights_only=True) for p in (interrupted, only((tmp_path / "whole").rglob("last.ckpt")))]
+    assert ends[0]["epoch"] == ends[1]["epoch"] == 3
+    assert all(torch.equal(ends[0]["state_dict"][k], ends[1]["state_dict"][k]) for k in ends[0]["state_dict"])
+    momenta = [list(end["optimizer_states"][0]["state"].values()) for end in ends]
+    assert all(torch.equal(m["momentum_buffer"], n["momentum_buffer"]) for m, n in zip(*momenta, strict=True))
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_in_epoch_2(module):
+    if module.current_epoch == 2:
+        raise Killed
 
 
 def test_a_finished_run_is_not_continued(tmp_path, data_dir, trained):
@@ -106,6 +124,24 @@ def test_multirun_sweeps_parts_and_assigners(tmp_path, data_dir):
     assert len({path.parent for path in tmp_path.rglob("metrics.json")}) == 4
     rows = {(str(m["config"]["model"]["parts"]), m["choices"]["model/assigner"]) for m in metadata}
     assert rows == {(p, a) for p in ("[2]", "[2, 3]") for a in ("sinkhorn", "nearest")}
+
+
+def test_epochs_of_different_length_are_whole_and_validated(tmp_path, data_dir):
+    """The PK sampler's epochs differ in length; every batch is trained on and every epoch validated."""
+    extra = ("data.val_ids=0.25", "trainer.max_epochs=6", "seed=1")
+    options = (*TINY, *extra, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer.check_val_every_n_epoch=1")
+    assert run_cli("train", *options) == 0
+    run = only(tmp_path.rglob("metrics.json")).parent
+    data = instantiate(OmegaConf.load(run / "config.yaml").data)
+    data.setup("fit")
+    sampler = data.train_dataloader().batch_sampler
+    lengths = []
+    for epoch in range(6):
+        sampler.set_epoch(epoch)
+        lengths.append(len(sampler))
+    assert len(set(lengths)) > 1, "a test of nothing"
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == sum(lengths)
+    assert pd.read_csv(run / "metrics.csv")["val/mAP"].notna().sum() == 6
 
 
 def test_same_seed_same_weights(tmp_path, data_dir):

@@ -47,6 +47,17 @@ class ReIDModule(LightningModule):
         self.about, self.retrieval, self.flip_test = dict(about or {}), dict(retrieval or {}), flip_test
         self.results: Results = {}
         self._metrics: dict[str, ReIDRetrieval] = {}
+        self._random_state: dict[str, Tensor] = {}
+
+    def on_train_epoch_start(self) -> None:
+        # epochs of the PK sampler differ by a batch or two; Lightning asks for the length only once, and would then leave
+        # out batches of longer epochs and validations of shorter ones
+        loop, limit = self.trainer.fit_loop, self.trainer.limit_train_batches
+        loader: Any = self.trainer.train_dataloader
+        batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+        assert loop._combined_loader is not None
+        loop._combined_loader.limits = [batches]
+        loop.max_batches = self.trainer.val_check_batch = batches
 
     def training_step(self, batch: ReIDBatch, batch_idx: int) -> Tensor:
         assert self.loss is not None, "built for testing only"
@@ -97,6 +108,19 @@ class ReIDModule(LightningModule):
         checkpoint["aaformer_lit"] = describe(
             self.about.get("model", {}), self.network.num_classes, self.about.get("data", {})
         )
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._random_state = checkpoint.get("random_state", {})
+
+    def on_train_start(self) -> None:
+        # drop path goes on where it stopped; ranks share one saved state, and would then all drop the same
+        if self._random_state and self.trainer.world_size == 1:
+            torch.set_rng_state(self._random_state["cpu"])
+            if self.device.type == "cuda" and "cuda" in self._random_state:
+                torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
 
     def _metric(self, num_query: int) -> ReIDRetrieval:
         subsets = self.network.token_groups

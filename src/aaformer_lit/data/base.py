@@ -177,7 +177,8 @@ class ReIDDataModule(LightningDataModule):
         sampler = self._sampler()
         if self.trainer is not None:
             # of a continued training Lightning tells the epoch only after the workers have drawn their first batches
-            sampler.set_epoch(self.trainer.current_epoch)
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
         return self._loader(images, persistent=True, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[DataLoader[dict[str, Any]]]:
