@@ -102,17 +102,19 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
         if is_sweep() and (run_dir / "metrics.json").exists():
             logger.info("finished already, skipped: %s", run_dir)
             return None
-        (run_dir / FAILURE).unlink(missing_ok=True)
         job_config = run_dir / "config.yaml"
+        has_directory = "run_dir" in cfg  # other entry points run where they were started
         try:
-            if "run_dir" in cfg:
+            if has_directory:
+                (run_dir / FAILURE).unlink(missing_ok=True)
                 _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
                 os.environ[_JOB_CONFIG] = str(job_config)
             return function(cfg)
         except Exception as error:
             known = _known(error)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
-            _write(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
+            if has_directory:
+                _write(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
             if is_sweep():
                 logger.error("this job failed: %s", message)
             if known is None:
