@@ -79,7 +79,7 @@ class ReIDDataset:
         self.variant = self.detect_variant()
         with _collector_paused():
             self.train, self.query, self.gallery = self.index()
-        self.as_published = self.verify()
+            self.as_published = self.verify()
 
     def find(self) -> Path:
         """The data set's folder under `root`."""
@@ -254,7 +254,7 @@ def some(items: Iterable[object], limit: int = 5) -> str:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """No garbage collection, which would walk through all new records every few hundred: half of the time to index."""
+    """No garbage collection, which would walk through all new records again and again: half of the time to index."""
     was_on = gc.isenabled()
     gc.disable()
     try:
