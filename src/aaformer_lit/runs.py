@@ -85,6 +85,13 @@ def metadata(cfg: DictConfig, fingerprint: Mapping[str, Any], choices: Mapping[s
         "config": config,
         "choices": dict(choices),
         "data": dict(fingerprint),
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Versions and device."""
+    return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
     }

@@ -1,0 +1,64 @@
+"""Speed as a ratio to a baseline in the same run: `python -m aaformer_lit.benchmark suite=data`; `--help` lists the suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from aaformer_lit import cli
+
+if TYPE_CHECKING:
+    from aaformer_lit.suites import Measurement
+
+
+def benchmark(cfg: DictConfig) -> list[Measurement]:
+    """Run the suites, print their table and write `benchmark.json`."""
+    import torch
+
+    from aaformer_lit.errors import ConfigError
+    from aaformer_lit.runs import machine, write_json
+    from aaformer_lit.suites import SUITES
+
+    names = [cfg.suite] if isinstance(cfg.suite, str) else list(cfg.suite)
+    unknown = [name for name in names if name not in SUITES]
+    if unknown or cfg.size not in ("small", "full"):
+        wrong = f"suite={unknown[0]}" if unknown else f"size={cfg.size}"
+        raise ConfigError(f"there is no {wrong}. Suites: {', '.join(SUITES)}; sizes: small, full.")
+    torch.manual_seed(cfg.seed)
+    rows = []
+    for name in names:
+        with cli.console.status(f"{name} ..."):
+            rows += SUITES[name](full=cfg.size == "full", repeats=cfg.repeats)
+    cli.console.print(_table(rows))
+    content = {
+        "size": cfg.size,
+        **machine(),
+        "threads": torch.get_num_threads(),
+        "rows": [row.as_dict() for row in rows],
+    }
+    write_json(Path(cfg.run_dir, "benchmark.json"), content)
+    cli.console.print(f"{cfg.run_dir}/benchmark.json", highlight=False)
+    return rows
+
+
+def _table(rows: list[Measurement]) -> Table:
+    table = Table()
+    for column in ("suite", "what", "ours min / median", "baseline", "baseline min / median", "ours / baseline"):
+        table.add_column(column, justify="left" if column in ("suite", "what", "baseline") else "right")
+    for row in rows:
+        ours, baseline = (
+            f"{1e3 * min(t):.1f} / {1e3 * sorted(t)[len(t) // 2]:.1f} ms" for t in (row.ours, row.baseline)
+        )
+        table.add_row(row.suite, row.what, ours, row.against, baseline, f"{row.ratio:.2f}x")
+    return table
+
+
+def main() -> None:
+    cli.run(benchmark, "benchmark")
+
+
+if __name__ == "__main__":
+    main()

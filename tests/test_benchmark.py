@@ -1,0 +1,31 @@
+"""The benchmark runs, and gives no time for a wrong result. Times themselves are not asserted."""
+
+import pytest
+import torch
+
+from aaformer_lit import suites
+from cli_tools import only, read_json, run_cli
+
+
+def test_every_suite_runs_and_writes_its_table(tmp_path):
+    code = run_cli(
+        "benchmark", "repeats=1", "suite=[data,assignment,train_step,evaluate,rerank]", f"paths.runs={tmp_path}"
+    )
+    assert code == 0
+    content = read_json(only(tmp_path.rglob("benchmark.json")))
+    assert {row["suite"] for row in content["rows"]} == set(suites.SUITES)
+    for row in content["rows"]:
+        assert row["ratio"] == pytest.approx(min(row["ours_seconds"]) / min(row["baseline_seconds"]))
+    assert {"device", "versions", "threads", "size"} <= content.keys()
+
+
+def test_a_wrong_result_has_no_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("aaformer_lit.assign.sinkhorn", lambda scores, **_: torch.zeros_like(scores))
+    assert run_cli("benchmark", "suite=assignment", f"paths.runs={tmp_path}") == 2
+    assert "differs from its reference" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("benchmark.json"))
+
+
+def test_an_unknown_suite_is_named(tmp_path, capsys):
+    assert run_cli("benchmark", "suite=everything", f"paths.runs={tmp_path}") == 2
+    assert "there is no suite=everything" in " ".join(capsys.readouterr().err.split())
