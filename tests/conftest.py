@@ -1,5 +1,6 @@
 """Shared by all tests: a tiny trained run, made once for each worker."""
 
+import logging
 import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -25,3 +26,13 @@ def trained(tmp_path_factory, data_dir):
         == 0
     )
     return only(runs.glob("*/*/*/metrics.json")).parent
+
+
+@pytest.fixture(autouse=True)
+def close_log_files():
+    """Hydra leaves the log file of its last job open; a program ends then, the tests go on."""
+    yield
+    for handler in list(logging.root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+            logging.root.removeHandler(handler)
