@@ -108,7 +108,7 @@ def _say_how_long(trainer: Trainer, module: ReIDModule, images_per_epoch: int) -
     if trainer.accelerator.__class__.__name__ != "CPUAccelerator" or not trainer.is_global_zero:
         return
     hours = training_hours(module.network, module.network.image_size, images_per_epoch * (trainer.max_epochs or 1))
-    if hours > 1:
+    if hours > 1 and cli.choices().get("experiment") != "quickstart":
         cli.console.print(
             f"[yellow]No GPU in use: this training takes about {in_words(hours)} on this machine.[/] "
             "For a first look in minutes: python -m aaformer_lit.train experiment=quickstart"
