@@ -7,9 +7,10 @@ import torch
 
 import reference
 from aaformer_lit.errors import ConfigError, NumericsError
+from aaformer_lit.metrics import distance
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean, full_precision, pair_distances, tiles
 
-FEATURES = torch.randn(2, 1300, 40, generator=torch.Generator().manual_seed(0))  # more gallery rows than one CPU tile
+FEATURES = torch.randn(2, 1300, 40, generator=torch.Generator().manual_seed(0))
 QUERY, GALLERY = FEATURES[0, :9], FEATURES[1]
 
 
@@ -30,7 +31,8 @@ def test_cosine_is_half_the_squared_distance_of_normalised_features():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_dtypes_are_compared_in_float32_or_better(dtype):
+def test_other_dtypes_are_compared_in_float32_or_better(dtype, monkeypatch):
+    monkeypatch.setattr(distance, "_CAST_ROWS", 500)
     query, gallery = QUERY.to(dtype), GALLERY.to(dtype)
     got = SquaredEuclidean(query, gallery).rows(slice(None))
     assert got.dtype == torch.promote_types(dtype, torch.float32)
