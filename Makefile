@@ -18,7 +18,7 @@ install: $(BIN)/.installed ## a virtual environment with the pinned versions
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e ".[dev,sweep]"
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e ".[all]"
 	touch $@
 
 quickstart: install ## train a small AAformer on synthetic people (minutes on two cores) and look at it
