@@ -71,7 +71,7 @@ class AAformer(ViTBaseline):
         backbone = self.backbone
         sequence = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
         parts = self.part_tokens if self.part_pos_embed is None else self.part_tokens + self.part_pos_embed
-        parts = parts.expand(len(images), -1, -1).to(sequence.dtype)
+        parts = parts.expand(images.shape[0], -1, -1).to(sequence.dtype)
         sequence = torch.cat([sequence[:, : self.prefix], parts, sequence[:, self.prefix :]], dim=1)
         assignments = []
         for block in backbone.blocks:

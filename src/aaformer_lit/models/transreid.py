@@ -81,7 +81,7 @@ class TransReID(ViTBaseline):
         for members in self.members:
             local = self._run(self.local_block, torch.cat([cls, patches[:, members]], dim=1))
             tokens.append(self.local_norm(local[:, :1]))
-        return torch.cat(tokens, dim=1), (self._membership(len(images)),) if return_assignments else ()
+        return torch.cat(tokens, dim=1), (self._membership(images.shape[0]),) if return_assignments else ()
 
     def forward(
         self,
