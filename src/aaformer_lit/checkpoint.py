@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from aaformer_lit.errors import CheckpointError, first_line
+from aaformer_lit.hub import local_path
 
 FORMAT = 1
 _KEY = "aaformer_lit"
@@ -50,8 +51,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def description(path: str | Path) -> dict[str, Any]:
-    """What the checkpoint or exported folder says of itself (see `describe`)."""
-    path = Path(path)
+    """What the checkpoint, exported folder or hub model says of itself (see `describe`)."""
+    path = local_path(path)
     if path.is_dir():
         return _read_config(path)
     return dict(read_checkpoint(path)[_KEY])
@@ -60,10 +61,14 @@ def description(path: str | Path) -> dict[str, Any]:
 def load_model(path: str | Path) -> nn.Module:
     """The network of a training checkpoint, or of an exported folder with config.json and model.safetensors, in eval mode.
 
+    Args:
+        path: of the checkpoint or folder; or a Hugging Face hub id, `owner/name` or `owner/name@revision`.
+
     Raises:
-        CheckpointError: the file is missing, broken, not ours, newer than this version, or does not fit its own config.
+        CheckpointError: the file is missing, broken, not ours, newer than this version, or does not fit its own config; or
+            the hub does not give it.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
         from safetensors.torch import load_file
 
@@ -105,7 +110,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         about = json.loads((path / "config.json").read_text())
         about = about.get(_KEY, about)
         _check_format(about, path)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no exported model: config.json cannot be read ({error}).") from error
     return dict(about)
 

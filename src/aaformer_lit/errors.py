@@ -28,6 +28,10 @@ class CheckpointError(AAformerError):
     """Weights that cannot be loaded: truncated, of another model, or not a checkpoint."""
 
 
+class ExportError(AAformerError):
+    """A network that a format cannot hold, or an exported file that does not compute what the network does."""
+
+
 class NumericsError(AAformerError):
     """A loss or gradient that is not finite."""
 

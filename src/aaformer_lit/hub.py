@@ -1,0 +1,48 @@
+"""Models on the Hugging Face hub: an id such as `owner/name` stands for the folder that it downloads to.
+
+What is on disk comes first; only a name that is nowhere on disk and looks like an id is asked of the hub. Nothing but the
+config and the safetensors weights is fetched, so no code and no pickle can come with them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from aaformer_lit.errors import CheckpointError, first_line
+
+FILES = ("config.json", "model.safetensors")
+_ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+def local_path(path_or_hub_id: str | Path) -> Path:
+    """The path itself, or the downloaded folder of a hub id `owner/name[@revision]` that is no path.
+
+    Raises:
+        CheckpointError: it looks like a hub id, and the hub does not give it (offline, unknown, private).
+    """
+    path = Path(path_or_hub_id)
+    matched = _ID.fullmatch(str(path_or_hub_id))
+    if matched is None or path.exists() or path.suffix in (".ckpt", ".safetensors", ".onnx", ".pt2"):
+        return path
+    return _download(matched["repo"], matched["revision"])
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download  # takes a second, and most models are on disk
+
+    name = repo if revision is None else f"{repo}@{revision}"
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILES)))
+    except Exception as error:  # offline, unknown, private and rate-limited are all of different classes
+        raise CheckpointError(
+            f"there is no file or folder {name}, and the Hugging Face hub does not give a model of that name: "
+            f"{type(error).__name__}, {first_line(error)} Check the path or the id; offline, download the repository "
+            "where there is a network and give its folder."
+        ) from error
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"the hub's {name} has no {' and no '.join(missing)}; it is not a model that aaformer_lit.export wrote."
+        )
+    return folder
