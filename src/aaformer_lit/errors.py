@@ -3,6 +3,9 @@
 Entry points turn an `AAformerError` into that one message and exit code 2; anything else is a defect and keeps its traceback.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class AAformerError(Exception):
     """Base of all errors that are the input's doing and not the program's."""
@@ -32,8 +35,20 @@ class ExportError(AAformerError):
     """A network that a format cannot hold, or an exported file that does not compute what the network does."""
 
 
+class GalleryError(AAformerError):
+    """A gallery of features that cannot be read, was made by another model, or is not one."""
+
+
 class NumericsError(AAformerError):
-    """A loss or gradient that is not finite."""
+    """A loss that is not finite; `evidence` is what it came from: batch, file names, terms of the loss."""
+
+    def __init__(self, message: str, evidence: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.evidence = dict(evidence or {})
+
+
+class StorageError(AAformerError):
+    """A file that cannot be written: the disk is full, or the folder is not writable."""
 
 
 def first_line(error: BaseException) -> str:

@@ -56,12 +56,7 @@ class FolderDataset(ReIDDataset):
 
     def __init__(self, root: str | Path, table: str | Path | None = None, pattern: str | None = None) -> None:
         self.table = table
-        try:
-            self.name_pattern = re.compile(pattern) if pattern else None
-        except re.error as cause:
-            raise ConfigError(f"data.pattern={pattern!r} is no regular expression: {cause}.") from cause
-        if self.name_pattern and not {"pid", "camid"} & set(self.name_pattern.groupindex):
-            raise ConfigError(f"data.pattern={pattern!r} has no group named pid or camid, e.g. (?P<pid>[0-9]+)_.*")
+        self.name_pattern = name_pattern(pattern)
         super().__init__(root)
 
     @classmethod
@@ -122,14 +117,35 @@ class FolderDataset(ReIDDataset):
 
     def _named(self, name: str, folder: str) -> tuple[str, str] | None:
         """(pid, camid) of a file; the pattern's pid goes before the folder's name."""
-        groups: dict[str, str] = {}
-        if self.name_pattern is not None:
-            match = self.name_pattern.fullmatch(name)
-            if match is None:
-                return None
-            groups = match.groupdict(default="")
-        pid = groups.get("pid", folder)
-        return (pid, groups.get("camid", "")) if pid else None
+        named = identify(self.name_pattern, name, folder)
+        return named if named and named[0] else None
+
+
+def name_pattern(pattern: str | None) -> re.Pattern[str] | None:
+    """The compiled `data.pattern`. Raises `ConfigError` for one that does not compile or names neither pid nor camid."""
+    if not pattern:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as cause:
+        raise ConfigError(f"data.pattern={pattern!r} is no regular expression: {cause}.") from cause
+    if not {"pid", "camid"} & set(compiled.groupindex):
+        raise ConfigError(f"data.pattern={pattern!r} has no group named pid or camid, e.g. (?P<pid>[0-9]+)_.*")
+    return compiled
+
+
+def identify(pattern: re.Pattern[str] | None, name: str, folder: str = "") -> tuple[str, str] | None:
+    """(pid, camid) that a file's name says, "" where it does not; None where it is not of the pattern's form.
+
+    `folder` stands for the pid where the pattern has none.
+    """
+    groups: dict[str, str] = {}
+    if pattern is not None:
+        match = pattern.fullmatch(name)
+        if match is None:
+            return None
+        groups = match.groupdict(default="")
+    return groups.get("pid", folder), groups.get("camid", "")
 
 
 def read_table(path: Path) -> list[Row]:
