@@ -23,14 +23,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from aaformer_lit.errors import AAformerError, ConfigError
+from aaformer_lit.errors import AAformerError, ConfigError, first_line
 from aaformer_lit.paths import CONF_DIR
 
 logger = logging.getLogger(__name__)
@@ -195,6 +195,8 @@ def _config_message(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
     key = re.search(r"Could not override '([^']+)'|full_key: (\S+)", str(error))
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return f"{key.group(2) if key else 'a config'} cannot be built: {first_line(error.__cause__)}"
     if key:
         message = f"unknown config key '{key.group(1) or key.group(2)}'."
     missing = re.search(r"Could not find '([^']+)'", message)
