@@ -5,7 +5,7 @@ import struct
 import pandas as pd
 from wandb.proto import wandb_internal_pb2
 
-from aaformer_lit.loggers import csv_logger
+from aaformer_lit.history import MetricsCSV
 from cli_tools import TINY, only, run_cli
 
 
@@ -37,10 +37,10 @@ def test_an_offline_wandb_run_groups_its_metrics(tmp_path, data_dir):
 
 
 def test_a_continued_run_keeps_its_first_log(tmp_path):
-    logger = csv_logger(tmp_path)
+    logger = MetricsCSV(tmp_path)
     logger.log_metrics({"train/loss": 1.0}, step=0)
     logger.save()
-    again = csv_logger(tmp_path)
+    again = MetricsCSV(tmp_path)
     again.log_metrics({"train/loss": 0.5}, step=1)
     again.save()
     assert pd.read_csv(tmp_path / "metrics.1.csv")["train/loss"].tolist() == [1.0]

@@ -50,6 +50,10 @@ class EMA(EMAWeightAveraging):
         # batch-norm statistics are averages already, and their step counters are integers
         super().__init__(decay=decay, use_buffers=False)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # a training that was killed after its last epoch has none left when continued, and then no end of training
+        self._copy_average_to_current(pl_module)
+
 
 class _evaluating:
     """Eval mode for a while, then each module's own mode again."""

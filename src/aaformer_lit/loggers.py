@@ -1,4 +1,4 @@
-"""Loggers: a CSV file that a continued run does not overwrite, and Weights & Biases with a useful dashboard."""
+"""Weights & Biases with a useful dashboard."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 
 _HIGHER_IS_BETTER = ("val/mAP", "val/rank1", "test/mAP", "test/rank1")
-
-
-def csv_logger(save_dir: str | Path) -> CSVLogger:
-    """`metrics.csv` in the run directory; one that is there already, from before a resume, is kept as `metrics.1.csv`."""
-    log = Path(save_dir, "metrics.csv")
-    if log.exists():
-        number = 1 + sum(1 for _ in log.parent.glob("metrics.*.csv"))
-        log.rename(log.with_name(f"metrics.{number}.csv"))
-    return CSVLogger(save_dir=str(save_dir), name=None, version="")
 
 
 def wandb_logger(

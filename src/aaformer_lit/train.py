@@ -82,24 +82,31 @@ def make_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its callbacks and loggers."""
     from hydra.utils import instantiate
 
-    callbacks = [one for name, one in cfg.callbacks.items() if one and (name != "best" or cfg.data.val_ids)]
+    from aaformer_lit.durability import WholeCheckpointIO
+
+    used = {"best": bool(cfg.data.val_ids), "progress": cfg.trainer.enable_progress_bar}
+    callbacks = [one for name, one in cfg.callbacks.items() if one and used.get(name, True)]
     return instantiate(  # type: ignore[no-any-return]
         cfg.trainer,
         callbacks=[instantiate(callback) for callback in callbacks],
         logger=[instantiate(one) for one in cfg.logger.values() if one],
+        plugins=[WholeCheckpointIO()],
         default_root_dir=cfg.run_dir,
     )
 
 
 def _continue_from(cfg: DictConfig) -> str | None:
-    last = Path(cfg.run_dir, "checkpoints", "last.ckpt")
-    path = cfg.ckpt_path or (last if cfg.resume == "auto" and last.exists() else None)
-    if path is not None:
-        from aaformer_lit.checkpoint import read_checkpoint
+    from aaformer_lit.checkpoint import read_checkpoint
+    from aaformer_lit.durability import newest_whole
 
-        epoch = read_checkpoint(path)["epoch"]
-        logger.info("continuing after epoch %d of %s", epoch + 1, path)
-    return None if path is None else str(path)
+    found = newest_whole(Path(cfg.run_dir, "checkpoints")) if cfg.resume == "auto" else None
+    if found is None and cfg.ckpt_path:
+        found = Path(cfg.ckpt_path), read_checkpoint(cfg.ckpt_path)
+    if found is None:
+        return None
+    path, checkpoint = found
+    logger.info("continuing after epoch %d of %s", checkpoint["epoch"] + 1, path)
+    return str(path)
 
 
 def _say_how_long(trainer: Trainer, module: ReIDModule, images_per_epoch: int) -> None:

@@ -1,0 +1,122 @@
+"""Checkpoints that survive: written whole or not at all, the one before kept, and the newest whole one found again.
+
+Lightning's own writer fills a file in the system's temporary folder and moves it, which is a copy where that folder is
+another disk, so that a kill leaves half a checkpoint. Here the temporary file lies beside its target, is on the disk before
+it is renamed (fsync), and the last checkpoint moves to `last.previous.ckpt` before the new one takes its name. At every
+moment one of the two is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.errors import CheckpointError, StorageError
+
+logger = logging.getLogger(__name__)
+LAST, PREVIOUS, BROKEN = "last.ckpt", "last.previous.ckpt", "last.broken.ckpt"
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """How the Trainer writes checkpoints: whole, and keeping the one before of those that a training continues from."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        write_whole(path, serialized(checkpoint), keep=path.with_name(PREVIOUS) if path.name == LAST else None)
+
+
+def serialized(content: Any) -> memoryview:
+    """What `torch.save` would write; made in memory, where its writer hides no error of the disk."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
+    """Write a file that is whole or not there, whatever ends the process meanwhile.
+
+    Args:
+        path: the file.
+        content: its bytes.
+        keep: the name that a file already at `path` gets; without it, that file is replaced.
+
+    Raises:
+        StorageError: the disk is full, or the file cannot be written for another reason. What was there is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")  # always this name, so that what a kill leaves is overwritten
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(_cannot_write(path, len(content), error)) from error
+
+
+def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint in `folder` to continue from, and its content: the last, or the one before where that is broken.
+
+    None where there is none: the training was ended before its first epoch was.
+
+    Raises:
+        CheckpointError: there are checkpoints, but all are broken.
+    """
+    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    broken: list[Path] = []
+    for path in there:
+        try:
+            content = read_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("%s Trying the one before.", error)
+            broken.append(path)
+            continue
+        for other in broken:  # or the next save would keep it in the place of the whole one
+            with contextlib.suppress(FileNotFoundError):  # another rank was quicker
+                os.replace(other, other.with_name(BROKEN))
+        return path, content
+    if there:
+        raise CheckpointError(
+            f"none of {', '.join(path.name for path in there)} in {folder} can be read, so there is nothing to continue. "
+            "Remove them to train this run from the start, or leave resume=auto away to start a new one."
+        )
+    return None
+
+
+def _cannot_write(path: Path, size: int, error: OSError) -> str:
+    free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    cure = "Free some space" if full else "Make the folder writable"
+    return (
+        f"cannot write {path} ({size / 2**20:.1f} MiB): {error.strerror}; {free / 2**20:.1f} MiB are free there. {cure} and "
+        f"continue with resume=auto: what was there before is whole."
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """The renames reach the disk too; file systems that cannot sync a folder do so by themselves."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
