@@ -14,6 +14,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test as configured; returns what it wrote to `metrics.json`."""
     from hydra.utils import instantiate
 
+    from aaformer_lit.alignment import AlignmentTest
     from aaformer_lit.checkpoint import description, load_model
     from aaformer_lit.module import ReIDModule
     from aaformer_lit.runs import metadata, run_test, write_json
@@ -24,7 +25,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(cfg.data)
     retrieval = {"rerank": instantiate(cfg.rerank)} if cfg.rerank else {}
     module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)
-    trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, default_root_dir=cfg.run_dir)
+    trainer = instantiate(
+        cfg.trainer,
+        callbacks=[AlignmentTest()] if cfg.alignment else [],
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=cfg.run_dir,
+    )
     data.prepare_data()
     data.setup("test")
     if trainer.is_global_zero:

@@ -1,4 +1,5 @@
-"""What a run leaves in its directory: `metadata.json` (what was run), `metrics.json` and `per_query.parquet` (what came out).
+"""What a run leaves in its directory: `metadata.json` (what was run), `metrics.json`, `per_query.parquet` and, where parts
+were compared with masks, `alignment.json` (what came out).
 
 Files are written under a temporary name and renamed, so that each is whole or not there.
 """
@@ -20,6 +21,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit import __version__
+from aaformer_lit.alignment import AlignmentTest, flatten_alignment, write_alignment
 from aaformer_lit.module import ReIDModule, flatten_results
 from aaformer_lit.structures import Record, RetrievalMetrics
 
@@ -39,7 +41,7 @@ def run_test(
     metrics: Mapping[str, float] | None = None,
     ckpt_path: str | None = None,
 ) -> dict[str, float]:
-    """Test, and write `per_query.parquet` and `metrics.json` (the latter last: it says that the run is finished).
+    """Test, and write `per_query.parquet`, `alignment.json` and `metrics.json` (last: it says that the run is finished).
 
     Args:
         metrics: what is known already and goes into `metrics.json` too.
@@ -47,9 +49,15 @@ def run_test(
     """
     trainer.test(module, datamodule=data, ckpt_path=ckpt_path, verbose=False)
     metrics = dict(metrics or {}) | flatten_results(module.results)
+    alignment = AlignmentTest.of(trainer)
+    if alignment is not None:
+        metrics |= flatten_alignment(alignment.results)
     if trainer.is_global_zero:
         table = per_query_table(module.results, data.test_sets)
         write_atomically(run_dir / "per_query.parquet", lambda path: table.to_parquet(path))
+        if alignment is not None and alignment.results:
+            body_parts, measured = alignment.body_parts, alignment.results
+            write_atomically(run_dir / "alignment.json", lambda path: write_alignment(path, body_parts, measured))
         write_json(run_dir / "metrics.json", metrics)
     return metrics
 

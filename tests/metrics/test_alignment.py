@@ -98,7 +98,7 @@ def test_a_part_that_changes_its_meaning_between_images_scores_nothing():
     assert steady.compute()[0].last_layer()["nmi"] == pytest.approx(1)
     assert swapped.compute()[0].last_layer()["nmi"] == pytest.approx(0, abs=1e-12)
     assert steady.compute()[0].background_attention is None
-    assert "background_attention" not in steady.compute()[0].last_layer()
+    assert "background_share" not in steady.compute()[0].last_layer()
 
 
 def test_two_processes_add_their_tables():

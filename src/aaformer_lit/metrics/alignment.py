@@ -71,6 +71,7 @@ class PartAlignment:
     `nmi`, `purity`: (layers, heads). `background`: share of a part's patches that show background; `background_attention`:
     share of a part's attention there, None where no attention was given; `subset_share`: share of all patches that a part
     takes: (layers, heads, parts). `subset_entropy`: entropy of these shares over log parts, 1 is equal: (layers, heads).
+    `counts`: the contingency table itself, patches by part and body part, the last of which is background.
     """
 
     nmi: Float[Tensor, "layers heads"]
@@ -79,18 +80,27 @@ class PartAlignment:
     background_attention: Float[Tensor, "layers heads parts"] | None
     subset_share: Float[Tensor, "layers heads parts"]
     subset_entropy: Float[Tensor, "layers heads"]
+    counts: Int[Tensor, "layers heads parts labels"]
+
+    @property
+    def parts(self) -> int:
+        """The granularity."""
+        return self.counts.shape[2]
 
     def last_layer(self) -> dict[str, float]:
-        """Means over the heads of the last layer, and the NMI of its best head."""
+        """Means over the heads (and parts) of the last layer, and the NMI of its best head.
+
+        `background_share` is that of the attention, where there is one; `background_patches` that of the patches.
+        """
         values = {
             "nmi": self.nmi[-1].mean(),
             "nmi_best_head": self.nmi[-1].max(),
             "purity": self.purity[-1].mean(),
-            "background": self.background[-1].mean(),
+            "background_patches": self.background[-1].mean(),
             "subset_entropy": self.subset_entropy[-1].mean(),
         }
         if self.background_attention is not None:
-            values["background_attention"] = self.background_attention[-1].mean()
+            values["background_share"] = self.background_attention[-1].mean()
         return {name: value.item() for name, value in values.items()}
 
 
@@ -164,6 +174,7 @@ class AlignmentMeter(SealedMetric):
             background_attention=attention[..., 0] / attention[..., 1].clamp(min=1e-12) if known else None,
             subset_share=share,
             subset_entropy=relative_entropy(share),
+            counts=table,
         )
 
 

@@ -1,0 +1,199 @@
+"""AlignmentTest: how well the parts match true body parts, measured in the same pass over the test set as the retrieval.
+
+While the network runs, each MAA layer is asked once more for its subsets and for the attention within them; a network that
+pools is asked for its one grouping. The tables that this adds up (`aaformer_lit.metrics.alignment`) are summed over the
+processes, and an image that the sampler repeats to fill a batch counts once. Without masks or parts nothing is measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from aaformer_lit.metrics import AlignmentMeter, PartAlignment, patch_labels
+from aaformer_lit.models.attention import AutoAlignedAttention
+
+Alignments = dict[str, tuple[PartAlignment, ...]]
+
+
+class AlignmentTest(Callback):
+    """Measures the alignment during `trainer.test`, where the data have masks (`data.masks`) and the network has parts.
+
+    `results` holds one `PartAlignment` per granularity for each test set, `body_parts` the names of the labels. Logged is
+    the last layer (`test/alignment/*`, see `flatten_alignment`).
+    """
+
+    def __init__(self) -> None:
+        self.results: Alignments = {}
+        self.body_parts: tuple[str, ...] = ()
+        self._meters: dict[str, AlignmentMeter] = {}
+        self._watch: PartWatch | None = None
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Self | None:
+        """The trainer's callback of this kind, if it has one."""
+        return next((one for one in trainer.callbacks if isinstance(one, cls)), None)  # type: ignore[attr-defined]
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        network: Any = pl_module.network
+        self.results, self._meters, self.body_parts = {}, {}, tuple(data.part_names)
+        if self.body_parts and network.granularities:
+            # a compiled network would go on without hooks that it was not compiled with
+            torch.compiler.set_stance("force_eager")
+            self._watch = PartWatch(network)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if self._watch is not None:
+            self._watch.forget()
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._watch is None:
+            return
+        network: Any = pl_module.network
+        name = list(trainer.datamodule.test_sets)[dataloader_idx]  # type: ignore[attr-defined]
+        memberships, attention = self._watch.memberships, self._watch.attention or None
+        if name not in self._meters:
+            heads, layers = memberships[0].shape[1], len(memberships)
+            meter = AlignmentMeter(network.granularities, len(self.body_parts), layers, heads)
+            self._meters[name] = meter.to(pl_module.device)
+        # process r tests the images r, r + world_size, ... (`ReIDDataModule`); any other is a copy that fills its batch
+        own = batch["index"] % trainer.world_size == trainer.global_rank
+        if own.any():
+            labels = patch_labels(batch["part_mask"][own], network.grid)
+            weights = None if attention is None else [layer[own] for layer in attention]
+            self._meters[name].update([layer[own] for layer in memberships], labels, weights)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+        self.results = {name: meter.compute() for name, meter in self._meters.items()}
+        self._meters = {}
+        pl_module.log_dict(flatten_alignment(self.results))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+            torch.compiler.set_stance("default")
+
+
+class PartWatch:
+    """Keeps the membership of each layer, and the attention of the parts where they attend, of a network's last pass.
+
+    Of several passes without `forget` between them (image and mirror image) it keeps the first.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        layers = [layer for layer in network.modules() if isinstance(layer, AutoAlignedAttention)]
+        self.forget()
+        if layers:
+            self._layers = len(layers)
+            self._handles = [layer.register_forward_hook(self._attended) for layer in layers]
+        else:
+            self._layers = 1
+            self._handles = [
+                network.register_forward_pre_hook(_ask_for_assignments, with_kwargs=True),
+                network.register_forward_hook(lambda _network, _args, output: self._pooled(output.assignments)),
+            ]
+
+    def forget(self) -> None:
+        self.memberships: list[Tensor] = []
+        self.attention: list[Tensor] = []
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _attended(self, layer: nn.Module, args: tuple[Any, ...], _output: Any) -> None:
+        if len(self.memberships) < self._layers:
+            assert isinstance(layer, AutoAlignedAttention)
+            sequence, grid, part_mask = args[:3]
+            weights, membership = layer.part_weights(sequence, grid, part_mask)
+            self.attention.append(weights)
+            self.memberships.append(membership)
+
+    def _pooled(self, assignments: Sequence[Tensor]) -> None:
+        if not self.memberships:
+            self.memberships = list(assignments)
+
+
+def _ask_for_assignments(_network: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, kwargs | {"return_assignments": True}
+
+
+def flatten_alignment(results: Mapping[str, Sequence[PartAlignment]], prefix: str = "test/") -> dict[str, float]:
+    """Names as in `metrics.json`, of the last layer: `test/alignment/nmi` is the mean of the granularities,
+    `test/alignment/nmi_parts_2` that of one; several test sets also have `test/<set>/alignment/nmi`, and their mean.
+    """
+    per_set = {name: _flatten_one(alignments) for name, alignments in results.items()}
+    flat = {f"{prefix}alignment/{key}": value for key, value in _mean(list(per_set.values())).items()}
+    if len(per_set) > 1:
+        for name, values in per_set.items():
+            flat |= {f"{prefix}{name}/alignment/{key}": value for key, value in values.items()}
+    return flat
+
+
+def _flatten_one(alignments: Sequence[PartAlignment]) -> dict[str, float]:
+    each = [alignment.last_layer() for alignment in alignments]
+    flat = _mean(each)
+    if len(each) > 1:
+        for alignment, values in zip(alignments, each, strict=True):
+            flat |= {f"{key}_parts_{alignment.parts}": value for key, value in values.items()}
+    return flat
+
+
+def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: sum(values[key] for values in several) / len(several) for key in (several[0] if several else ())}
+
+
+def alignment_rows(results: Mapping[str, Sequence[PartAlignment]]) -> list[dict[str, Any]]:
+    """One row per test set, granularity, layer and head (both counted from 1).
+
+    `background_share` is the mean over the parts of the attention that falls on background; `subset_share` and `counts`
+    have an entry per part: its share of all patches, and its patches by body part, the last entry being background.
+    """
+    rows = []
+    for name, alignments in results.items():
+        for one in alignments:
+            for layer, head in torch.cartesian_prod(*map(torch.arange, one.nmi.shape)).tolist():
+                share = one.background_attention
+                row = {
+                    "set": name,
+                    "parts": one.parts,
+                    "layer": layer + 1,
+                    "head": head + 1,
+                    "nmi": one.nmi[layer, head].item(),
+                    "purity": one.purity[layer, head].item(),
+                    "background_share": None if share is None else share[layer, head].mean().item(),
+                    "background_patches": one.background[layer, head].mean().item(),
+                    "subset_entropy": one.subset_entropy[layer, head].item(),
+                    "subset_share": one.subset_share[layer, head].tolist(),
+                    "counts": one.counts[layer, head].tolist(),
+                }
+                rows.append(row)
+    return rows
+
+
+def write_alignment(path: Path, body_parts: Sequence[str], results: Mapping[str, Sequence[PartAlignment]]) -> None:
+    """`{"body_parts": [...], "rows": [...]}`, one row of the table per line."""
+    rows = ",\n".join(json.dumps(row) for row in alignment_rows(results))
+    path.write_text(f'{{"body_parts": {json.dumps([*body_parts, "background"])}, "rows": [\n{rows}\n]}}\n')
