@@ -1,0 +1,37 @@
+"""Own images, found again: features of many person images on disk, and who among them looks most like a query.
+
+extractor = Extractor.from_checkpoint("last.ckpt")
+gallery, changes = update(create_for(extractor, "gallery", "images"), extractor, find_crops("images"))
+index = gallery.indexed(FaissFlat(), "part_1")
+found = rank(gallery, index, gallery.layout.select(extractor.features([pixels]), "part_1"), k=10)
+"""
+
+from aaformer_lit.gallery.extractor import Extractor
+from aaformer_lit.gallery.index import NOWHERE, FaissFlat, FaissIVFPQ, Index, Neighbours
+from aaformer_lit.gallery.layout import ALL, Layout
+from aaformer_lit.gallery.qdrant import Qdrant
+from aaformer_lit.gallery.ranking import rank, verdicts
+from aaformer_lit.gallery.sources import Crop, find_crops
+from aaformer_lit.gallery.store import Gallery
+from aaformer_lit.gallery.update import Changes, check_same_model, create_for, update
+
+__all__ = [
+    "ALL",
+    "NOWHERE",
+    "Changes",
+    "Crop",
+    "Extractor",
+    "FaissFlat",
+    "FaissIVFPQ",
+    "Gallery",
+    "Index",
+    "Layout",
+    "Neighbours",
+    "Qdrant",
+    "check_same_model",
+    "create_for",
+    "find_crops",
+    "rank",
+    "update",
+    "verdicts",
+]

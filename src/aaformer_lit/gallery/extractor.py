@@ -1,0 +1,211 @@
+"""From person images to descriptors: what the evaluation does with a test image, for any images, in batches.
+
+Files are decoded, resized and normalised by the functions of the test loader, in worker processes that work ahead of the
+network. `fingerprint` names the function from pixels to descriptor: equal fingerprints, comparable features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from aaformer_lit.checkpoint import description, load_model
+from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.errors import ConfigError, ImageError, NumericsError
+from aaformer_lit.gallery.layout import Layout
+from aaformer_lit.gallery.sources import Crop, Frames
+from aaformer_lit.models import ViTBaseline
+
+Pixels = UInt8[np.ndarray, "height width 3"]
+Progress = Callable[[int, int], object]
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Extractor:
+    """A network ready for images.
+
+    Args:
+        network: in eval mode.
+        about: what its checkpoint says of itself (`aaformer_lit.checkpoint.description`): model and preprocessing.
+        ckpt: where it came from, for the record.
+        flip_test: average the descriptor with that of the mirrored image.
+        precision: `32-true`, `bf16-mixed` or `16-mixed`, as of a Lightning trainer.
+        batch_size: images that pass through the network at once.
+        num_workers: loader processes; None: the CPUs this process may use, 8 at most.
+        device: None: a GPU if there is one.
+
+    Raises:
+        ConfigError: an unknown precision.
+    """
+
+    def __init__(
+        self,
+        network: ViTBaseline,
+        about: Mapping[str, Any],
+        *,
+        ckpt: str | Path | None = None,
+        flip_test: bool = False,
+        precision: str = "32-true",
+        batch_size: int = 128,
+        num_workers: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if precision not in AUTOCAST:
+            raise ConfigError(f"precision={precision} is unknown. Use one of {', '.join(AUTOCAST)}.")
+        if batch_size < 1:
+            raise ConfigError(f"data.eval_batch_size={batch_size} must be 1 or more.")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.fingerprint = fingerprint(network, about)
+        self.network = network.to(self.device).eval()
+        self.layout = Layout.of(network)
+        self.ckpt = None if ckpt is None else Path(ckpt).absolute()
+        self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
+        self.num_workers = _cpus() if num_workers is None else num_workers
+        data = about["data"]
+        self.size = (int(data["image_size"][0]), int(data["image_size"][1]))
+        self.transforms = Transforms(mean=data["mean"], std=data["std"])
+
+    @classmethod
+    def from_checkpoint(cls, ckpt: str | Path, **how: Any) -> Extractor:
+        """The extractor of a training checkpoint or an exported folder. Raises `CheckpointError`."""
+        network: Any = load_model(ckpt)
+        return cls(network, description(ckpt), ckpt=ckpt, **how)
+
+    def features(
+        self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None
+    ) -> Float[Tensor, "images tokens dim"]:
+        """The descriptors of files, boxes in them, or RGB pixels, in their order, float32 in main memory.
+
+        They are not normalised, and keep the tokens apart; `self.layout.select` makes features of a token group of them.
+
+        Raises:
+            ImageError: the first image that cannot be read.
+        """
+        descriptors, problems = self.try_features(images, progress, stop=True)
+        if problems:
+            raise next(iter(problems.values()))
+        return descriptors
+
+    @torch.inference_mode()
+    def try_features(
+        self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None, stop: bool = False
+    ) -> tuple[Float[Tensor, "images tokens dim"], dict[int, ImageError]]:
+        """As `features`, but images that cannot be read get zeros, and their error by number; `stop` ends at the first."""
+        out = torch.zeros(len(images), self.layout.tokens, self.layout.dim)
+        problems: dict[int, ImageError] = {}
+        done = 0
+        for rows, pixels, bad in self._loader(images):
+            problems |= bad
+            if bad and stop:
+                break
+            if rows:
+                out[rows] = self._descriptors(pixels)
+            done += len(rows) + len(bad)
+            if progress is not None:
+                progress(done, len(images))
+        broken = [
+            row for row in (~out.flatten(1).isfinite().all(1)).nonzero().flatten().tolist() if row not in problems
+        ]
+        if broken:
+            raise NumericsError(
+                f"{len(broken)} descriptors are not finite (first: image {broken[0]}). Use precision=bf16-mixed or 32-true."
+            )
+        return out, problems
+
+    def _descriptors(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens dim"]:
+        pixels = pixels.to(self.device, non_blocking=True)
+        dtype = AUTOCAST[self.precision]
+        with torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            descriptor = self.network(pixels).descriptor.float()
+            if self.flip_test:
+                descriptor = (descriptor + self.network(pixels.flip(-1)).descriptor.float()) / 2
+        on_cpu: Tensor = descriptor.cpu()
+        return on_cpu
+
+    def _loader(
+        self, images: Sequence[Crop | Path | Pixels]
+    ) -> Iterator[tuple[list[int], Tensor, dict[int, ImageError]]]:
+        # starting workers takes longer than a batch or two
+        workers = self.num_workers if len(images) > 2 * self.batch_size else 0
+        return iter(
+            DataLoader(
+                _Inputs(images, self.size, self.transforms),
+                batch_size=self.batch_size,
+                num_workers=workers,
+                collate_fn=_collate,
+                pin_memory=self.device.type == "cuda",
+                worker_init_fn=_init_worker,
+                generator=torch.Generator().manual_seed(
+                    0
+                ),  # the loader draws a seed, but not from the global generator
+            )
+        )
+
+
+def fingerprint(network: ViTBaseline, about: Mapping[str, Any]) -> str:
+    """Sixteen hex digits of all that makes a descriptor: weights, the model's config, preprocessing.
+
+    Not in it: the classifiers and the number of training ids, which the descriptor does not see, where the backbone's
+    first weights came from, and how gradients are computed.
+    """
+    model = {key: value for key, value in about["model"].items() if key not in ("backbone", "grad_checkpointing")}
+    backbone = about["model"].get("backbone")
+    if isinstance(backbone, Mapping):
+        model["backbone"] = {key: value for key, value in backbone.items() if key != "weights"}
+    data = {key: [float(v) for v in about["data"][key]] for key in ("image_size", "mean", "std")}
+    digest = hashlib.sha256(json.dumps([model, data], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        if not name.endswith(("heads.classifier", "num_batches_tracked")):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class _Inputs(Dataset[tuple[int, Tensor | ImageError]]):
+    """What the test loader makes of an image, or the error that says why it cannot."""
+
+    def __init__(self, images: Sequence[Crop | Path | Pixels], size: tuple[int, int], transforms: Transforms) -> None:
+        self.images, self.size = images, size
+        self.pipeline, self.frames = transforms.test(), Frames()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | ImageError]:
+        image = self.images[index]
+        try:
+            if not isinstance(image, np.ndarray):
+                image = self.frames(image if isinstance(image, Crop) else Crop(Path(image)))
+        except ImageError as error:
+            # as a value: an error raised in a worker process comes back as a traceback in words
+            return index, error
+        return index, self.pipeline(image=resize(image, self.size))["image"]
+
+
+def _collate(
+    samples: Sequence[tuple[int, Tensor | ImageError]],
+) -> tuple[list[int], Tensor, dict[int, ImageError]]:
+    good = [(index, pixels) for index, pixels in samples if isinstance(pixels, Tensor)]
+    bad = {index: error for index, error in samples if isinstance(error, ImageError)}
+    pixels = torch.stack([pixels for _, pixels in good]) if good else torch.zeros(0)
+    return [index for index, _ in good], pixels, bad
+
+
+def _init_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def _cpus() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, 8)

@@ -1,0 +1,216 @@
+"""Nearest neighbours in a gallery, exact or approximate: what an index is, and FAISS (Douze et al., 2024) as one.
+
+`FaissFlat` compares with every image. `FaissIVFPQ` is for millions: features are sorted into `nlist` cells, of which a query
+looks into `nprobe`, and kept as `m` bytes each; the best candidates are then compared exactly. `gallery.qdrant` is a third,
+a distributed engine. Distances are Euclidean, nearest first, of equal ones the earlier row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aaformer_lit.errors import ConfigError, GalleryError
+
+log = logging.getLogger(__name__)
+
+NOWHERE = -1
+_STEP = 65536  # rows in memory at a time while an index is filled
+_PER_CELL = 39  # FAISS wants so many training features for each cell, and for each of a code's 256 values
+
+
+class Features(Protocol):
+    """(images, dim) float32 features by slices or rows; a tensor is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+
+class Neighbours(NamedTuple):
+    """The nearest rows of each query; row -1 at distance infinity behind the last, where there are fewer than k."""
+
+    distances: Float[np.ndarray, "queries k"]
+    rows: Int[np.ndarray, "queries k"]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where an index may keep what it makes: files in `folder`, which is deleted with this version of the gallery.
+
+    `name` is of the gallery and the token group, and the same for all versions.
+    """
+
+    folder: Path
+    name: str
+
+
+class Index(Protocol):
+    """Something that finds the nearest rows.
+
+    `outside`: where it keeps features beyond the shelf, in the words of `copies`; None where it does not.
+    """
+
+    outside: Mapping[str, str] | None
+
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+        """Take the features in; ids are those of `Gallery.ids`."""
+
+    def search(
+        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbours:
+        """The k nearest rows of each query; with `keep` among those rows alone."""
+
+
+class Copies(Protocol):
+    """A place outside of the gallery that holds copies of its features."""
+
+    def forget(self, names: Sequence[str], ids: Int[np.ndarray, " gone"]) -> None:
+        """Delete these ids under all of these names of shelves."""
+
+
+def copies(place: Mapping[str, str]) -> Copies:
+    """The engine of a recorded place. It is imported on demand, as all engines are optional."""
+    if place["engine"] != "qdrant":
+        raise GalleryError(f"the gallery has a copy in {place['engine']}, which this version does not know. Update it.")
+    from aaformer_lit.gallery.qdrant import Qdrant
+
+    return Qdrant(place["url"])
+
+
+class FaissFlat:
+    """Every image is compared; nothing is kept on disk."""
+
+    outside: Mapping[str, str] | None = None
+
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+        faiss = engine("faiss", "faiss-cpu")
+        self._index = faiss.IndexFlatL2(features[:1].shape[1])
+        for rows in steps(len(features)):
+            self._index.add(features[rows].numpy())
+
+    def search(
+        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbours:
+        faiss = engine("faiss", "faiss-cpu")
+        how = None if keep is None else faiss.SearchParameters(sel=_selector(keep))
+        squared, rows = self._index.search(queries.numpy(), k, params=how)
+        return ordered(np.sqrt(np.maximum(squared, 0)), rows)
+
+
+class FaissIVFPQ:
+    """Inverted file with product quantisation (Jegou et al., TPAMI 2011), then exact distances of the best candidates.
+
+    The trained index is kept in the gallery's folder until the gallery changes.
+
+    Args:
+        nlist: cells; None: 4 x the root of the number of images, fewer where they could not be trained.
+        m: bytes per image, a divisor of the feature's dimension; None: the largest up to 64.
+        nprobe: cells that a query looks into.
+        refine: for each answer so many candidates are compared exactly; 0 for the quantised distances.
+        seed: of the choice of training features and of k-means.
+    """
+
+    def __init__(
+        self, nlist: int | None = None, m: int | None = None, nprobe: int = 16, refine: int = 10, seed: int = 0
+    ) -> None:
+        if nprobe < 1 or refine < 0:
+            raise ConfigError(f"index.nprobe={nprobe} must be 1 or more, index.refine={refine} 0 or more.")
+        self.nlist, self.m, self.nprobe, self.refine, self.seed = nlist, m, nprobe, refine, seed
+
+    outside: Mapping[str, str] | None = None
+
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+        faiss = engine("faiss", "faiss-cpu")
+        self._features = features
+        dim = features[:1].shape[1]
+        nlist, m, bits = self._sizes(len(features), dim)
+        file = shelf.folder / f"{shelf.name}-{nlist}-{m}-{self.seed}.faiss"
+        if file.is_file():
+            self._index = faiss.read_index(str(file))
+            return
+        self._index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, nlist, m, bits)
+        self._index.cp.seed = self._index.pq.cp.seed = self.seed
+        size = min(len(features), max(256 * nlist, _PER_CELL * 256))
+        sample = np.sort(np.random.default_rng(self.seed).choice(len(features), size, replace=False))
+        log.info("training an index of %d cells and %d bytes per image on %d features", nlist, m, size)
+        self._index.train(features[torch.from_numpy(sample)].numpy())
+        for rows in steps(len(features)):
+            self._index.add(features[rows].numpy())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        faiss.write_index(self._index, str(temporary))
+        temporary.replace(file)
+
+    def search(
+        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbours:
+        faiss = engine("faiss", "faiss-cpu")
+        how = faiss.SearchParametersIVF(
+            nprobe=min(self.nprobe, self._index.nlist), sel=None if keep is None else _selector(keep)
+        )
+        wanted = min(k * max(self.refine, 1), self._index.ntotal)
+        squared, rows = self._index.search(queries.numpy(), wanted, params=how)
+        if not self.refine:
+            return ordered(np.sqrt(np.maximum(squared, 0)), rows)
+        return _exactly(queries, self._features, rows, k)
+
+    def _sizes(self, images: int, dim: int) -> tuple[int, int, int]:
+        """Cells, bytes and bits of a code, as given or as suits so many images."""
+        nlist = self.nlist or max(1, min(int(4 * math.sqrt(images)), images // _PER_CELL))
+        m = self.m or max(divisor for divisor in range(1, min(64, dim) + 1) if dim % divisor == 0)
+        if nlist > images or dim % m:
+            raise ConfigError(
+                f"index.nlist={nlist} must be at most the {images:,} images, and index.m={m} a divisor of the {dim} numbers of "
+                "a feature. Leave them out (null) to have them chosen."
+            )
+        if images < 256:
+            raise ConfigError(f"index=ivf_pq needs at least 256 images to learn from; got {images}. Use index=flat.")
+        return nlist, m, 8
+
+
+def engine(module: str, package: str) -> Any:
+    """An optional package. Raises `ConfigError` where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as cause:
+        raise ConfigError(f"this index needs {package}: pip install 'aaformer-lit[search]'.") from cause
+
+
+def steps(count: int, step: int = _STEP) -> Iterator[slice]:
+    """Slices that cover 0..count."""
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def ordered(distances: Float[np.ndarray, "queries k"], rows: Int[np.ndarray, "queries k"]) -> Neighbours:
+    """Nearest first, of equal distances the earlier row; rows -1 last."""
+    distances = np.where(rows == NOWHERE, np.inf, distances.astype(np.float64))
+    order = np.lexsort((rows, distances), axis=-1)
+    return Neighbours(np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1).astype(np.int64))
+
+
+def _exactly(queries: Tensor, features: Features, rows: Int[np.ndarray, "queries wanted"], k: int) -> Neighbours:
+    """The k nearest of each query's candidates, by their own features instead of their codes."""
+    distances = np.full(rows.shape, np.inf)
+    for query, candidates in enumerate(rows):
+        found = candidates != NOWHERE
+        near = features[torch.from_numpy(candidates[found])]
+        distances[query, found] = (near - queries[query]).norm(dim=1).numpy()
+    return Neighbours(*(column[:, :k] for column in ordered(distances, rows)))
+
+
+def _selector(keep: Bool[np.ndarray, " images"]) -> Any:
+    faiss = engine("faiss", "faiss-cpu")
+    return faiss.IDSelectorBitmap(np.packbits(keep, bitorder="little"))

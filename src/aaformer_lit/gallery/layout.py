@@ -1,0 +1,68 @@
+"""What the numbers of a stored descriptor mean: which token they belong to, and which tokens make up a group.
+
+A gallery keeps the tokens of every image apart and not normalised, as the network gives them. So any group can be ranked
+by alone, with the very features that the evaluation compares: its tokens side by side, then L2-normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.models import ViTBaseline
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The descriptor of one network.
+
+    `granularities`: parts per granularity, in token order; token 0 is global. `groups`: tokens by name: `all`, the groups
+    that the evaluation reports (`global`, `parts`, `parts_2`, ...), and each part token alone (`part_1` is token 1).
+    """
+
+    tokens: int
+    dim: int
+    granularities: tuple[int, ...]
+    groups: Mapping[str, tuple[int, ...]]
+    normalize: bool
+
+    @classmethod
+    def of(cls, network: ViTBaseline) -> Layout:
+        """The layout of what this network puts out."""
+        groups = {ALL: tuple(range(network.num_tokens)), **network.token_groups}
+        groups |= {f"part_{token}": (token,) for token in range(1, network.num_tokens)}
+        return cls(network.num_tokens, network.dim, network.granularities, groups, network.normalize)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Layout:
+        """The inverse of `as_dict`."""
+        groups = {name: tuple(tokens) for name, tokens in content["groups"].items()}
+        return cls(**dict(content) | {"groups": groups, "granularities": tuple(content["granularities"])})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def select(
+        self, descriptors: Float[Tensor, "images tokens dim"], group: str = ALL
+    ) -> Float[Tensor, "images features"]:
+        """The float32 features of one token group, normalised where the network's are. Raises as `members`."""
+        features = descriptors[:, list(self.members(group))].flatten(1).float()
+        return F.normalize(features) if self.normalize else features
+
+    def members(self, group: str) -> tuple[int, ...]:
+        """The tokens of a group. Raises `ConfigError` where there is no such group."""
+        if group not in self.groups:
+            raise ConfigError(f"this network has no token group tokens={group}. Use one of {', '.join(self.groups)}.")
+        return self.groups[group]
+
+    def __str__(self) -> str:
+        return f"{self.tokens} x {self.dim}"

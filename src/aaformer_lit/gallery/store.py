@@ -1,0 +1,384 @@
+"""A gallery on disk: a table of person images, their descriptors, and `gallery.json`, which says which files are current.
+
+    gallery.json                    the model's fingerprint, the descriptor's layout, the names of the two files below
+    table-000003.parquet            id, path, x, y, w, h, pid, camid, hash: one row per person image
+    features-000003.safetensors     `descriptors` (images, tokens, dim), row by row those of the table
+    index-000003/                   what an index keeps of this version; made on the first search that wants it
+
+Every change writes the next version's files beside the current ones, and then replaces `gallery.json`: that is the moment
+of the change. Killed before, the old gallery is whole; a reader never sees a table with the features of another version.
+
+Removing is for good: the next version is written without the rows, and the files of all others, indexes with them, are
+deleted. Copies outside (a vector engine) are recorded in `gallery.json` before they are made, and lose the rows before
+the gallery does. What remains of a removed image is a digest of its file, so that the next extraction does not take it up
+again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aaformer_lit.errors import ConfigError, GalleryError, NumericsError, first_line
+from aaformer_lit.gallery.index import Index, Shelf, copies
+from aaformer_lit.gallery.layout import ALL, Layout
+from aaformer_lit.gallery.sources import Crop, Frames, identity
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+SWITCH = "gallery.json"
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+COLUMNS = {
+    "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
+    "camid": "string", "hash": "string",
+}  # fmt: skip
+_OURS = re.compile(r"(table|features|index)-\d{6}(\.parquet|\.safetensors|)|\.gallery\.json\.tmp")
+Key = tuple[str, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The features of one token group, computed from the stored descriptors for the rows that are asked for."""
+
+    descriptors: Float[Tensor, "images tokens dim"]
+    layout: Layout
+    group: str = ALL
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+    def __getitem__(self, rows: slice | Tensor) -> Float[Tensor, "rows features"]:
+        return self.layout.select(self.descriptors[rows], self.group)
+
+
+class Gallery:
+    """An open gallery; made by `open` and `create`.
+
+    `table` and `descriptors` are those of one version, and stay so while other processes change the folder.
+
+    Args:
+        folder: where it is.
+        about: the content of `gallery.json`.
+        table: one row per person image.
+        descriptors: (images, tokens, dim), not normalised.
+        root: where the images are now, if they have moved since.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        table: pd.DataFrame,
+        descriptors: Float[Tensor, "images tokens dim"],
+        root: str | Path | None = None,
+    ) -> None:
+        self.folder, self.about, self.table, self.descriptors = folder, dict(about), table, descriptors
+        self.layout = Layout.from_dict(about["layout"])
+        self.root = Path(root or about["root"])
+        self._frames = Frames()
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        *,
+        fingerprint: str,
+        layout: Layout,
+        root: str | Path,
+        dtype: str = "float32",
+        **facts: Any,
+    ) -> Gallery:
+        """A new, empty gallery; nothing is written before the first `add`.
+
+        Args:
+            folder: missing, or empty.
+            fingerprint, layout: of the extractor.
+            root: folder that the paths in the table start from, where the images are below it.
+            dtype: of the stored descriptors, float32 or float16.
+            facts: what else `gallery.json` shall say, such as the checkpoint's path.
+
+        Raises:
+            ConfigError: an unknown dtype.
+            GalleryError: the folder holds something else.
+        """
+        folder = Path(folder)
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype={dtype} is unknown. Use one of {', '.join(DTYPES)}.")
+        if folder.exists():
+            others = (
+                [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)]
+                if folder.is_dir()
+                else [folder]
+            )
+            if others:
+                raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder as out=.")
+        about = {
+            "format": FORMAT, "version": 0, "name": uuid.uuid4().hex, "fingerprint": fingerprint, "dtype": dtype,
+            "layout": layout.as_dict(), "root": str(Path(root).absolute()), "images": 0, "next_id": 0,
+            "copies": [], "removed": [],
+        }  # fmt: skip
+        empty = torch.zeros(0, layout.tokens, layout.dim, dtype=DTYPES[dtype])
+        return cls(folder, about | facts, _frame([]), empty)
+
+    @classmethod
+    def open(cls, folder: str | Path, root: str | Path | None = None) -> Gallery:
+        """The gallery in a folder. Raises `GalleryError` where there is none, or one that cannot be read."""
+        folder = Path(folder)
+        about = _read_switch(folder)
+        try:
+            table = pd.read_parquet(folder / about["table"]).astype(COLUMNS)
+            descriptors = load_file(folder / about["features"])["descriptors"]
+        except (OSError, KeyError, ValueError, SafetensorError) as cause:
+            if _read_switch(folder)["version"] != about["version"]:
+                return cls.open(folder, root)  # the next version came in between
+            raise GalleryError(
+                f"{folder} is damaged: {first_line(cause)}. Extract it again into a new folder."
+            ) from cause
+        if descriptors.shape != (len(table), about["layout"]["tokens"], about["layout"]["dim"]):
+            raise GalleryError(
+                f"{folder} is damaged: {len(table)} rows in the table, descriptors of shape {tuple(descriptors.shape)}. "
+                "Extract it again into a new folder."
+            )
+        return cls(folder, about, table, descriptors, root)
+
+    @staticmethod
+    def exists(folder: str | Path) -> bool:
+        """Whether there is a gallery in the folder."""
+        return Path(folder, SWITCH).is_file()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def version(self) -> int:
+        """How often the gallery was changed."""
+        return int(self.about["version"])
+
+    @property
+    def ids(self) -> Int[np.ndarray, " images"]:
+        """A number for each row that stays with this image and this content, and is never given again."""
+        ids: np.ndarray = self.table["id"].to_numpy()
+        return ids
+
+    def features(self, group: str = ALL) -> Float[Tensor, "images features"]:
+        """The features of a token group as they are compared: float32, normalised where the network's are."""
+        return self.rows(group)[:]
+
+    def rows(self, group: str = ALL) -> Rows:
+        """The same without computing all at once. Raises `ConfigError` where there is no such group."""
+        self.layout.members(group)
+        return Rows(self.descriptors, self.layout, group)
+
+    def crop(self, row: int) -> Crop:
+        """Where the person image of a row is."""
+        entry = self.table.iloc[row]
+        box = None if pd.isna(entry["w"]) else tuple(int(entry[name]) for name in "xywh")
+        return Crop(self.root / entry["path"], box, entry["pid"], entry["camid"])  # type: ignore[arg-type]
+
+    def image(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels of a row. Raises `ImageError` where the file is gone."""
+        return self._frames(self.crop(row))
+
+    def key(self, crop: Crop) -> Key:
+        """What makes a person image another one: its file, seen from the gallery's root, and its box."""
+        path = Path(os.path.abspath(crop.path))
+        root = Path(os.path.abspath(self.root))
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+        return (name, *(crop.box or (-1, -1, -1, -1)))
+
+    def keys(self) -> dict[Key, int]:
+        """The row of every image."""
+        columns = [self.table["path"], *(self.table[name].fillna(-1).astype(int) for name in "xywh")]
+        return {key: row for row, key in enumerate(zip(*columns, strict=True))}
+
+    def add(
+        self, crops: Sequence[Crop], descriptors: Float[Tensor, "images tokens dim"], hashes: Sequence[str]
+    ) -> Gallery:
+        """The next version, with these images; those that are there already are replaced, and get new ids.
+
+        Args:
+            crops: the images.
+            descriptors: theirs, from the extractor of this gallery's fingerprint.
+            hashes: digests of the files' content.
+
+        Raises:
+            NumericsError: a descriptor that the gallery's dtype cannot hold.
+            GalleryError: another process has changed the gallery since it was opened.
+        """
+        stored = descriptors.to(DTYPES[self.about["dtype"]])
+        if not stored.isfinite().all():
+            raise NumericsError(f"some descriptors do not fit into {self.about['dtype']}. Extract with dtype=float32.")
+        keys, first = [self.key(crop) for crop in crops], self.about["next_id"]
+        entries = [
+            (first + i, key[0], *(key[1:] if crop.box else (None,) * 4), crop.pid, crop.camid, digest)
+            for i, (key, crop, digest) in enumerate(zip(keys, crops, hashes, strict=True))
+        ]
+        there = self.keys()
+        replaced = [there[key] for key in keys if key in there]
+        keep = np.ones(len(self), dtype=bool)
+        keep[replaced] = False
+        self._recall(self.ids[~keep])
+        table = pd.concat([self.table[keep], _frame(entries)], ignore_index=True)
+        joined = torch.cat([self.descriptors[torch.from_numpy(keep)], stored])
+        return self._commit(table, joined, next_id=first + len(entries))
+
+    def relabel(self, crops: Sequence[Crop]) -> Gallery:
+        """The next version, with the pids and camids that these images have now; their features stay."""
+        table, there = self.table.copy(), self.keys()
+        rows = [there[self.key(crop)] for crop in crops]
+        table.loc[rows, "pid"] = [crop.pid for crop in crops]
+        table.loc[rows, "camid"] = [crop.camid for crop in crops]
+        return self._commit(table, self.descriptors)
+
+    def remove(self, *, paths: Sequence[str | Path] = (), pid: str | int | None = None) -> Gallery:
+        """The next version, without these images (with all boxes in them), or without this person: gone from the disk.
+
+        Args:
+            paths: as in the table, or as they are in the file system.
+            pid: the person; all images of it are removed.
+
+        Raises:
+            GalleryError: no such image or person, the gallery was changed meanwhile, or a vector engine that holds a copy
+                does not answer; nothing is removed then.
+        """
+        gone = np.zeros(len(self), dtype=bool)
+        for path in paths:
+            named = (self.table["path"] == str(path)) | (self.table["path"] == self.key(Crop(Path(path)))[0])
+            if not named.any():
+                raise GalleryError(
+                    f"there is no image {path} in {self.folder}. Its table lists paths below {self.root}."
+                )
+            gone |= named.to_numpy(dtype=bool)
+        if pid is not None:
+            named = self.table["pid"] == identity(str(pid))
+            if not named.any():
+                raise GalleryError(f"nobody in {self.folder} has pid {pid}. Its table lists the pids.")
+            gone |= named.to_numpy(dtype=bool)
+        self._recall(self.ids[gone])
+        digests = [_removal(entry.hash, self.crop(row).box) for row, entry in _entries(self.table, gone)]
+        removed = sorted({*self.about["removed"], *digests})
+        return self._commit(
+            self.table[~gone].reset_index(drop=True), self.descriptors[torch.from_numpy(~gone)], removed=removed
+        )
+
+    def was_removed(self, crop: Crop, digest: str) -> bool:
+        """Whether this image was removed for good, under whatever name."""
+        return _removal(digest, crop.box) in self.about["removed"]
+
+    def indexed(self, index: Index, group: str = ALL) -> Index:
+        """Fill an index with the features of a token group; `index.search` then speaks of rows of `table`."""
+        if index.outside is not None and dict(index.outside) not in self.about["copies"]:
+            # recorded before it is made: a removal must know of every copy
+            self._check_unchanged()
+            self._switch(self.about | {"copies": [*self.about["copies"], dict(index.outside)]})
+        index.fit(self.rows(group), self.ids, Shelf(self.folder / f"index-{self.version:06d}", self._shelf(group)))
+        return index
+
+    def _shelf(self, group: str) -> str:
+        return f"aaformer-{self.about['name']}-{group}"
+
+    def _recall(self, ids: Int[np.ndarray, " gone"]) -> None:
+        """Take rows out of the copies outside, before they leave the gallery: a copy never holds more than it."""
+        self._check_unchanged()
+        if len(ids):
+            for place in self.about["copies"]:
+                copies(place).forget([self._shelf(group) for group in self.layout.groups], ids)
+
+    def _commit(self, table: pd.DataFrame, descriptors: Tensor, **facts: Any) -> Gallery:
+        """Write the next version, switch to it, and delete all others."""
+        self._check_unchanged()
+        version = self.version + 1
+        new_table, new_features = f"table-{version:06d}.parquet", f"features-{version:06d}.safetensors"
+        about = self.about | facts | {
+            "version": version, "images": len(table), "table": new_table, "features": new_features,
+            "root": str(self.root.absolute()),
+        }  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(self.folder / new_table)
+        save_file({"descriptors": descriptors.contiguous()}, self.folder / new_features)
+        for name in (new_table, new_features):
+            _flush(self.folder / name)
+        self._switch(about)
+        _sweep(self.folder, keep={SWITCH, new_table, new_features})
+        return Gallery(self.folder, about, table, descriptors, self.root)
+
+    def _switch(self, about: dict[str, Any]) -> None:
+        temporary = self.folder / ".gallery.json.tmp"
+        temporary.write_text(json.dumps(about, indent=1) + "\n")
+        _flush(temporary)
+        temporary.replace(self.folder / SWITCH)
+        self.about = about
+
+    def _check_unchanged(self) -> None:
+        current = _read_switch(self.folder)["version"] if self.exists(self.folder) else 0
+        if current != self.version:
+            raise GalleryError(
+                f"{self.folder} was changed by another process (version {current}, opened as {self.version}). Start again."
+            )
+
+
+def digest(path: str | Path) -> str:
+    """What tells one content of a file from another."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
+    return hashlib.sha256(f"removed {digest} {box}".encode()).hexdigest()[:32]
+
+
+def _entries(table: pd.DataFrame, chosen: np.ndarray) -> list[tuple[int, Any]]:
+    return list(zip(chosen.nonzero()[0].tolist(), table[chosen].itertuples(index=False), strict=True))
+
+
+def _frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(entries, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _read_switch(folder: Path) -> dict[str, Any]:
+    path = folder / SWITCH
+    if not path.is_file():
+        raise GalleryError(
+            f"there is no gallery at {folder} (no {SWITCH}). Make one with aaformer_lit.extract out={folder}."
+        )
+    try:
+        about: dict[str, Any] = json.loads(path.read_text())
+        newer = about["format"] > FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise GalleryError(f"{path} cannot be read: {first_line(cause)}. Extract again into a new folder.") from cause
+    if newer:
+        raise GalleryError(
+            f"{folder} has format {about['format']}, newer than this version reads ({FORMAT}). Update aaformer_lit."
+        )
+    return about
+
+
+def _flush(path: Path) -> None:
+    """To the disk, before another file refers to it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sweep(folder: Path, keep: set[str]) -> None:
+    """Delete the files of all other versions, and what a killed process has left."""
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name) and path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

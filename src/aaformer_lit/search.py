@@ -1,0 +1,86 @@
+"""Who in a gallery looks like a query: `python -m aaformer_lit.search gallery=gallery query=IMAGE_OR_FOLDER k=10`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from aaformer_lit import cli
+from aaformer_lit.errors import ConfigError, GalleryError
+
+FORMATS = ("png", "json", "html")
+
+
+def search(cfg: DictConfig) -> dict[str, Any]:
+    """Rank as configured; returns what it wrote to `ranking.json`."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank
+    from aaformer_lit.gallery.page import as_json, as_page, as_picture
+    from aaformer_lit.runs import write_atomically, write_json
+    from aaformer_lit.visualize import spread
+    from aaformer_lit.viz import save
+
+    formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ConfigError(f"there is no formats={unknown[0]}. Use some of {', '.join(FORMATS)}.")
+    queries = find_crops(cfg.query, cfg.boxes, cfg.data.pattern)
+    gallery = Gallery.open(cfg.gallery, cfg.images)
+    gallery.layout.members(cfg.tokens)
+    extractor = Extractor.from_checkpoint(
+        _checkpoint(cfg, gallery),
+        flip_test=gallery.about["flip_test"],
+        precision=cfg.precision,
+        batch_size=cfg.data.eval_batch_size,
+        num_workers=cfg.data.num_workers,
+    )
+    check_same_model(gallery, extractor)
+    features = gallery.layout.select(extractor.features(queries), cfg.tokens)
+    index = gallery.indexed(instantiate(cfg.index), cfg.tokens)
+    camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
+    found = rank(gallery, index, features, cfg.k, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
+    content = as_json(gallery, queries, found, cfg.tokens)
+    run_dir = Path(cfg.run_dir)
+    shown = spread(list(range(len(queries))), cfg.count)
+    some = [queries[row] for row in shown], type(found)(found.distances[shown], found.rows[shown])
+    if "json" in formats:
+        write_json(run_dir / "ranking.json", content)
+    if "png" in formats:
+        save(as_picture(gallery, *some), run_dir / "ranking.png")
+    if "html" in formats:
+        page = as_page(gallery, *some, cfg.tokens, len(queries))
+        write_atomically(run_dir / "ranking.html", lambda path: path.write_text(page, encoding="utf-8"))
+    _print(content)
+    for name in formats:
+        cli.console.print(str(run_dir / f"ranking.{name}"), highlight=False)
+    return content
+
+
+def _checkpoint(cfg: DictConfig, gallery: Any) -> str:
+    """The checkpoint to extract the queries with: the one given, else the one that made the gallery."""
+    if cfg.ckpt is not None:
+        return str(cfg.ckpt)
+    recorded = gallery.about.get("ckpt")
+    if recorded is None or not Path(recorded).exists():
+        raise GalleryError(
+            f"the checkpoint that made {gallery.folder} is not at {recorded} any more. Give it as ckpt=."
+        )
+    return str(recorded)
+
+
+def _print(content: dict[str, Any], limit: int = 10) -> None:
+    """The best answer to the first queries."""
+    for result in content["results"][:limit]:
+        best = result["answers"][0] if result["answers"] else None
+        answer = "nobody" if best is None else f"{best['path']} ({best['distance']:.3f})"
+        cli.console.print(f"{Path(result['query']['path']).name}: {answer}", highlight=False)
+
+
+def main() -> None:
+    cli.run(search, "search")
+
+
+if __name__ == "__main__":
+    main()
