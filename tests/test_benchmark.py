@@ -3,19 +3,23 @@
 import pytest
 import torch
 
-from aaformer_lit import suites
+from aaformer_lit.suites import SUITES
 from cli_tools import only, read_json, run_cli
 
 
 def test_every_suite_runs_and_writes_its_table(tmp_path):
     code = run_cli(
-        "benchmark", "repeats=1", "suite=[data,assignment,train_step,evaluate,rerank]", f"paths.runs={tmp_path}"
+        "benchmark",
+        "repeats=1",
+        "suite=[data,assignment,attention,train_step,evaluate,rerank]",
+        f"paths.runs={tmp_path}",
     )
     assert code == 0
     content = read_json(only(tmp_path.rglob("benchmark.json")))
-    assert {row["suite"] for row in content["rows"]} == set(suites.SUITES)
+    assert {row["suite"] for row in content["rows"]} == set(SUITES)
     for row in content["rows"]:
         assert row["ratio"] == pytest.approx(min(row["ours_seconds"]) / min(row["baseline_seconds"]))
+        assert row["floor_ratio"] == pytest.approx(min(row["ours_seconds"]) / row["floor_seconds"])
     assert {"device", "versions", "threads", "size"} <= content.keys()
 
 

@@ -46,13 +46,16 @@ def benchmark(cfg: DictConfig) -> list[Measurement]:
 
 def _table(rows: list[Measurement]) -> Table:
     table = Table()
-    for column in ("suite", "what", "ours min / median", "baseline", "baseline min / median", "ours / baseline"):
-        table.add_column(column, justify="left" if column in ("suite", "what", "baseline") else "right")
+    columns = ("suite", "what", "ours min / median", "baseline", "baseline min / median", "ours / baseline")
+    for column in (*columns, "ours / floor", "floor", "memory"):
+        table.add_column(column, justify="left" if column in ("suite", "what", "baseline", "floor") else "right")
     for row in rows:
         ours, baseline = (
             f"{1e3 * min(t):.1f} / {1e3 * sorted(t)[len(t) // 2]:.1f} ms" for t in (row.ours, row.baseline)
         )
-        table.add_row(row.suite, row.what, ours, row.against, baseline, f"{row.ratio:.2f}x")
+        memory = "" if row.memory is None else f"{row.memory / 2**20:.0f} MB"
+        ratios = f"{row.ratio:.2f}x", f"{row.floor_ratio:.2f}x"
+        table.add_row(row.suite, row.what, ours, row.against, baseline, *ratios, row.floor_is, memory)
     return table
 
 
