@@ -182,6 +182,8 @@ class FaissIVFPQ:
 
 def engine(module: str, package: str) -> Any:
     """An optional package. Raises `ConfigError` where it is not installed."""
+    for chatty in ("faiss", "httpx"):  # which instruction set was loaded, every request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         return importlib.import_module(module)
     except ImportError as cause:

@@ -19,6 +19,7 @@ from aaformer_lit.gallery.ranking import verdicts
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.viz import Ranking, ranking_lists
+from aaformer_lit.viz.palette import RIGHT, UNKNOWN, WRONG
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 THUMBNAIL = (160, 80)
@@ -30,9 +31,10 @@ section { display: flex; gap: .5rem; overflow-x: auto; padding: .6rem 0; border-
 figure { margin: 0; width: 88px; flex: none; }
 figure.query { margin-right: 1rem; }
 img { width: 80px; height: 160px; border: 4px solid #888; border-radius: 4px; display: block; }
-.right img { border-color: #1b8a3a; } .wrong img { border-color: #c62f2f; } .query img { border-color: transparent; }
-figcaption { font-size: 11px; overflow-wrap: anywhere; }
+.query img { border-color: transparent; }
+figcaption { font-size: 11px; overflow-wrap: anywhere; white-space: pre-line; }
 """
+_VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}
 
 
 def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbours, tokens: str) -> dict[str, Any]:
@@ -78,12 +80,12 @@ def as_page(gallery: Gallery, queries: Sequence[Crop], found: Neighbours, tokens
     frames, right = Frames(), verdicts(gallery, queries, found)
     sections = []
     for number, query in enumerate(queries):
-        cells = [_cell("query", _pixels(frames, query), query.path.name, _who(query))]
+        cells = [_cell("", _pixels(frames, query), query.path.name, f"query\n{_who(query)}")]
         rows = [row for row in found.rows[number].tolist() if row != NOWHERE]
         for place, row in enumerate(rows):
-            kind = {None: "", True: "right", False: "wrong"}[right[number][place]]
-            about = f"{place + 1}. {found.distances[number, place]:.3f} {_who(gallery.crop(row))}"
-            cells.append(_cell(kind, _pixels(gallery.image, row), gallery.table["path"].iat[row], about))
+            color, sign = _VERDICTS[right[number][place]]
+            about = f"{place + 1}: {found.distances[number, place]:.3f}{sign}\n{_who(gallery.crop(row))}"
+            cells.append(_cell(color, _pixels(gallery.image, row), gallery.table["path"].iat[row], about))
         sections.append(f"<section>{''.join(cells)}</section>")
     shown = "" if total is None or total == len(queries) else f" of {total:,}"
     heading = f"{len(queries):,}{shown} queries, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
@@ -100,16 +102,18 @@ def thumbnail(pixels: Pixels) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _cell(kind: str, pixels: Pixels, name: str, about: str) -> str:
+def _cell(color: str, pixels: Pixels, name: str, about: str) -> str:
+    """One image with its caption; no colour for the query."""
     name, about = html.escape(name), html.escape(about)
+    role, border = ("", f' style="border-color: {color}"') if color else (' class="query"', "")
     return (
-        f'<figure class="{kind}"><img src="{thumbnail(pixels)}" alt="{name}" title="{name}">'
+        f'<figure{role}><img src="{thumbnail(pixels)}"{border} alt="{name}" title="{name}">'
         f"<figcaption>{about}</figcaption></figure>"
     )
 
 
 def _who(crop: Crop) -> str:
-    return " ".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
+    return "\n".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
 
 
 def _pixels(read: Callable[[Any], Pixels], what: Crop | int) -> Pixels:

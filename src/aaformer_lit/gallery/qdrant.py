@@ -74,7 +74,9 @@ class Qdrant:
         self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
     ) -> Neighbours:
         models = engine("qdrant_client.models", _PACKAGE)
-        how = {"limit": k, "params": models.SearchParams(exact=self.exact)}
+        how: dict[str, Any] = {"limit": k}
+        if self.url:  # local mode is exact anyway, and warns
+            how["params"] = models.SearchParams(exact=self.exact)
         if keep is not None and not keep.all():
             # whichever list is shorter
             few = bool(2 * keep.sum() <= len(keep))

@@ -1,0 +1,204 @@
+"""Approximate indexes find what the exact one finds, filters hold, and nothing stale is left behind."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aaformer_lit.errors import ConfigError, GalleryError
+from aaformer_lit.gallery import NOWHERE, FaissFlat, FaissIVFPQ, Gallery, Layout, Qdrant
+from aaformer_lit.gallery import index as index_module
+from aaformer_lit.gallery import qdrant as qdrant_module
+from aaformer_lit.gallery.index import Shelf, copies
+from aaformer_lit.gallery.sources import Crop
+
+
+def clustered(images=3000, people=150, dim=32, seed=0):
+    """Unit features around as many centres as there are people."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(people, dim, generator=random)
+    pids = torch.arange(images) % people
+    return F.normalize(centres[pids] + 0.6 * torch.randn(images, dim, generator=random))
+
+
+def nearest(features, queries, k, keep=None):
+    """The slow way, in float64."""
+    distances = torch.cdist(queries.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    if keep is not None:
+        distances[:, ~keep] = np.inf
+    rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, rows, 1), rows
+
+
+def recall(found, rows):
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, rows, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def features():
+    return clustered()
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return clustered(40, 40, seed=1)
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return Shelf(tmp_path / "index-000001", "gallery-all")
+
+
+def test_flat_is_exact(features, queries, shelf):
+    index = FaissFlat()
+    index.fit(features, np.arange(len(features)), shelf)
+    distances, rows = nearest(features, queries, 10)
+    found = index.search(queries, 10)
+    assert np.array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.distances, distances, atol=1e-5)
+    assert not shelf.folder.exists()
+
+
+def test_equal_distances_keep_gallery_order(shelf):
+    index = FaissFlat()
+    index.fit(torch.ones(6, 4), np.arange(6), shelf)
+    assert index.search(torch.zeros(1, 4), 6).rows.tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "make", [FaissFlat, lambda: FaissIVFPQ(m=2, nprobe=1000, refine=300), lambda: Qdrant(exact=True)]
+)
+def test_filters_leave_only_what_is_kept(features, queries, shelf, make):
+    index = make()
+    index.fit(features[:300], np.arange(300) + 1000, shelf)
+    for share in (0.1, 0.9):
+        keep = np.random.default_rng(0).random(300) < share
+        expected = nearest(features[:300], queries, 5, keep)
+        found = index.search(queries, 5, keep)
+        assert np.array_equal(found.rows, expected[1])
+        np.testing.assert_allclose(found.distances, expected[0], atol=1e-5)
+    few = np.zeros(300, dtype=bool)
+    few[[7, 9]] = True
+    found = index.search(queries, 5, few)
+    assert (np.sort(found.rows, axis=1) == [NOWHERE, NOWHERE, NOWHERE, 7, 9]).all()
+    assert np.isinf(found.distances[:, 2:]).all()
+
+
+def test_ivf_pq_finds_nearly_all_and_probing_and_refining_help(features, queries, shelf):
+    rows = nearest(features, queries, 10)[1]
+    found = {}
+    for nprobe, refine in ((1, 0), (16, 0), (16, 10)):
+        index = FaissIVFPQ(m=8, nprobe=nprobe, refine=refine)
+        index.fit(features, np.arange(len(features)), shelf)
+        found[nprobe, refine] = recall(index.search(queries, 10).rows[:, :10], rows)
+    assert found[1, 0] < found[16, 0] < found[16, 10]
+    assert found[16, 10] > 0.95
+    exact = index.search(queries[:1], 1)
+    np.testing.assert_allclose(exact.distances, nearest(features, queries[:1], 1)[0], atol=1e-5)
+
+
+def test_ivf_pq_is_trained_once_per_version(features, queries, shelf, monkeypatch):
+    features = features[:600]
+    first = FaissIVFPQ(m=4)
+    first.fit(features, np.arange(len(features)), shelf)
+    assert [path.name for path in shelf.folder.iterdir()] == ["gallery-all-15-4-0.faiss"]
+    monkeypatch.setattr(index_module, "steps", lambda *_: pytest.fail("filled again"))
+    second = FaissIVFPQ(m=4)
+    second.fit(features, np.arange(len(features)), shelf)
+    assert np.array_equal(first.search(queries, 10).rows, second.search(queries, 10).rows)
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "message"),
+    [(100, {}, "at least 256 images"), (600, {"m": 7}, "index.m=7 a divisor of the 32"), (600, {"nlist": 601}, "601")],
+)
+def test_ivf_pq_mistakes(features, shelf, images, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FaissIVFPQ(**settings).fit(features[:images], np.arange(images), shelf)
+
+
+def test_qdrant_equals_flat(features, queries, shelf):
+    flat, qdrant = FaissFlat(), Qdrant()
+    for index in (flat, qdrant):
+        index.fit(features[:150], np.arange(150) * 3, shelf)
+    expected, found = flat.search(queries, 10), qdrant.search(queries, 10)
+    assert np.array_equal(found.rows, expected.rows)
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-5)
+
+
+def test_a_missing_engine_says_what_to_install():
+    with pytest.raises(ConfigError, match=r"pip install 'aaformer-lit\[search\]'"):
+        index_module.engine("no_such_engine", "no-such-engine")
+    with pytest.raises(GalleryError, match="a copy in milvus"):
+        copies({"engine": "milvus"})
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Stands for a server: the client's local mode behind a URL."""
+    real = qdrant_module.connect
+    monkeypatch.setattr(qdrant_module, "connect", lambda url, path: real(None, tmp_path / "server" if url else path))
+
+    def ids(url="http://server"):
+        with Qdrant(url)._connected() as client:
+            names = [collection.name for collection in client.get_collections().collections]
+            return {name.rpartition("-")[2]: set(qdrant_module._all_ids(client, name)) for name in names}
+
+    return ids
+
+
+@pytest.fixture
+def gallery(tmp_path, world):
+    """Twenty images of ten people, with random descriptors."""
+    layout = Layout.of(world.network())
+    made = Gallery.create(tmp_path / "gallery", fingerprint="x", layout=layout, root=tmp_path, network="AAformer")
+    crops = [Crop(tmp_path / f"{number}.png", None, str(number % 10), "1") for number in range(20)]
+    return made.add(
+        crops, torch.randn(20, 6, 24, generator=torch.Generator().manual_seed(0)), [c.path.name for c in crops]
+    )
+
+
+def test_a_servers_collection_follows_the_gallery(gallery, server, tmp_path):
+    qdrant = Qdrant("http://server")
+    gallery.indexed(qdrant)
+    gallery.indexed(qdrant, "part_2")
+    assert server() == {"all": set(range(20)), "part_2": set(range(20))}
+    # what a person was is gone there before it is gone here
+    smaller = Gallery.open(gallery.folder).remove(pid=3)
+    assert server()["all"] == server()["part_2"] == set(range(20)) - {3, 13}
+    changed = smaller.add([Crop(tmp_path / "5.png", None, "5", "1")], torch.randn(1, 6, 24), ["new"])
+    assert server()["all"] == set(range(20)) - {3, 13, 5}
+    changed.indexed(qdrant)
+    assert server()["all"] == set(range(21)) - {3, 13, 5}
+    flat = changed.indexed(FaissFlat())
+    expected, found = (index.search(changed.features(), 5) for index in (flat, qdrant))
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-3)
+    assert np.array_equal(found.rows, expected.rows)
+
+
+def test_nothing_is_removed_while_a_copy_cannot_be(gallery, server, monkeypatch):
+    gallery.indexed(Qdrant("http://server"))
+    monkeypatch.setattr(qdrant_module, "connect", lambda *_: (_ for _ in ()).throw(ConnectionError("refused")))
+    with pytest.raises(GalleryError, match="Qdrant at http://server failed: refused"):
+        gallery.remove(pid=3)
+    assert len(Gallery.open(gallery.folder)) == 20
+
+
+def test_a_server_that_is_not_there(tmp_path):
+    qdrant = Qdrant("http://127.0.0.1:9")
+    with pytest.raises(GalleryError, match="Is the server running"):
+        qdrant.fit(torch.ones(3, 2), np.arange(3), Shelf(tmp_path, "x/y"))
+
+
+@pytest.mark.parametrize(("make", "images"), [(lambda: FaissIVFPQ(m=4), 300), (Qdrant, 20)])
+def test_files_of_an_index_go_with_the_version(tmp_path, world, make, images):
+    layout = Layout.of(world.network())
+    empty = Gallery.create(tmp_path / "g", fingerprint="x", layout=layout, root=tmp_path)
+    crops = [Crop(tmp_path / f"{number}.png", None, str(number)) for number in range(images)]
+    made = empty.add(crops, torch.randn(images, 6, 24), [""] * images)
+    made.indexed(make())
+    assert any((made.folder / "index-000001").rglob("*"))
+    smaller = made.remove(pid=3)
+    assert not list(made.folder.glob("index-*"))
+    index = smaller.indexed(make())
+    assert 3 not in smaller.ids[index.search(smaller.features(), 5).rows]

@@ -1,0 +1,237 @@
+"""A gallery through its life: made, extended, changed, emptied; interrupted at every step."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
+from aaformer_lit.gallery import Changes, Crop, Extractor, FaissFlat, Gallery, create_for, find_crops, rank, update
+from aaformer_lit.gallery import store as store_module
+
+PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)\.png"
+
+
+@pytest.fixture
+def gallery(extractor, images, tmp_path):
+    made, changes = update(
+        create_for(extractor, tmp_path / "gallery", images), extractor, find_crops(images, pattern=PATTERN)
+    )
+    assert changes == Changes(added=8)
+    return made
+
+
+def contents(gallery):
+    """All that is on disk."""
+    return {path.relative_to(gallery.folder).as_posix() for path in gallery.folder.rglob("*") if path.is_file()}
+
+
+def on_disk(folder, needle: bytes) -> bool:
+    return any(needle in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_written_comes_back(gallery, extractor, images):
+    again = Gallery.open(gallery.folder)
+    pd.testing.assert_frame_equal(again.table, gallery.table)
+    assert torch.equal(again.descriptors, extractor.features(find_crops(images)))
+    assert again.table["path"].tolist()[:2] == ["c0/0000_c0.png", "c0/0001_c0.png"]
+    assert again.table[["pid", "camid"]].iloc[5].tolist() == ["1", "1"]
+    assert again.crop(5) == Crop(images / "c1" / "0001_c1.png", None, "1", "1")
+    assert contents(gallery) == {"gallery.json", "table-000001.parquet", "features-000001.safetensors"}
+
+
+def test_again_adds_only_what_is_new(gallery, extractor, images, world, monkeypatch):
+    world.write(images / "c2" / "0009_c2.png", 9)
+    world.write(images / "c0" / "0001_c0.png", 77)
+    asked = []
+    original = Extractor.try_features
+    monkeypatch.setattr(
+        Extractor, "try_features", lambda self, todo, *a, **k: asked.extend(todo) or original(self, todo, *a, **k)
+    )
+    crops = find_crops(images, pattern=PATTERN)
+    grown, changes = update(gallery, extractor, crops)
+    assert [crop.path.name for crop in asked] == ["0009_c2.png", "0001_c0.png"]
+    assert changes == Changes(added=1, changed=1, unchanged=7)
+    assert sorted(grown.ids.tolist()) == [0, *range(2, 10)]  # the changed image has a new number
+    expected = dict(zip([c.path.name for c in crops], original(extractor, crops)[0], strict=True))
+    for row, path in enumerate(grown.table["path"]):
+        torch.testing.assert_close(grown.descriptors[row], expected[Path(path).name], rtol=1e-5, atol=1e-5)
+    assert contents(grown) == {"gallery.json", "table-000002.parquet", "features-000002.safetensors"}
+    same, changes = update(grown, extractor, crops)
+    assert (changes, same.version) == (Changes(unchanged=9), 2)
+
+
+def test_new_labels_need_no_network(gallery, extractor, images, monkeypatch):
+    monkeypatch.setattr(Extractor, "_descriptors", lambda *_: pytest.fail("extracted"))
+    named, changes = update(gallery, extractor, [Crop(c.path, pid="anna") for c in find_crops(images / "c0")])
+    assert changes == Changes(relabelled=4)
+    assert Gallery.open(named.folder).table["pid"].tolist() == ["anna"] * 4 + ["0", "1", "2", "3"]
+
+
+def test_removed_is_gone_and_stays_gone(gallery, extractor, images):
+    crops = find_crops(images, pattern=PATTERN)
+    gone = gallery.descriptors[1].numpy().tobytes()
+    assert on_disk(gallery.folder, gone)
+    one = gallery.remove(paths=["c0/0001_c0.png"])
+    assert "c0/0001_c0.png" not in Gallery.open(one.folder).table["path"].tolist()
+    assert not on_disk(one.folder, gone)
+    assert not on_disk(one.folder, b"0001_c0")
+    person = one.remove(pid="0002").remove(paths=[images / "c1" / "0003_c1.png"])
+    assert person.table["pid"].tolist() == ["0", "3", "0", "1"]
+    assert torch.equal(person.descriptors, gallery.descriptors[[0, 3, 4, 5]])
+    back, changes = update(person, extractor, crops)
+    assert (len(back), changes) == (4, Changes(unchanged=4, removed_before=4))
+    for mistake, message in (({"paths": ["c0/0001_c0.png"]}, "no image"), ({"pid": 2}, "nobody")):
+        with pytest.raises(GalleryError, match=message):
+            person.remove(**mistake)
+
+
+def test_removing_takes_the_index_along(gallery):
+    folder = gallery.folder / "index-000001"
+    folder.mkdir()
+    (folder / "x.faiss").write_bytes(b"features")
+    smaller = gallery.remove(pid=1)
+    assert contents(smaller) == {"gallery.json", "table-000002.parquet", "features-000002.safetensors"}
+
+
+def test_boxes_are_images_of_their_own(extractor, tmp_path, world):
+    frame = world.write(tmp_path / "f" / "frame.png", 3, height=96, width=80)
+    boxes = [(0, 0, 20, 40), (20, 0, 20, 40), (40, 0, 20, 40)]
+    crops = [Crop(frame, box, str(pid)) for pid, box in enumerate(boxes)]
+    made, _ = update(create_for(extractor, tmp_path / "g", tmp_path / "f"), extractor, crops)
+    reopened = Gallery.open(made.folder)
+    assert [reopened.crop(row) for row in range(3)] == crops
+    assert np.array_equal(reopened.image(1), world.person(3, 96, 80)[:40, 20:40])
+    without = made.remove(pid=1)
+    assert [without.crop(row).box for row in range(2)] == [boxes[0], boxes[2]]
+    assert update(without, extractor, crops)[1] == Changes(unchanged=2, removed_before=1)
+    assert len(without.remove(paths=["frame.png"])) == 0
+
+
+@pytest.mark.parametrize("step", ["to_parquet", "save_file", "_flush", "replace"])
+def test_killed_at_any_step_the_old_gallery_is_whole(gallery, extractor, images, world, monkeypatch, step):
+    world.write(images / "c0" / "0099_c0.png", 99)
+    crops = find_crops(images, pattern=PATTERN)
+    before = gallery.table.copy()
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        owner = {"to_parquet": pd.DataFrame, "replace": Path}.get(step, store_module)
+        patched.setattr(owner, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            update(gallery, extractor, crops)
+    survived = Gallery.open(gallery.folder)
+    pd.testing.assert_frame_equal(survived.table, before)
+    assert torch.equal(survived.descriptors, gallery.descriptors)
+    grown, changes = update(survived, extractor, crops)
+    assert changes == Changes(added=1, unchanged=8)
+    assert contents(grown) == {"gallery.json", "table-000002.parquet", "features-000002.safetensors"}
+
+
+def test_an_unreadable_image_leaves_nothing_behind(extractor, images, tmp_path, gallery, world):
+    (images / "c0" / "zz.png").write_bytes(b"no image")
+    crops = find_crops(images, pattern=None)
+    with pytest.raises(ImageError, match=r"zz\.png"):
+        update(create_for(extractor, tmp_path / "new", images), extractor, crops)
+    assert not (tmp_path / "new").exists()
+    world.write(images / "c0" / "aa.png", 50)
+    with pytest.raises(ImageError, match=r"zz\.png"):
+        update(gallery, extractor, find_crops(images, pattern=PATTERN))
+    assert len(Gallery.open(gallery.folder)) == 8
+    grown, changes = update(gallery, extractor, find_crops(images, pattern=PATTERN), skip_bad_images=True)
+    assert changes == Changes(added=1, unchanged=8, unreadable=1)
+    assert len(grown) == 9
+
+
+def test_another_model_is_refused(gallery, images, world):
+    for other, about in (
+        (Extractor(world.network(seed=1), world.about, num_workers=0, device="cpu"), "another model"),
+        (Extractor(world.network(parts=(4,)), world.about, num_workers=0, device="cpu"), "with 5 x 24"),
+        (Extractor(world.network(), world.about, flip_test=True, num_workers=0, device="cpu"), "flip_test=false"),
+    ):
+        with pytest.raises(GalleryError, match=about):
+            update(gallery, other, find_crops(images))
+
+
+def test_two_at_once_lose_nothing(gallery):
+    other = Gallery.open(gallery.folder)
+    gallery.remove(pid=1)
+    with pytest.raises(GalleryError, match="changed by another process"):
+        other.remove(pid=2)
+
+
+def test_half_precision(extractor, images, tmp_path):
+    made = create_for(extractor, tmp_path / "half", images, "float16")
+    made, _ = update(made, extractor, find_crops(images))
+    reopened = Gallery.open(made.folder)
+    assert reopened.descriptors.dtype == torch.float16
+    assert reopened.features().dtype == torch.float32
+    exact = extractor.layout.select(extractor.features(find_crops(images)))
+    assert (reopened.features() - exact).abs().max() < 1e-3
+    with pytest.raises(NumericsError, match="do not fit into float16"):
+        made.add([Crop(images / "x.png")], torch.full((1, 6, 24), 1e6), ["x"])
+
+
+def test_mistakes(gallery, extractor, tmp_path, images):
+    with pytest.raises(GalleryError, match="there is no gallery at"):
+        Gallery.open(tmp_path / "none")
+    with pytest.raises(GalleryError, match="not empty"):
+        create_for(extractor, images, images)
+    with pytest.raises(ConfigError, match="dtype=int8"):
+        create_for(extractor, tmp_path / "new", images, "int8")
+    switch = gallery.folder / "gallery.json"
+    about = json.loads(switch.read_text())
+    switch.write_text(json.dumps(about | {"format": 2}))
+    with pytest.raises(GalleryError, match="newer than this version"):
+        Gallery.open(gallery.folder)
+    switch.write_text("{")
+    with pytest.raises(GalleryError, match="cannot be read"):
+        Gallery.open(gallery.folder)
+    switch.write_text(json.dumps(about))
+    features = gallery.folder / about["features"]
+    features.write_bytes(features.read_bytes()[:-8])
+    with pytest.raises(GalleryError, match="is damaged"):
+        Gallery.open(gallery.folder)
+
+
+def test_images_that_have_moved(gallery, extractor, images, tmp_path):
+    images.rename(tmp_path / "moved")
+    with pytest.raises(ImageError):
+        gallery.image(0)
+    moved = Gallery.open(gallery.folder, tmp_path / "moved")
+    assert moved.image(0).shape == (64, 32, 3)
+    _, changes = update(moved, extractor, find_crops(tmp_path / "moved", pattern=PATTERN))
+    assert changes == Changes(unchanged=8)
+
+
+def test_rules_of_a_search(gallery, extractor):
+    index = gallery.indexed(FaissFlat())
+    query = gallery.crop(1)  # person 1, camera 0
+    features = gallery.features()[[1]]
+    assert rank(gallery, index, features, 3).rows[0, 0] == 1
+    strict = rank(gallery, index, features, 20, queries=[query], like_evaluation=True)
+    assert sorted(strict.rows[0].tolist()) == [-1, 0, 2, 3, 4, 5, 6, 7]
+    assert strict.rows[0, -1] == -1
+    assert strict.distances[0, -1] == np.inf
+    camera = rank(gallery, index, features, 8, camids=[1])
+    assert sorted(camera.rows[0].tolist()) == [-1] * 4 + [4, 5, 6, 7]
+    for mistake, message in (({"k": 0}, "k=0"), ({"camids": [7]}, "camera 7. Its cameras: 0, 1")):
+        with pytest.raises(ConfigError, match=message):
+            rank(gallery, index, features, **{"k": 3} | mistake)
+    emptied = gallery.remove(paths=gallery.table["path"].tolist())
+    assert len(Gallery.open(emptied.folder)) == 0
+    with pytest.raises(ConfigError, match="is empty"):
+        rank(emptied, index, features)
+
+
+def test_a_part_alone_ranks_by_that_part(gallery):
+    index = gallery.indexed(FaissFlat(), "part_3")
+    tokens = torch.nn.functional.normalize(gallery.descriptors[:, 3])
+    expected = torch.cdist(tokens.double(), tokens.double()).argsort(stable=True)
+    found = rank(gallery, index, gallery.features("part_3"), 8)
+    assert np.array_equal(found.rows, expected.numpy())

@@ -1,0 +1,183 @@
+"""Searching from the command line answers as the evaluation ranks, and refuses what does not compare."""
+
+import json
+import re
+
+import pytest
+import torch
+from matplotlib.image import imread
+from safetensors.torch import load_file
+
+from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.gallery import Gallery
+from aaformer_lit.metrics import evaluate_retrieval
+from aaformer_lit.structures import FeatureSet
+from cli_tools import TINY_DATA, TINY_TRAINER, only, read_json, run_cli
+
+PATTERN = 'data.pattern="(?P<pid>-?[0-9]+)_c(?P<camid>[0-9]+).*"'
+
+
+@pytest.fixture(scope="module")
+def people(data_dir, trained):
+    return only(data_dir.glob("*/bounding_box_test")).parent
+
+
+@pytest.fixture(scope="module")
+def gallery(trained, people, tmp_path_factory):
+    out = tmp_path_factory.mktemp("extracted") / "gallery"
+    arguments = [f"ckpt={trained}/checkpoints/last.ckpt", f"images={people / 'bounding_box_test'}", f"out={out}"]
+    assert run_cli("extract", *arguments, "data.num_workers=0", PATTERN) == 0
+    return out
+
+
+def search(gallery, tmp_path, *overrides):
+    return run_cli("search", f"gallery={gallery}", f"run_dir={tmp_path}/found", f"paths.runs={tmp_path}",
+                   "data.num_workers=0", PATTERN, *overrides)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, data_dir, tmp_path_factory):
+    """What `evaluate` writes for the same checkpoint and images."""
+    runs = tmp_path_factory.mktemp("evaluated")
+    trainer = ("trainer=cpu", "trainer.enable_progress_bar=false", "save_features=true")
+    places = (f"paths.data={data_dir}", f"paths.runs={runs}", f"ckpt={trained}/checkpoints/last.ckpt")
+    code = run_cli("evaluate", *TINY_DATA, *trainer, *places)
+    assert code == 0
+    run = only(runs.rglob("metrics.json")).parent
+    return read_json(run / "metrics.json"), load_file(run / "features.safetensors")
+
+
+def test_extract_and_search_equal_evaluate(gallery, people, evaluated, tmp_path):
+    metrics, saved = evaluated
+    count = len(Gallery.open(gallery))
+    assert (
+        search(gallery, tmp_path, f"query={people / 'query'}", f"k={count}", "like_evaluation=true", "formats=json")
+        == 0
+    )
+    found = read_json(tmp_path / "found" / "ranking.json")
+    theirs = {key.split("/", 1)[1]: value for key, value in saved.items()}
+    stored = Gallery.open(gallery)
+    torch.testing.assert_close(stored.features(), theirs["gallery/features"], rtol=0, atol=1e-5)
+    assert stored.table["pid"].astype(int).tolist() == theirs["gallery/pids"].tolist()
+    # the answers, as a ranking of the evaluation: hits per query must give its AP and Rank-1 exactly
+    rows = {path: row for row, path in enumerate(stored.table["path"])}
+    distances = torch.cdist(theirs["query/features"].double(), theirs["gallery/features"].double())
+    precisions = []
+    for query, result in enumerate(found["results"]):
+        answers = [rows[answer["path"]] for answer in result["answers"]]
+        same = (theirs["gallery/pids"] == theirs["query/pids"][query]) & (
+            theirs["gallery/camids"] == theirs["query/camids"][query]
+        )
+        assert sorted(answers) == (~same).nonzero().flatten().tolist()
+        expected = distances[query, answers]
+        assert (expected.diff() > -1e-5).all(), "not in the evaluation's order"
+        assert expected.tolist() == pytest.approx([answer["distance"] for answer in result["answers"]], abs=1e-5)
+        hits = [place for place, answer in enumerate(result["answers"], start=1) if answer["match"]]
+        if hits:
+            precisions.append(sum(n / place for n, place in enumerate(hits, start=1)) / len(hits))
+    assert sum(precisions) / len(precisions) == pytest.approx(metrics["test/mAP"], abs=1e-9)
+
+
+def test_a_part_alone_is_the_evaluations_part(gallery, people, evaluated, tmp_path):
+    stored = Gallery.open(gallery)
+    assert search(gallery, tmp_path, f"query={people / 'query'}", "k=1000", "tokens=parts_2", "like_evaluation=true",
+                  "formats=json") == 0  # fmt: skip
+    found = read_json(tmp_path / "found" / "ranking.json")
+    pids = torch.tensor([int(r["query"]["pid"]) for r in found["results"]])
+    camids = torch.tensor([int(r["query"]["camid"]) for r in found["results"]])
+    rows = {path: row for row, path in enumerate(stored.table["path"])}
+    distances = torch.full((len(pids), len(stored)), 9.0)
+    for query, result in enumerate(found["results"]):
+        for answer in result["answers"]:
+            distances[query, rows[answer["path"]]] = answer["distance"]
+    # one-dimensional features at the found distances cannot exist for all queries at once, so each is ranked by itself
+    values = []
+    theirs = [torch.tensor(stored.table[name].astype(int).to_numpy()) for name in ("pid", "camid")]
+    for query in range(len(pids)):
+        one = FeatureSet(torch.zeros(1, 1), pids[[query]], camids[[query]])
+        metrics = evaluate_retrieval(one, FeatureSet(distances[query][:, None], *theirs))
+        values.append(metrics.mAP)
+    assert sum(values) / len(values) == pytest.approx(evaluated[0]["test/mAP_parts_2"], abs=1e-6)
+
+
+def test_picture_json_and_page(gallery, people, tmp_path):
+    query = sorted((people / "query").glob("*.jpg"))[0]
+    assert search(gallery, tmp_path, f"query={query}", "k=3", "tokens=part_4") == 0
+    found = read_json(tmp_path / "found" / "ranking.json")
+    assert found["tokens"] == "part_4"
+    assert [answer["rank"] for answer in found["results"][0]["answers"]] == [1, 2, 3]
+    assert imread(tmp_path / "found" / "ranking.png")[..., :3].std() > 0.03
+    page = (tmp_path / "found" / "ranking.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 4
+    assert not re.search(r'(src|href)="(?!data:)', page), "the page needs other files"
+    assert found["results"][0]["answers"][0]["path"] in page
+
+
+def test_cameras_engines_and_unknown_people(gallery, people, tmp_path):
+    query = sorted((people / "query").glob("*.jpg"))[0]
+    answers = {}
+    for index in ("flat", "qdrant"):
+        code = search(
+            gallery,
+            tmp_path,
+            f"query={query}",
+            "k=4",
+            "camids=2",
+            f"index={index}",
+            "data.pattern=null",
+            "formats=json",
+        )
+        assert code == 0
+        (result,) = read_json(tmp_path / "found" / "ranking.json")["results"]
+        assert {answer["camid"] for answer in result["answers"]} == {"2"}
+        assert {answer["match"] for answer in result["answers"]} == {None}
+        answers[index] = [answer["path"] for answer in result["answers"]]
+    assert answers["flat"] == answers["qdrant"]
+
+
+@pytest.fixture(scope="module")
+def other_model(data_dir, trained, tmp_path_factory):
+    """Checkpoints that did not make the gallery: other weights, and another shape."""
+    folder = tmp_path_factory.mktemp("others")
+    content = read_checkpoint(trained / "checkpoints" / "last.ckpt")
+    content["state_dict"]["network.part_tokens"] += 0.1
+    torch.save(content, folder / "weights.ckpt")
+    content["aaformer_lit"]["model"]["parts"] = [4]
+    torch.save(content, folder / "broken.ckpt")
+    arguments = ["model.parts=[3]", "model/backbone=small_scratch", "model.backbone.depth=2",
+                 "model.backbone.embed_dim=24", "model.backbone.patch_size=8"]  # fmt: skip
+    assert run_cli("train", *TINY_DATA, *arguments, *TINY_TRAINER, f"paths.data={data_dir}", f"paths.runs={folder}",
+                   "trainer.limit_train_batches=1", "pictures=[]") == 0  # fmt: skip
+    only(folder.rglob("last.ckpt")).rename(folder / "shape.ckpt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["ckpt=OTHER/weights.ckpt"], "was made by another model"),
+        (["ckpt=OTHER/shape.ckpt"], r"descriptors of 6 x 24, .* AAformer with 4 x 24"),
+        (["ckpt=OTHER/broken.ckpt"], "does not fit the model it names"),
+        (["query=/nonexistent.jpg"], "/nonexistent.jpg does not exist"),
+        (["query=EMPTY"], "holds no image"),
+        (["query=CORRUPT"], "is no image"),
+        (["gallery=EMPTY"], "there is no gallery at"),
+        (["tokens=hat"], "no token group tokens=hat. Use one of all, global, parts, parts_2"),
+        (["k=0"], "k=0 must be 1 or more"),
+        (["camids=[9]"], "from camera 9. Its cameras: 1, 2"),
+        (["formats=[pdf]"], "there is no formats=pdf"),
+        (["index=ivf_pq"], "needs at least 256 images"),
+        (["index=annoy"], "there is no index=annoy"),
+    ],
+)
+def test_mistakes_write_nothing(gallery, people, other_model, tmp_path, capsys, overrides, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "corrupt.jpg").write_bytes(b"\xff\xd8 no image")
+    places = {"OTHER": other_model, "EMPTY": tmp_path / "empty", "CORRUPT": tmp_path / "corrupt.jpg"}
+    for name, place in places.items():
+        overrides = [override.replace(name, str(place)) for override in overrides]
+    before = json.loads((gallery / "gallery.json").read_text())
+    assert search(gallery, tmp_path, f"query={people / 'query'}", *overrides) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not list(tmp_path.rglob("ranking.*"))
+    assert json.loads((gallery / "gallery.json").read_text()) == before
