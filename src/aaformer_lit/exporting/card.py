@@ -145,7 +145,7 @@ def _provenance(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(facts: Mapping[str, Any]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items())])
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items() if value)])
 
 
 def _read(run_dir: Path | None, name: str) -> dict[str, Any]:

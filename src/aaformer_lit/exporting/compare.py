@@ -143,15 +143,17 @@ def token_deviation(
 ) -> Float[Tensor, "batch tokens"]:
     """Largest difference of a channel of each token, tokens scaled to length 1."""
     ours, theirs = (F.normalize(x.reshape(len(x), tokens, -1).double(), dim=-1) for x in (wanted, found))
-    return (ours - theirs).abs().amax(dim=-1)
+    deviation: Tensor = (ours - theirs).abs().amax(dim=-1)
+    return deviation
 
 
 def feature_deviation(
     found: Float[Tensor, "batch features"], wanted: Float[Tensor, "batch features"]
 ) -> Float[Tensor, " batch"]:
     """Largest difference of a channel, relative to the length of what is wanted."""
-    length = wanted.double().norm(dim=1).clamp_min(1e-12)
-    return (found.double() - wanted.double()).abs().amax(dim=1) / length
+    length: Tensor = wanted.double().norm(dim=1).clamp_min(1e-12)
+    deviation: Tensor = (found.double() - wanted.double()).abs().amax(dim=1)
+    return deviation / length
 
 
 def rank_agreement(

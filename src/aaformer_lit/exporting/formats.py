@@ -60,7 +60,7 @@ class Format:
             sizes = {0: batch, 1: rows, 2: columns}
         else:
             example, sizes = torch.zeros(2, 3, height, width), {0: batch}
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), _one_message("trace this network"):
             return torch.export.export(deployed, (example,), dynamic_shapes=(sizes,), strict=False)
 
 
@@ -104,7 +104,7 @@ class OnnxFormat(Format):
         _need("onnx", "onnxscript", "onnxruntime")
         names = list(NAMES[: 1 + deployed.assigns])
         traced = self._trace(deployed)
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), _one_message("write this network as ONNX"):
             program = torch.onnx.export(
                 traced,
                 dynamo=True,
@@ -189,6 +189,18 @@ def _need(*packages: str) -> None:
             raise ExportError(
                 f"format=onnx needs the package {package} ({first_line(error)}). pip install 'aaformer-lit[export]'"
             ) from error
+
+
+@contextlib.contextmanager
+def _one_message(what: str) -> Iterator[None]:
+    """What fails inside torch's exporters, under many class names, depends on backbone and versions."""
+    try:
+        yield
+    except Exception as error:
+        raise ExportError(
+            f"torch {torch.__version__} cannot {what}: {type(error).__name__}, {first_line(error)} "
+            "Use the versions of requirements.lock, or format=safetensors, which needs no graph."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def resize_matrix(old: int, new: int) -> Float[Tensor, "new old"]:
     """The weights of `old` pixels in each of `new` pixels; rows sum to 1."""
     position = torch.arange(old, dtype=torch.float32)
     # the number of pixels as a tensor: a traced graph must not take today's size for a constant
-    count = position.amax() + 1
+    count = position.amax(dim=0) + 1
     scale = count / new
     index = torch.arange(new, dtype=torch.float32)[:, None]
     start = index * scale
