@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import errno
 import hashlib
 import json
 import logging
@@ -19,17 +20,18 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from aaformer_lit.config_check import check_config
 from aaformer_lit.errors import AAformerError, ConfigError, first_line
 from aaformer_lit.paths import CONF_DIR
 
@@ -39,6 +41,7 @@ _JOB_CONFIG = "AAFORMER_JOB_CONFIG"
 # what a run is about does not change with where it writes, what it logs to, or how it is continued
 _NOT_IN_HASH = ("paths", "logger", "callbacks", "hydra", "resume", "run_dir", "ckpt_path", "sweep")
 FAILURE = "failure.txt"
+_USERS_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -53,13 +56,23 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
         if failures:
             raise failures[0]
     except KeyboardInterrupt:
-        sys.exit(130)
+        _interrupted()
+    except SystemExit as stop:
+        # what Lightning makes of Ctrl-C: it ends the fit properly and exits with 1
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            _interrupted()
+        raise
     except Exception as error:
         message = user_message(error)
         if message is None:
             raise
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
         sys.exit(2)
+
+
+def _interrupted() -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print("interrupted. A training goes on with the same command and resume=auto.")
+    sys.exit(130)
 
 
 def user_message(error: BaseException) -> str | None:
@@ -69,6 +82,13 @@ def user_message(error: BaseException) -> str | None:
         return str(known)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _config_message(error)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):  # data=null, in Hydra's words
+        return "a config group that is needed was set to null. See --help for the groups and their options."
+    if isinstance(error, OSError) and error.errno in _USERS_ERRNO:
+        where = error.filename or "a file"
+        return (
+            f"{where} cannot be used: {error.strerror}. Check paths.runs, paths.data, their rights and the disk's room."
+        )
     return None
 
 
@@ -105,6 +125,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
         job_config = run_dir / "config.yaml"
         has_directory = "run_dir" in cfg  # other entry points run where they were started
         try:
+            check_config(_plain(cfg), _defaults())
             if has_directory:
                 (run_dir / FAILURE).unlink(missing_ok=True)
                 _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
@@ -129,6 +150,19 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 sys.modules["wandb"].finish()  # or the next job of a sweep would write into this one's W&B run
 
     return job
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _defaults() -> dict[str, Any]:
+    """What the entry point's own file says, before anything is composed into it."""
+    own = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{HydraConfig.get().job.config_name}.yaml"))
+    assert isinstance(own, dict)
+    return {str(key): value for key, value in own.items() if key != "defaults"}
 
 
 def _load(path: Path) -> DictConfig:
@@ -197,6 +231,12 @@ def _config_message(error: BaseException) -> str:
     key = re.search(r"Could not override '([^']+)'|full_key: (\S+)", str(error))
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return f"{key.group(2) if key else 'a config'} cannot be built: {first_line(error.__cause__)}"
+    if isinstance(error, MissingMandatoryValue) and key:
+        return f"{key.group(2)} is needed and was not given: add {key.group(2)}=VALUE. --help has examples."
+    if isinstance(error, InterpolationResolutionError) and key:
+        return (
+            f"{key.group(2)}: {message[0].lower()}{message[1:]}. Use the full name of a key, as --cfg job shows them."
+        )
     if key:
         message = f"unknown config key '{key.group(1) or key.group(2)}'."
     missing = re.search(r"Could not find '([^']+)'", message)
