@@ -96,6 +96,10 @@ class ReIDLoss(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be in [0, 1); got {label_smoothing}.")
+        if id_weight < 0 or triplet_weight < 0:
+            raise ConfigError(
+                f"the weights of the losses must be 0 or more; got id_weight={id_weight}, triplet_weight={triplet_weight}."
+            )
         if global_weight is not None and not 0 <= global_weight <= 1:
             raise ConfigError(f"global_weight is a share between 0 and 1, or null for Eq. 6-7; got {global_weight}.")
         self.label_smoothing = label_smoothing

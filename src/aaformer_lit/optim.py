@@ -82,7 +82,12 @@ class Optimization:
         """Optimizer over the trainable parameters and its per-epoch schedule."""
         self.apply_freeze(network)
         groups = self.parameter_groups(network)
-        optimizer = self.optimizer([{"params": g["params"]} for g in groups])
+        if not groups:
+            raise ConfigError(f"freeze={list(self.freeze)} leaves no parameter to train. Freeze less.")
+        try:
+            optimizer = self.optimizer([{"params": g["params"]} for g in groups])
+        except ValueError as error:  # how torch refuses a learning rate, momentum or weight decay below 0
+            raise ConfigError(f"optim.optimizer does not work: {error}.") from error
         for made, wanted in zip(optimizer.param_groups, groups, strict=True):
             made["lr"] *= wanted["lr_factor"]
             made["weight_decay"] *= wanted["decay_factor"]

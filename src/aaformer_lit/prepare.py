@@ -151,6 +151,7 @@ def _print_findings(findings: Findings, limit: int = 10) -> None:
         "of the test images are training images, byte for byte": [
             f"{test} = {train}" for train, test in findings.leaks
         ],
+        "decode with damaged pixels (replace them, or take them out)": findings.damaged,
     }
     cli.console.print(f"{findings.files:,} files decoded")
     for what, items in problems.items():

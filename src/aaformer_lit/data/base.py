@@ -98,6 +98,10 @@ class ReIDDataModule(LightningDataModule):
             raise ConfigError(f"data.val_ids={val_ids} is a share of the training ids. Use 0 (none) or e.g. 0.1.")
         if on_bad_image not in ("error", "skip"):
             raise ConfigError(f"data.on_bad_image={on_bad_image!r} is unknown. Use error or skip.")
+        bounds = {"num_workers": (num_workers or 0, 0), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
+        for name, (value, low) in bounds.items():
+            if value < low:
+                raise ConfigError(f"data.{name}={value} is too small. Use {low} or more.")
         if masks is not None and not mask_parts:
             raise ConfigError(
                 "data.masks is set but data.mask_parts is not: say which label values make up which part, e.g. "

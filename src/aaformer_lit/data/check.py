@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from aaformer_lit.data.dataset import ReIDDataset
-from aaformer_lit.data.images import decode, read_bytes
+from aaformer_lit.data.images import complaints, decode, read_bytes, read_image
 from aaformer_lit.data.samples import in_threads
 from aaformer_lit.errors import ImageError
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is wrong with the files: messages about those that cannot be used, and (train, test) pairs of equal
-    content."""
+    """What is wrong with the files: messages about those that cannot be used, (train, test) pairs of equal content, and
+    messages about JPEGs that decode to damaged pixels."""
 
     files: int
     unreadable: tuple[str, ...]
     leaks: tuple[tuple[Path, Path], ...]
+    damaged: tuple[str, ...] = ()
 
 
 def inspect(dataset: ReIDDataset, advance: Callable[[], None] = lambda: None) -> Findings:
@@ -40,14 +42,24 @@ def inspect(dataset: ReIDDataset, advance: Callable[[], None] = lambda: None) ->
     unreadable: list[str] = []
     trained_on: dict[bytes, Path] = {}
     tested: list[tuple[bytes, Path]] = []
-    for path, (problem, digest) in zip(paths, in_threads(look, paths), strict=True):
-        advance()
-        if problem is not None:
-            unreadable.append(problem)
-            continue
-        if path in train:
-            trained_on.setdefault(digest, path)
-        if path in test:
-            tested.append((digest, path))
+    with complaints() as heard:
+        for path, (problem, digest) in zip(paths, in_threads(look, paths), strict=True):
+            advance()
+            if problem is not None:
+                unreadable.append(problem)
+                continue
+            if path in train:
+                trained_on.setdefault(digest, path)
+            if path in test:
+                tested.append((digest, path))
     leaks = tuple((trained_on[digest], path) for digest, path in tested if digest in trained_on)
-    return Findings(len(paths), tuple(unreadable), leaks)
+    return Findings(len(paths), tuple(unreadable), leaks, tuple(_damaged(paths)) if heard else ())
+
+
+def _damaged(paths: Iterable[Path]) -> Iterator[str]:
+    """Which of the files libjpeg complains about: its warnings name none, so they are decoded again, one at a time."""
+    for path in paths:
+        with complaints() as heard, suppress(ImageError):
+            read_image(path)
+        if heard:
+            yield f"{path}: {heard[0]}"

@@ -196,8 +196,15 @@ class ReIDDataset:
                 plural(len(absent), "query id"),
                 some(absent),
             )
+        lonely = unmatched(self.query, self.gallery)
+        if self.query and len(lonely) == len(self.query):
+            raise ProtocolError(
+                f"{self.title} at {self.folder}: none of the {plural(len(lonely), 'query image')} has a match in the gallery "
+                f"(the same pid seen by another camera), so it cannot be tested on. Check pids and camids; where cameras are "
+                f"unknown, leave the camid out."
+            )
         hopeless = set(absent)
-        alone = [r.path.name for r in unmatched(self.query, self.gallery) if r.pid not in hopeless]
+        alone = [r.path.name for r in lonely if r.pid not in hopeless]
         if alone:
             warn(
                 "%s: %s with gallery matches in the same camera only, so the queries are skipped: %s.",

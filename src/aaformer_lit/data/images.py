@@ -4,12 +4,18 @@
 alpha, CMYK, 16 bit, other formats) and every file without its end marker goes to Pillow, which converts colours
 properly and says when data are missing, where OpenCV would return grey pixels. EXIF orientation is applied on both
 ways.
+
+A JPEG damaged in its middle still decodes, to wrong pixels; libjpeg mentions most of that on stderr and nowhere else. It is
+listened to where files are examined (`complaints`, for `prepare`), not in training, whose threads and workers share stderr.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import struct
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +32,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 MAX_PIXELS = 1 << 26
 # a closed list: some of Pillow's readers start other programs
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
+_LIBJPEG = "Corrupt JPEG data"
 _REMEDY = "Replace or remove the file, or set data.on_bad_image=skip."
 
 
@@ -67,6 +74,29 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Integer[np.ndarray, "
             f"is needed. Save the part labels as a one-channel PNG."
         )
     return labels
+
+
+@contextmanager
+def complaints() -> Iterator[list[str]]:
+    """The list that fills, on leaving, with libjpeg's warnings about the JPEGs decoded inside, by any thread.
+
+    All else that this process writes to stderr meanwhile is passed on at the end.
+    """
+    found: list[str] = []
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as heard:
+        os.dup2(heard.fileno(), 2)
+        try:
+            yield found
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            heard.seek(0)
+            lines = heard.read().decode(errors="replace").splitlines(keepends=True)
+            found += [line.strip() for line in lines if _LIBJPEG in line]
+            sys.stderr.write("".join(line for line in lines if _LIBJPEG not in line))
 
 
 def peek(data: bytes) -> Header | None:

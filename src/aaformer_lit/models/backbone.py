@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _CONTAINERS = ("teacher", "student", "state_dict", "model", "model_state_dict", "state_dict_ema")
 _PREFIXES = ("module.", "network.", "backbone.", "base.", "encoder.", "model.", "visual.trunk.")
+_TIMM_MODULES = ("vision_transformer", "deit")
 _HEAD_KEYS = ("head", "fc_norm", "pre_logits", "mask_token", "classifier", "bottleneck", "dist_token", "b1.", "b2.")
 THREE_WAYS = (
     "Give the weights as model.backbone.weights=timm (downloads once, then cached), "
@@ -55,21 +59,24 @@ def build_backbone(
         ConfigError: the name is no timm plain ViT, or image, patch and stride do not fit.
         CheckpointError: the weights cannot be had or do not fit.
     """
-    if name.split(".")[0] not in timm.list_models(module="vision_transformer"):
+    if not any(name.split(".")[0] in timm.list_models(module=module) for module in _TIMM_MODULES):
         raise ConfigError(
-            f"{name!r} is not a plain ViT of timm. Names are listed by timm.list_models('vit_*'); "
+            f"{name!r} is not a plain ViT of timm. Names are listed by timm.list_models('vit_*') and 'deit*'; "
             "for example vit_small_patch16_224 or deit_tiny_patch16_224."
         )
+    if not 0 <= drop_path < 1:
+        raise ConfigError(f"drop_path={drop_path} is the share of paths dropped. Use 0 or more, below 1; ViT-B: 0.1.")
     height, width = image_size
     try:
-        backbone = timm.create_model(
-            name,
-            pretrained=weights == "timm",
-            img_size=(height, width),
-            num_classes=0,
-            drop_path_rate=drop_path,
-            **overrides,
-        )
+        with no_hub_if_unreachable() if weights == "timm" else nullcontext():
+            backbone = timm.create_model(
+                name,
+                pretrained=weights == "timm",
+                img_size=(height, width),
+                num_classes=0,
+                drop_path_rate=drop_path,
+                **overrides,
+            )
         check_plain_vit(backbone)
     except (AssertionError, TypeError) as error:
         raise ConfigError(f"timm cannot build {name} for {height}x{width} images with {overrides}: {error}.") from error
@@ -83,10 +90,29 @@ def build_backbone(
     return backbone
 
 
+@contextmanager
+def no_hub_if_unreachable(timeout: float = 5.0) -> Iterator[None]:
+    """Without a connection, only the cache is asked inside: the hub's client would first retry for most of a minute."""
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(request, timeout=timeout).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, if not a friendly one
+    except (OSError, ValueError):
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
 def check_plain_vit(backbone: nn.Module) -> None:
     """Raise `ConfigError` unless the network is a timm ViT of pre-norm blocks with a class token."""
     plain = isinstance(backbone, VisionTransformer) and all(type(b) is Block for b in backbone.blocks)
-    if not plain or not backbone.has_class_token or isinstance(backbone.norm, nn.Identity):
+    if not plain or not list(backbone.blocks) or not backbone.has_class_token or isinstance(backbone.norm, nn.Identity):
         raise ConfigError(
             f"{type(backbone).__name__} is not a plain ViT: parts need timm's VisionTransformer with pre-norm blocks, "
             "a class token and a final norm, such as vit_*, deit_* or vit_*_dinov2."

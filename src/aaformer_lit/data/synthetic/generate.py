@@ -44,12 +44,18 @@ def generate(root: str | Path, spec: SyntheticSpec, layout: str = "market1501", 
     """Draw the data set of `spec` into `root` in one of `LAYOUTS`; returns its folder.
 
     The benchmark layouts have their official folder names, "synthetic" is Market-1501's layout in `synthetic-<hash>`. Raises
-    `ConfigError` for an unknown layout, a spec that it cannot hold, or a folder of that name that holds something else.
+    `ConfigError` for an unknown layout, a spec that it cannot hold or that has no gallery, or a folder of that name that holds
+    something else.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"unknown layout {layout!r} of synthetic data. Use one of {', '.join(LAYOUTS)}.")
     kind = LAYOUTS[layout]
     spec = kind.adapt(spec)
+    if spec.images_per_camera < 2:
+        raise ConfigError(
+            f"synthetic data with images_per_camera={spec.images_per_camera} would have no gallery: each camera's first image "
+            f"of a test person is a query. Use 2 or more."
+        )
     root = Path(root).expanduser()
     folder = root / kind.folder_name(spec)
     stamp = {"layout": layout, "version": DRAWING_VERSION, "spec": asdict(spec)}
