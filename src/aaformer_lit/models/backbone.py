@@ -111,8 +111,9 @@ def no_hub_if_unreachable(timeout: float = 5.0) -> Iterator[None]:
 
 def check_plain_vit(backbone: nn.Module) -> None:
     """Raise `ConfigError` unless the network is a timm ViT of pre-norm blocks with a class token."""
-    plain = isinstance(backbone, VisionTransformer) and all(type(b) is Block for b in backbone.blocks)
-    if not plain or not list(backbone.blocks) or not backbone.has_class_token or isinstance(backbone.norm, nn.Identity):
+    blocks = list(backbone.blocks) if isinstance(backbone, VisionTransformer) else []
+    plain = bool(blocks) and all(type(b) is Block for b in blocks)
+    if not plain or not backbone.has_class_token or isinstance(backbone.norm, nn.Identity):
         raise ConfigError(
             f"{type(backbone).__name__} is not a plain ViT: parts need timm's VisionTransformer with pre-norm blocks, "
             "a class token and a final norm, such as vit_*, deit_* or vit_*_dinov2."
