@@ -68,6 +68,13 @@ def test_backbone_names_exist_in_timm(backbone):
     assert name in timm.list_models(pretrained="." in name)
 
 
+@pytest.mark.parametrize("backbone", options("model/backbone"))
+def test_every_backbone_builds(backbone):
+    config = composed([f"model/backbone={backbone}", "model.backbone.weights=null"]).model.backbone
+    network = instantiate(config, image_size=[64, 32], depth=1, embed_dim=24, num_heads=2)
+    assert len(network.blocks) == 1
+
+
 @pytest.mark.parametrize("optim", options("optim"))
 @pytest.mark.parametrize("recipe", options("recipe"))
 def test_optimisation_and_losses_build(optim, recipe):
