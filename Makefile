@@ -9,7 +9,7 @@ export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TES
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart check docs format test test-slow test-gpu clean
+.PHONY: help install quickstart check docs notebooks format test test-slow test-gpu soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,8 +42,14 @@ test-slow: install ## the minutes-long tests
 test-gpu: install ## tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
+soak: install ## kill trainings, fill the disk, end ranks, give bad input; prints what survived (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
+
 docs: install ## the documentation as a site (site/), with the API reference
 	$(BIN)/mkdocs build --strict --quiet
+
+notebooks: install ## run the notebooks and write their outputs into them
+	$(BIN)/python notebooks/execute.py
 
 clean: ## remove caches (not the environment, not runs)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

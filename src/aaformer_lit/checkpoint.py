@@ -6,6 +6,7 @@ The file says which network it holds (a plain config of class names and argument
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}. A run writes checkpoints/last.ckpt in its run directory.")
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different one for each way a file can be broken
         raise CheckpointError(
@@ -113,6 +115,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no exported model: config.json cannot be read ({error}).") from error
     return dict(about)
+
+
+def _check_sums(path: Path) -> None:
+    """torch reads past a flipped bit, though its files are zip archives with check sums."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} in it is damaged")
 
 
 def _check_format(about: Any, path: Path) -> None:

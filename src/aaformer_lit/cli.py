@@ -31,6 +31,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from rich.console import Console
 from rich.table import Table
 
+from aaformer_lit import ranks
 from aaformer_lit.config_check import check_config
 from aaformer_lit.errors import AAformerError, ConfigError, first_line
 from aaformer_lit.paths import CONF_DIR
@@ -48,7 +49,7 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run an entry point's function with the config that Hydra composes from the command line."""
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
-            function(_load(Path(job_config)))
+            ranks.run_further_rank(lambda: function(_load(Path(job_config))), Path(job_config).with_name(FAILURE))
             return
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of print-and-exit: the errors are handled below
         failures: list[AAformerError] = []
@@ -132,7 +133,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 os.environ[_JOB_CONFIG] = str(job_config)
             return function(cfg)
         except Exception as error:
-            known = _known(error)
+            known = _known(error) or (ranks.behind(error, run_dir / FAILURE) if has_directory else None)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
             if has_directory:
                 _write(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")

@@ -65,7 +65,8 @@ def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = Non
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # room for what is tried next
+            temporary.unlink(missing_ok=True)
         raise StorageError(_cannot_write(path, len(content), error)) from error
 
 
@@ -99,7 +100,7 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _cannot_write(path: Path, size: int, error: OSError) -> str:
-    free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
+    free = shutil.disk_usage(path.parent if path.parent.is_dir() else Path.cwd()).free
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     cure = "Free some space" if full else "Make the folder writable"
     return (

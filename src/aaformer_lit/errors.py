@@ -47,6 +47,10 @@ class NumericsError(AAformerError):
         self.evidence = dict(evidence or {})
 
 
+class RankError(AAformerError):
+    """Another process of the same training ended; its error, where it left one, is this one's message."""
+
+
 class StorageError(AAformerError):
     """A file that cannot be written: the disk is full, or the folder is not writable."""
 

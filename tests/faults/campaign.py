@@ -60,6 +60,7 @@ class Trial:
     variant: str = "plain"
     faults: tuple[Fault, ...] = ()  # planted in the child before it trains
     signals: tuple[tuple[float, int], ...] = ()  # (share of a whole run's time, signal), sent from outside
+    group: bool = False  # whether the signals go to the loader's workers too, as a scheduler sends them
     between: Callable[[Path], None] | None = None  # what happens to the run's directory while nothing runs
     codes: tuple[int, ...] = (-signal.SIGKILL, 0)  # exit codes a hit child may have
     says: str = ""  # what the log of the hit child, or of the one after, must say
@@ -227,6 +228,7 @@ class Bench:
             return pid
         code = 1
         try:
+            os.setsid()
             log = os.open(runs / "log.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
@@ -241,21 +243,20 @@ class Bench:
         finally:
             os._exit(code)
 
-    def wait(self, pid: int, after: float | None = None, number: int = signal.SIGKILL) -> int:
-        """Exit code of the child as `subprocess` gives it, after sending it a signal at a time."""
+    def wait(self, pid: int, after: float | None = None, number: int = signal.SIGKILL, group: bool = False) -> int:
+        """Exit code of the child as `subprocess` gives it, after sending it (or its whole group) a signal at a time."""
         if after is not None:
             time.sleep(after)
-            os.kill(pid, number)
+            (os.killpg if group else os.kill)(pid, number)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def run(self, trial: Trial, number: int) -> list[str]:
+    def run(self, trial: Trial, index: int) -> list[str]:
         """What went wrong in a trial: nothing, if the training ended as an unbroken one."""
         whole, duration = self.reference(trial.variant)
-        runs = self.folder / f"trial{number}"
+        runs = self.folder / f"trial{index}"
         codes = [self.wait(self.start(runs, trial.variant, fault)) for fault in trial.faults]
-        codes += [
-            self.wait(self.start(runs, trial.variant), share * duration, number) for share, number in trial.signals
-        ]
+        for share, number in trial.signals:
+            codes.append(self.wait(self.start(runs, trial.variant), share * duration, number, trial.group))
         wrong = [f"exit code {code}" for code in codes if code not in trial.codes]
         if trial.between is not None:
             trial.between(only(runs.rglob("metadata.json")).parent)
@@ -325,6 +326,7 @@ def unequal(one, two, whole: str, run: str, where: str = "") -> list[str]:
         two = {plain(key, run): value for key, value in two.items()} if isinstance(two, dict) else {}
         if one.keys() != two.keys():
             return [f"{where}: keys {sorted(map(str, one.keys() ^ two.keys()))}"]
+        one.pop("current_score", None)  # of a ModelCheckpoint: written, never read, and not restored when continued
         return [at for key in one for at in unequal(one[key], two[key], whole, run, f"{where}/{key}")]
     if isinstance(one, list | tuple):
         if not isinstance(two, list | tuple) or len(one) != len(two):
@@ -392,6 +394,9 @@ def campaign(seed: int, kills: int) -> list[Trial]:
         # before the training the signal ends the process at once, as it ends any
         trials.append(Trial("SIGTERM at a random time", f"at {share:.0%}", variants[i % 4],
                             signals=((share, signal.SIGTERM),), codes=(143, -signal.SIGTERM, 0)))  # fmt: skip
+    for share in (0.5, 0.7, 0.9):
+        trials.append(Trial("SIGTERM at a random time", f"to all processes, at {share:.0%}", "workers", group=True,
+                            signals=((share, signal.SIGTERM),), codes=(143, -signal.SIGTERM, 0)))  # fmt: skip
     stop = at_method(ReIDModule, "training_step", 12)
     for name, damage, says in (
         ("truncated", truncate, "Trying the one before"),
@@ -423,13 +428,22 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> int:
+def summary(outcomes: dict[str, tuple[int, int]]) -> str:
+    """A table from the (tried, lost) of each kind."""
+    total = tuple(map(sum, zip(*outcomes.values(), strict=True)))
+    rows = [
+        f"{kind:26} {tried:5} {tried - lost:9} {lost:5}" for kind, (tried, lost) in (outcomes | {"all": total}).items()
+    ]
+    return "\n".join([f"{'':26} tried  survived  lost", *rows])
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few kill points only")
     parser.add_argument("--seed", type=int, default=0, help="of the random times")
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs at random times")
     parser.add_argument("--json", type=Path, help="also write the outcome of each trial to this file")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     bench, tried, lost, outcomes = Bench(folder), Counter(), Counter(), []
     for number, trial in enumerate(quick() if args.quick else campaign(args.seed, args.kills)):
@@ -442,10 +456,7 @@ def main() -> int:
         for what in wrong:
             say(f"          {what}")
         outcomes.append({"kind": trial.kind, "name": trial.name, "variant": trial.variant, "wrong": wrong})
-    say(f"\n{'':26} tried  survived  lost")
-    for kind, count in [*tried.items(), ("all", tried.total())]:
-        bad = lost.total() if kind == "all" else lost[kind]
-        say(f"{kind:26} {count:5} {count - bad:9} {bad:5}")
+    say("\n" + summary({kind: (tried[kind], lost[kind]) for kind in tried}))
     if args.json:
         args.json.write_text(json.dumps(outcomes, indent=2))
     if not lost.total():
