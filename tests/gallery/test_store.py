@@ -148,6 +148,26 @@ def test_an_unreadable_image_leaves_nothing_behind(extractor, images, tmp_path, 
     assert len(grown) == 9
 
 
+def test_portions_before_an_interruption_stay(extractor, images, tmp_path):
+    crops = find_crops(images, pattern=PATTERN)
+    broken = crops[7].path
+    whole, data = broken.read_bytes(), broken.read_bytes()[:40]
+    broken.write_bytes(data)
+    seen = []
+    with pytest.raises(ImageError, match="is no image"):
+        update(
+            create_for(extractor, tmp_path / "g", images), extractor, crops, portion=3,
+            progress=lambda *done: seen.append(done),
+        )  # fmt: skip
+    assert seen == [(3, 8), (6, 8)]
+    kept = Gallery.open(tmp_path / "g")
+    assert len(kept) == 6
+    broken.write_bytes(whole)
+    full, changes = update(kept, extractor, crops, portion=1)
+    assert changes == Changes(added=2, unchanged=6)
+    torch.testing.assert_close(full.descriptors, extractor.features(crops), rtol=1e-5, atol=1e-5)
+
+
 def test_another_model_is_refused(gallery, images, world):
     for other, about in (
         (Extractor(world.network(seed=1), world.about, num_workers=0, device="cpu"), "another model"),

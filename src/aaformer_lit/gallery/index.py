@@ -141,7 +141,11 @@ class FaissIVFPQ:
             self._index = faiss.read_index(str(file))
             return
         self._index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, nlist, m, bits)
-        self._index.cp.seed = self._index.pq.cp.seed = self.seed
+        for clustering in (self._index.cp, self._index.pq.cp):
+            clustering.seed = self.seed
+            clustering.min_points_per_centroid = 1  # or it warns `m` times over
+        if len(features) < _PER_CELL * 256:
+            log.warning("%d images are few to learn codes from, and index=flat is as quick on them", len(features))
         size = min(len(features), max(256 * nlist, _PER_CELL * 256))
         sample = np.sort(np.random.default_rng(self.seed).choice(len(features), size, replace=False))
         log.info("training an index of %d cells and %d bytes per image on %d features", nlist, m, size)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aaformer_lit.data.dataset import plural, some
 from aaformer_lit.data.samples import in_threads
-from aaformer_lit.errors import GalleryError
+from aaformer_lit.errors import GalleryError, ImageError
 from aaformer_lit.gallery.extractor import Extractor, Progress
+from aaformer_lit.gallery.index import steps
 from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import Gallery, digest
 
@@ -67,6 +69,7 @@ def update(
     *,
     skip_bad_images: bool = False,
     progress: Progress | None = None,
+    portion: int = 100_000,
 ) -> tuple[Gallery, Changes]:
     """The gallery with these images in it; what it held before stays in it.
 
@@ -74,9 +77,11 @@ def update(
 
     Args:
         skip_bad_images: leave out, and name, images that cannot be read; else the first one is an error.
+        portion: images that are written at once. What an interruption costs is the portion it falls in; a portion costs
+            writing the gallery anew.
 
     Raises:
-        ImageError: an image that cannot be read; the gallery is as before.
+        ImageError: an image that cannot be read; the gallery is as before its portion.
         GalleryError: the gallery was made by another model, or is being changed by another process.
     """
     check_same_model(gallery, extractor)
@@ -95,28 +100,31 @@ def update(
             changed.append(crop)
         elif (table["pid"].iat[there[key]], table["camid"].iat[there[key]]) != (crop.pid, crop.camid):
             relabelled.append(crop)
-    todo = new + changed
-    descriptors, problems = extractor.try_features(todo, progress, stop=not skip_bad_images)
-    if problems and not skip_bad_images:
-        raise next(iter(problems.values()))
-    if problems:
-        log.warning("left out: %s: %s", plural(len(problems), "image"), some(map(str, problems.values()), 3))
-    good = [number for number in range(len(todo)) if number not in problems]
-    if good:
-        chosen = [todo[number] for number in good]
-        gallery = gallery.add(chosen, descriptors[good], [digests[str(crop.path)] for crop in chosen])
+    todo, added, stored = new + changed, 0, 0
+    bad: list[ImageError] = []
+    for part in steps(len(todo), portion):
+        tell = None if progress is None else partial(_from, progress, part.start, len(todo))
+        descriptors, problems = extractor.try_features(todo[part], tell, stop=not skip_bad_images)
+        bad += list(problems.values())
+        if bad and not skip_bad_images:
+            raise bad[0]
+        good = [number for number in range(len(descriptors)) if number not in problems]
+        if good:
+            chosen = [todo[part][number] for number in good]
+            gallery = gallery.add(chosen, descriptors[good], [digests[str(crop.path)] for crop in chosen])
+        added += sum(part.start + number < len(new) for number in good)
+        stored += len(good)
+    if bad:
+        log.warning("left out: %s: %s", plural(len(bad), "image"), some(map(str, bad), 3))
     if relabelled:
         gallery = gallery.relabel(relabelled)
-    added = sum(number < len(new) for number in good)
-    changes = Changes(
-        added,
-        len(good) - added,
-        len(relabelled),
-        len(wanted) - len(todo) - len(relabelled) - len(removed),
-        len(removed),
-        len(problems),
-    )
+    unchanged = len(wanted) - len(todo) - len(relabelled) - len(removed)
+    changes = Changes(added, stored - added, len(relabelled), unchanged, len(removed), len(bad))
     return gallery, changes
+
+
+def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
+    progress(start + done, total)
 
 
 def _digests(crops: Sequence[Crop]) -> dict[str, str]:
