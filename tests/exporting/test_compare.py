@@ -78,6 +78,19 @@ def test_a_file_that_rounds_otherwise_is_faithful_at_equal_assignments(deployed,
     assert "to another part" in comparison.problem(1e-4, 1e-3)
 
 
+def test_ties_of_one_colour_are_no_mistake(deployed, probes):
+    def run(images):
+        own = deployed.outputs(images).assignments.clone()
+        if images[0].std(dim=(1, 2)).max() < 1e-6:
+            own[:, :, :, :2] = own[:, :, :, :2].flip(3)
+        return deployed.outputs(images, own)
+
+    comparison = compare(deployed, run, probes)
+    assert comparison.problem(1e-4, 1e-3) is None
+    kinds = comparison.as_dict()["kinds"]
+    assert {kind for kind in kinds if kinds[kind]["flipped_assignments"]} == {"black", "white", "constant"}
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
