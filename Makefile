@@ -9,7 +9,7 @@ export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TES
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart check docs notebooks format test test-slow test-gpu soak clean
+.PHONY: help install quickstart check reproduce-laptop docs notebooks format test test-slow test-gpu soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,10 @@ test-gpu: install ## tests that need a CUDA device
 
 soak: install ## kill trainings, fill the disk, end ranks, give bad input; prints what survived (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
+
+reproduce-laptop: install ## train the 21 runs of docs/reproduction.md's laptop table (hours on two cores) and print it
+	$(BIN)/python -m aaformer_lit.train -m sweep=laptop
+	$(BIN)/python -m aaformer_lit.report table=laptop runs=runs/sweeps/laptop-synthetic
 
 docs: install ## the documentation as a site (site/), with the API reference
 	$(BIN)/mkdocs build --strict --quiet

@@ -1,5 +1,6 @@
 """The report entry point on made-up runs, and that rows, sweeps and tables speak of the same configs."""
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -101,3 +102,23 @@ def test_a_mistake_is_one_message(override, message, tmp_path, capsys):
     overrides = ["table=table5", f"paths.runs={tmp_path}", "formats=[]", override]
     assert run_cli("report", *overrides) == 2
     assert message in capsys.readouterr().err
+
+
+def test_kept_runs_give_the_same_table_and_no_path_of_this_machine(tmp_path):
+    scores = np.linspace(0, 1, 20)
+    weights = {"model__backbone": {"name": "vit", "weights": str(tmp_path / "vit.safetensors")}}
+    for seed in (0, 1):
+        write_run(tmp_path / "runs" / f"a{seed}", {**AAFORMER}, seed, queries=scores**0.9, **weights)
+        write_run(tmp_path / "runs" / f"n{seed}", {**NEAREST}, seed, queries=scores, **weights)
+    (tmp_path / "runs" / "a0" / "last.ckpt").write_bytes(b"large")
+    kept = tmp_path / "kept"
+    common = ("table=table5", "formats=[md]", "reference=nearest", "bootstrap.samples=200")
+    for runs, out, extra in ((tmp_path / "runs", "first", [f"keep={kept}"]), (kept, "second", [])):
+        assert run_cli("report", *common, f"runs={runs}", f"run_dir={tmp_path / out}", *extra) == 0
+    tables = [(tmp_path / out / "table5.md").read_text() for out in ("first", "second")]
+    assert tables[0] == tables[1]
+    assert "95% interval" in tables[0]
+    files = sorted(path for path in kept.rglob("*") if path.is_file())
+    assert {path.name for path in files} == {"metadata.json", "metrics.json", "per_query.parquet"}
+    assert len(files) == 12
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in files)

@@ -19,7 +19,7 @@ def report(cfg: DictConfig) -> Report:
     """Collect, join, compare, write; returns what it printed."""
     from aaformer_lit.errors import ConfigError
     from aaformer_lit.runs import write_atomically
-    from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join
+    from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, keep_runs
 
     unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
     if unknown:
@@ -42,6 +42,9 @@ def report(cfg: DictConfig) -> Report:
     if "png" in cfg.formats:
         _plot(table, columns, run_dir)
     cli.console.print(f"written to {run_dir}", highlight=False)
+    if cfg.keep:
+        kept = keep_runs(columns, Path(cfg.keep))
+        cli.console.print(f"{len(kept)} runs kept in {cfg.keep}", highlight=False)
     return result
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 from aaformer_lit.errors import ConfigError
 
-METRICS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP"}
+METRICS = {
+    "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP",
+    "mAP_global": "mAP, CLS alone", "mAP_parts": "mAP, parts alone",
+    "alignment/nmi": "NMI", "alignment/purity": "purity", "alignment/background_share": "background",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
