@@ -69,6 +69,8 @@ def test_new_labels_need_no_network(gallery, extractor, images, monkeypatch):
     named, changes = update(gallery, extractor, [Crop(c.path, pid="anna") for c in find_crops(images / "c0")])
     assert changes == Changes(relabelled=4)
     assert Gallery.open(named.folder).table["pid"].tolist() == ["anna"] * 4 + ["0", "1", "2", "3"]
+    # images that come without names keep those they had
+    assert update(named, extractor, find_crops(images))[1] == Changes(unchanged=8)
 
 
 def test_removed_is_gone_and_stays_gone(gallery, extractor, images):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -96,9 +96,13 @@ def update(
             continue
         if key not in there:
             new.append(crop)
-        elif table["hash"].iat[there[key]] != digests.get(str(crop.path)):
+            continue
+        pid, camid = table["pid"].iat[there[key]], table["camid"].iat[there[key]]
+        # to say nothing of a person is not to say that nobody knows
+        crop = replace(crop, pid=crop.pid or pid, camid=crop.camid or camid)
+        if table["hash"].iat[there[key]] != digests.get(str(crop.path)):
             changed.append(crop)
-        elif (table["pid"].iat[there[key]], table["camid"].iat[there[key]]) != (crop.pid, crop.camid):
+        elif (pid, camid) != (crop.pid, crop.camid):
             relabelled.append(crop)
     todo, added, stored = new + changed, 0, 0
     bad: list[ImageError] = []
