@@ -198,7 +198,7 @@ def _one_message(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ExportError(
-            f"torch {torch.__version__} cannot {what}: {type(error).__name__}, {first_line(error)} "
+            f"torch {torch.__version__} cannot {what}: {type(error).__name__}, {first_line(error).rstrip('.')}. "
             "Use the versions of requirements.lock, or format=safetensors, which needs no graph."
         ) from error
 
