@@ -37,8 +37,8 @@ def _download(repo: str, revision: str | None) -> Path:
     except Exception as error:  # offline, unknown, private and rate-limited are all of different classes
         raise CheckpointError(
             f"there is no file or folder {name}, and the Hugging Face hub does not give a model of that name: "
-            f"{type(error).__name__}, {first_line(error).rstrip('.')}. Check the path or the id; offline, download the repository "
-            "where there is a network and give its folder."
+            f"{type(error).__name__}, {first_line(error).rstrip('.')}. Check the path or the id; offline, download the "
+            "repository where there is a network and give its folder."
         ) from error
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
