@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from aaformer_lit.suites.measure import Measurement, check, compare, flops_of, product_rate
+
+if TYPE_CHECKING:
+    from timm.layers import Attention
 
 PARTS = (2, 3)
 GRID = (16, 8)
@@ -58,7 +62,7 @@ def _forward(layer: torch.nn.Module, inputs: Tensor, arguments: Sequence[object]
     return torch.no_grad()(lambda: layer(inputs, *arguments))
 
 
-def _by_hand(layer: torch.nn.Module, sequence: Tensor) -> tuple[Tensor, Tensor]:
+def _by_hand(layer: Attention, sequence: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. 2-5 for the part tokens of one image, head by head and part by part, in float64.
 
     Also says of which parts the subsets are beyond doubt: where two parts of a plan are as good as equal at some patch,

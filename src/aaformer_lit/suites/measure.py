@@ -61,13 +61,15 @@ class WrongResult(AAformerError):
     """A suite's result differs from its reference; its time would be worthless."""
 
 
-def compare(ours: Run, baseline: Run, repeats: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of both, run in turns after one call of each to warm up."""
+def compare(
+    ours: Run, baseline: Run, repeats: int, warm_up: bool = True
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Seconds of both, run in turns; by default after one call of each to warm up."""
     seconds: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm_up):
         for function, times in zip((ours, baseline), seconds, strict=True):
             took = seconds_of(function)
-            if repeat:
+            if repeat >= warm_up:
                 times.append(took)
     return tuple(seconds[0]), tuple(seconds[1])
 
