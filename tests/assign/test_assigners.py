@@ -116,3 +116,80 @@ def test_more_stripes_than_rows_is_an_error():
 def test_sinkhorn_refuses_bad_options(options):
     with pytest.raises(ConfigError):
         Sinkhorn(**options)
+
+
+def test_one_part_and_one_part_per_patch_are_possible():
+    for parts in ([1], [24], [1, 24]):
+        Sinkhorn().validate(parts, GRID)
+    with pytest.raises(ConfigError, match=r"asks for 25 parts of 24 patches \(grid 6x4\). Use at most 24"):
+        Sinkhorn().validate([2, 25], GRID)
+    with pytest.raises(ConfigError, match="Use parts of at most 6, or a taller image"):
+        Stripes().validate([7], GRID)
+
+
+def test_hard_schemes_answer_with_booleans():
+    for assigner in (Sinkhorn(), Nearest(), Stripes(), Everyone()):
+        assert assigner(scores(5), GRID).dtype == torch.bool
+
+
+def test_parsing_counts_parts_not_heads():
+    mask = torch.full((2, 12, 8), NO_PART, dtype=torch.uint8)
+    mask[:, 0:2, 0:2] = 4
+    membership = Parsing()(scores(5), GRID, mask)
+    assert membership.shape == (2, 3, 5, 24)
+    assert membership[:, :, 4].nonzero()[:, -1].eq(0).all()
+    with pytest.raises(
+        ConfigError, match=r"the batch has none\. Use data=synthetic, or give the masks .* data\.masks=DIR"
+    ):
+        Parsing()(scores(5), GRID)
+
+
+def test_attend_hands_the_mask_on_and_the_membership_out_on_request():
+    mask = torch.zeros(2, 12, 8, dtype=torch.uint8)
+    mask[:, 6:] = 1
+    q, k, v = qkv(2)
+    options = {"parts": [2], "similarity": "dot", "grid": GRID, "part_mask": mask}
+    given = Parsing().attend(q, k, v, **options, return_membership=True)
+    assert torch.equal(given.membership, Stripes()(scores(2), GRID)), "the halves of the mask are two stripes"
+    assert Parsing().attend(q, k, v, **options).membership is None
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "scaled"])
+def test_attend_compares_what_it_is_told_to(similarity):
+    q, k, v = qkv(3)
+    got = Gumbel().eval().attend(q, k, v, parts=[3], similarity=similarity, grid=GRID, return_membership=True)
+    products = torch.einsum("bhpd,bhnd->bhpn", q, k)
+    expected = (
+        torch.cosine_similarity(q[..., None, :], k[..., None, :, :], dim=-1) if similarity == "cosine" else products
+    )
+    assert torch.equal(got.membership[:, :, :, :].int().argmax(dim=2), expected.argmax(dim=2))
+
+
+def test_gumbel_is_torchs_at_its_temperature():
+    values = scores(3).requires_grad_()
+    direction = scores(3, seed=1)
+    results = []
+    for sample in (Gumbel(0.3).train(), lambda s, _: torch.nn.functional.gumbel_softmax(s, tau=0.3, hard=True, dim=2)):
+        torch.manual_seed(0)
+        weights = sample(values, GRID)
+        assert torch.isin(weights.detach().round(decimals=5), torch.tensor([0.0, 1.0])).all(), "a hard choice"
+        results.append((weights.detach(), torch.autograd.grad(weights, values, direction)[0]))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert Gumbel().temperature == 1.0
+
+
+def test_no_gradient_where_none_is_wanted():
+    q, k, v = (t.requires_grad_() for t in qkv(3))
+    with torch.no_grad():
+        assert (
+            not Gumbel()
+            .attend(q, k, v, parts=[3], similarity="dot", grid=GRID, return_membership=True)
+            .membership.requires_grad
+        )
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0])
+def test_gumbel_refuses_a_temperature_that_is_not_positive(temperature):
+    with pytest.raises(ConfigError, match=f"must be positive; got {temperature}"):
+        Gumbel(temperature)
