@@ -9,7 +9,7 @@ export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TES
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart check reproduce-laptop docs notebooks format test test-slow test-gpu soak clean
+.PHONY: help install quickstart check reproduce-laptop docs notebooks format test test-slow test-gpu soak fuzz coverage mutate audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,23 @@ docs: install ## the documentation as a site (site/), with the API reference
 
 notebooks: install ## run the notebooks and write their outputs into them
 	$(BIN)/python notebooks/execute.py
+
+fuzz: install ## thousands of odd inputs to parsers, tables, lists, files and config (many minutes)
+	AAFORMER_FUZZ=2000 $(BIN)/pytest tests/fuzz tests/data/test_parsers.py --timeout 3600
+
+coverage: install ## the test suite with the lines of src it reaches, at least 90 %
+	$(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 90
+
+mutate: install ## break assigners, metrics, losses and sampler piece by piece: do the tests notice? (hours; in build/mutate)
+	$(BIN)/pip install --quiet --disable-pip-version-check mutmut
+	rm -rf build/mutate && mkdir -p build/mutate
+	cp -r src tests conf pyproject.toml README.md LICENSE build/mutate
+	cat tests/mutmut.toml >> build/mutate/pyproject.toml
+	cd build/mutate && OMP_NUM_THREADS=1 $(abspath $(BIN))/mutmut run && $(abspath $(BIN))/mutmut results
+
+audit: install ## known vulnerabilities of the pinned dependencies; fails where no service can be asked
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python .ci/audit.py
 
 clean: ## remove caches (not the environment, not runs)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
