@@ -82,3 +82,19 @@ def test_only_our_classes_are_built(tmp_path, where):
     model = evil if where == "top" else {"_target_": "aaformer_lit.models.AAformer", "assigner": evil}
     with pytest.raises(CheckpointError, match=r"pathlib\.Path\.touch"):
         build_network({"model": model, "num_classes": 2})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "aaformer_lit.models.backbone.logging.os.mkdir",  # through our module to what it imports
+        "aaformer_lit.models.backbone.read_weights",
+        "aaformer_lit.models.aaformer.torch.hub.load",
+        "aaformer_lit.models.Nothing",
+    ],
+)
+def test_our_modules_are_no_way_to_other_code(tmp_path, target):
+    model = {"_target_": target, "path": str(tmp_path / "made")}
+    with pytest.raises(CheckpointError, match="which is not a network of aaformer_lit"):
+        build_network({"model": model, "num_classes": 2})
+    assert not (tmp_path / "made").exists()

@@ -53,11 +53,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def description(path: str | Path) -> dict[str, Any]:
-    """What the checkpoint, exported folder or hub model says of itself (see `describe`)."""
+    """What the checkpoint, exported folder or hub model says of itself (see `describe`).
+
+    Raises:
+        CheckpointError: as `load_model`, or it does not say how images are prepared for the network.
+    """
     path = local_path(path)
-    if path.is_dir():
-        return _read_config(path)
-    return dict(read_checkpoint(path)[_KEY])
+    about = _read_config(path) if path.is_dir() else dict(read_checkpoint(path)[_KEY])
+    lacking = [name for name in ("image_size", "mean", "std") if name not in (about.get("data") or {})]
+    if lacking:
+        raise CheckpointError(f"{path} does not say how images are prepared for its network: no {', '.join(lacking)}.")
+    return about
 
 
 def load_model(path: str | Path) -> nn.Module:
@@ -98,12 +104,19 @@ def load_model(path: str | Path) -> nn.Module:
 def build_network(about: Mapping[str, Any]) -> nn.Module:
     """The network that a description names, without weights."""
     import hydra
+    from hydra.errors import InstantiationException
 
     model = json.loads(json.dumps(about["model"]))
     _check_targets(model)
     if isinstance(model.get("backbone"), dict):
         model["backbone"]["weights"] = None  # they come from the checkpoint
-    network: nn.Module = hydra.utils.instantiate(model, num_classes=about["num_classes"])
+    try:
+        network = hydra.utils.instantiate(model, num_classes=about["num_classes"])
+    except InstantiationException as error:  # arguments of another version, or edited by hand
+        reason = first_line(error.__cause__ or error)
+        raise CheckpointError(f"the checkpoint's own config cannot build the network it names: {reason}.") from error
+    if not isinstance(network, nn.Module):
+        raise CheckpointError("the checkpoint does not name a network (a _target_ in its model config).")
     return network
 
 
@@ -128,17 +141,35 @@ def _check_sums(path: Path) -> None:
 def _check_format(about: Any, path: Path) -> None:
     if not isinstance(about, dict) or not {"format", "model", "num_classes"} <= about.keys():
         raise CheckpointError(f"{path} does not say which model it holds; it was not written by aaformer_lit.")
+    if not isinstance(about["format"], int) or not isinstance(about["model"], Mapping):
+        raise CheckpointError(f"{path} does not say which model it holds in a way that can be read; it was edited.")
     if about["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {about['format']}, newer than this version reads ({FORMAT}). Update aaformer_lit."
         )
 
 
+def _is_ours(target: str) -> bool:
+    """Whether a name leads to one of our networks or assigners, and not through our modules to what these import."""
+    from hydra.utils import get_object
+
+    from aaformer_lit.models import build_backbone
+
+    if not target.startswith(_ALLOWED):
+        return False
+    try:
+        found = get_object(target)
+    except Exception:  # nothing of that name
+        return False
+    is_network = isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(_ALLOWED)
+    return is_network or found is build_backbone
+
+
 def _check_targets(node: Any) -> None:
     """Refuse a config that would build anything but our networks: instantiating a class name is running code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if target is not None and not str(target).startswith(_ALLOWED):
+        if target is not None and not _is_ours(str(target)):
             raise CheckpointError(
                 f"the checkpoint asks to build {target!r}, which is not a network of aaformer_lit. Refused."
             )
