@@ -88,7 +88,8 @@ class MSMT17(ReIDDataset):
 
     def _listed(self, lists: Sequence[str], folder: Path, files: Mapping[str, Mapping[str, Path]]) -> list[Record]:
         """The records of the `path pid` lines of some list files, which must agree with the file names and the files."""
-        lines = sorted(line for name in lists for line in (self.folder / name).read_text().splitlines() if line.strip())
+        texts = [(self.folder / name).read_text(encoding="utf-8", errors="replace") for name in lists]
+        lines = sorted(line for text in texts for line in text.splitlines() if line.strip())
         records, wrong, absent = [], [], []
         for line in lines:
             match = self.line_pattern.fullmatch(line)

@@ -64,7 +64,7 @@ class OccludedDuke(DukeMTMC):
     def _listed(self, path: Path, where: Mapping[str, Path]) -> list[Record]:
         """The records of the images that a list file names."""
         records, strays, absent = [], [], []
-        for name in sorted(path.read_text().split()):
+        for name in sorted(path.read_text(encoding="utf-8", errors="replace").split()):
             parsed = self.parse(name)
             if parsed is None:
                 strays.append(name)
