@@ -60,7 +60,7 @@ class StopOnSignal(Callback):
             if self._received != signal.SIGTERM:
                 _requeue()
         if not isinstance(exception, SIGTERMException):
-            # sent to the whole process group, the signal also ends the loader's workers, which the loader reports
+            # such as the loader's, when it waits for a worker that the signal ended
             logger.warning("while stopping: %s", first_line(exception))
             raise SystemExit(self._exit_code(trainer)) from exception
 
@@ -71,6 +71,9 @@ class StopOnSignal(Callback):
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._received = self._received or number
+        if hasattr(signal, "SIGCHLD"):
+            # a signal to all processes ends the loader's workers too; torch would raise that wherever the program happens to be
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if (

@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -238,9 +239,11 @@ class Bench:
             if fault is not None:
                 fault()
             code = run_cli("train", *options)
+        except BaseException:
+            traceback.print_exc()
+        finally:
             sys.stdout.flush()
             sys.stderr.flush()
-        finally:
             os._exit(code)
 
     def wait(self, pid: int, after: float | None = None, number: int = signal.SIGKILL, group: bool = False) -> int:
@@ -394,7 +397,7 @@ def campaign(seed: int, kills: int) -> list[Trial]:
         # before the training the signal ends the process at once, as it ends any
         trials.append(Trial("SIGTERM at a random time", f"at {share:.0%}", variants[i % 4],
                             signals=((share, signal.SIGTERM),), codes=(143, -signal.SIGTERM, 0)))  # fmt: skip
-    for share in (0.5, 0.7, 0.9):
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
         trials.append(Trial("SIGTERM at a random time", f"to all processes, at {share:.0%}", "workers", group=True,
                             signals=((share, signal.SIGTERM),), codes=(143, -signal.SIGTERM, 0)))  # fmt: skip
     stop = at_method(ReIDModule, "training_step", 12)
@@ -430,7 +433,7 @@ def say(text: str) -> None:
 
 def summary(outcomes: dict[str, tuple[int, int]]) -> str:
     """A table from the (tried, lost) of each kind."""
-    total = tuple(map(sum, zip(*outcomes.values(), strict=True)))
+    total = sum(tried for tried, _ in outcomes.values()), sum(lost for _, lost in outcomes.values())
     rows = [
         f"{kind:26} {tried:5} {tried - lost:9} {lost:5}" for kind, (tried, lost) in (outcomes | {"all": total}).items()
     ]
@@ -442,11 +445,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few kill points only")
     parser.add_argument("--seed", type=int, default=0, help="of the random times")
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs at random times")
+    parser.add_argument("--only", default="", help="trials whose description has this in it")
     parser.add_argument("--json", type=Path, help="also write the outcome of each trial to this file")
     args = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     bench, tried, lost, outcomes = Bench(folder), Counter(), Counter(), []
     for number, trial in enumerate(quick() if args.quick else campaign(args.seed, args.kills)):
+        if args.only not in f"{trial.kind}: {trial.name}":
+            continue
         started = time.monotonic()
         wrong = bench.run(trial, number)
         tried[trial.kind] += 1
