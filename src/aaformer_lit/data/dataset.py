@@ -124,7 +124,7 @@ class ReIDDataset:
         if kept:
             warn("left out: %s", says)
             return
-        others = [d for d in DATASETS.values() if d is not type(self) and d.name and d.parse(strays[0])]
+        others = [d for d in DATASETS.values() if d is not type(self) and d.published and d.parse(strays[0])]
         hint = (
             f" Those are names of {' or '.join(d.title for d in others)}: use data={others[0].name}." if others else ""
         )
