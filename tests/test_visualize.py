@@ -1,11 +1,15 @@
 """Pictures of a checkpoint from the command line."""
 
+import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 
+from aaformer_lit import viz
+from aaformer_lit.checkpoint import build_network
 from cli_tools import TINY_DATA, run_cli
 
-KINDS = "[assignment,layers,attention,rankings,cmc,roc,distances,embedding,curves,contact_sheet]"
+KINDS = "[assignment,layers,attention,rankings,alignment,cmc,roc,distances,embedding,curves,contact_sheet]"
 
 
 def test_every_kind_is_drawn(trained, data_dir, tmp_path):
@@ -30,9 +34,47 @@ def test_own_images_need_no_data_set(trained, data_dir, tmp_path):
     assert list(tmp_path.rglob("assignment.png"))
 
 
+def test_two_models_rank_for_the_same_queries(trained, data_dir, tmp_path, monkeypatch):
+    """What is handed to the drawing: both models' own rankings, by name, over the same queries."""
+    drawn = {}
+    draw = viz.ranking_lists
+
+    def spy(queries, gallery, rankings, **options):
+        drawn.update(rankings)
+        return draw(queries, gallery, rankings, **options)
+
+    monkeypatch.setattr(viz, "ranking_lists", spy)
+    baseline = tmp_path / "baseline.ckpt"
+    checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    model = checkpoint["aaformer_lit"]["model"]
+    model |= {"_target_": "aaformer_lit.models.ViTBaseline"}
+    for key in ("parts", "assigner", "similarity", "visibility", "part_pos_embed"):
+        model.pop(key, None)
+    torch.manual_seed(0)
+    network = build_network(checkpoint["aaformer_lit"])
+    checkpoint["state_dict"] = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save(checkpoint, baseline)
+    options = (*TINY_DATA, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer=cpu", "answers=4")
+    options += ("kind=rankings", "trainer.enable_progress_bar=false")
+    ours = trained / "checkpoints" / "last.ckpt"
+    assert run_cli("visualize", f"ckpt={ours}", f"other={baseline}", *options) == 0
+    assert list(drawn) == ["AAformer [2, 3]", "ViTBaseline"]
+    both = dict(drawn)
+    assert list(tmp_path.rglob("rankings.png"))
+    assert run_cli("visualize", f"ckpt={baseline}", f"other={ours}", *options) == 0
+    for name, ranking in both.items():
+        np.testing.assert_array_equal(ranking.gallery, drawn[name].gallery)
+    one, two = both.values()
+    assert not np.allclose(one.distances, two.distances)
+    drawn.clear()
+    assert run_cli("visualize", f"ckpt={ours}", f"other={trained}/checkpoints/../checkpoints/last.ckpt", *options) == 2
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["other=last.ckpt"], "ask for kind=rankings"),
+        (["kind=alignment", "data.masks=null", "data.mask_parts=null"], "body-part masks (data.masks"),
         (["kind=portrait"], "there is no picture kind=portrait"),
         (["images=/nonexistent.jpg"], "no image at /nonexistent.jpg"),
         (["kind=attention", "layer=9"], "layer must be between -2 and 1"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -20,8 +20,8 @@ from aaformer_lit import viz
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
-from aaformer_lit.structures import Record, RetrievalMetrics
+from aaformer_lit.metrics import PartAlignment, ReIDRetrieval, SquaredEuclidean, evaluate_verification
+from aaformer_lit.structures import FeatureSet, Record, RetrievalMetrics
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Scene:
         answers: gallery images per query in ranking lists.
         run_dir: of the training, for its curves.
         query, gallery: records of the test set that `metric` and `metrics` belong to, where a test was run.
+        rivals: by name, the metrics of further models of which ranking lists are drawn, on the same records; then `name` is
+            that of this one.
+        alignments: of the parts with body parts, one per granularity, where the test measured them.
     """
 
     network: Any
@@ -50,6 +53,9 @@ class Scene:
     gallery: Sequence[Record] = ()
     metric: ReIDRetrieval | None = None
     metrics: Mapping[str, RetrievalMetrics] = field(default_factory=dict)
+    name: str = ""
+    rivals: Mapping[str, ReIDRetrieval] = field(default_factory=dict)
+    alignments: Sequence[PartAlignment] = ()
 
     def images(self) -> UInt8[np.ndarray, "images height width 3"]:
         """The images at the network's size."""
@@ -102,15 +108,40 @@ def attention(scene: Scene) -> Figure:
 
 
 def rankings(scene: Scene) -> Figure:
-    """Nearest gallery images of some queries (Figure 4), spread over the query set."""
-    query, gallery = scene.tested().feature_sets()
-    rows = torch.linspace(0, len(query) - 1, min(6, len(query))).long()
-    chosen = type(query)(query.features[rows], query.pids[rows], query.camids[rows])
-    distances = SquaredEuclidean(chosen.features, gallery.features).rows(slice(None)).sqrt()
-    ranking = viz.rank_gallery(distances.cpu(), chosen, gallery, scene.answers)
+    """Nearest gallery images of some queries (Figure 4), spread over the query set; of several models side by side."""
+    metrics = {scene.name: scene.tested(), **scene.rivals}
+    rows = torch.linspace(0, len(scene.query) - 1, min(6, len(scene.query))).long()
+    lists = {name: _ranking(metric, rows, scene.answers) for name, metric in metrics.items()}
     return viz.ranking_lists(
-        [scene.query[int(row)].path for row in rows], [record.path for record in scene.gallery], ranking
+        [scene.query[int(row)].path for row in rows],
+        [record.path for record in scene.gallery],
+        lists if scene.rivals else lists[scene.name],
     )
+
+
+def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) -> viz.Ranking:
+    query, gallery = metric.feature_sets()
+    chosen = FeatureSet(query.features[rows], query.pids[rows], query.camids[rows])
+    distances = SquaredEuclidean(chosen.features, gallery.features).rows(slice(None)).sqrt()
+    return viz.rank_gallery(distances.cpu(), chosen, gallery, answers)
+
+
+def alignment(scene: Scene) -> Figure:
+    """How well the subsets match true body parts, layer by layer."""
+    if not scene.alignments:
+        raise ConfigError(
+            "the alignment needs a network with parts and data with body-part masks (data.masks, data.mask_parts); "
+            "data=synthetic has them."
+        )
+    scores: dict[str, dict[str, Any]] = {"NMI": {}, "purity": {}, "share of attention on background": {}}
+    for one in scene.alignments:
+        share = one.background if one.background_attention is None else one.background_attention
+        for score, values in zip(scores.values(), (one.nmi, one.purity, share.mean(dim=-1)), strict=True):
+            # what pools has no depth: a level to compare with
+            score[f"{one.parts} parts"] = values.cpu() if len(values) > 1 else values.mean().item()
+    shown = scene.alignments[0].counts[0, 0, :, :-1].sum(dim=0)
+    scores["purity"]["without any alignment"] = (shown.max() / shown.sum().clamp(min=1)).item()
+    return viz.alignment_over_depth(scores)
 
 
 def curves(scene: Scene) -> Figure:
@@ -156,6 +187,7 @@ KINDS: dict[str, Callable[[Scene], Figure]] = {
         layers,
         attention,
         rankings,
+        alignment,
         curves,
         cmc,
         roc,
@@ -164,7 +196,7 @@ KINDS: dict[str, Callable[[Scene], Figure]] = {
         contact_sheet,
     )
 }
-FROM_A_TEST = frozenset({"rankings", "cmc", "roc", "distances", "embedding"})
+FROM_A_TEST = frozenset({"rankings", "alignment", "cmc", "roc", "distances", "embedding"})
 
 
 def draw(kinds: Sequence[str], scene: Scene, folder: Path) -> list[Path]:
