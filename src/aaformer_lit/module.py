@@ -10,7 +10,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from aaformer_lit.checkpoint import describe
-from aaformer_lit.errors import NumericsError
+from aaformer_lit.errors import CheckpointError, NumericsError
 from aaformer_lit.losses import ReIDLoss
 from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import ViTBaseline
@@ -113,6 +113,17 @@ class ReIDModule(LightningModule):
             checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        ours, theirs = self.state_dict(), checkpoint["state_dict"]
+        odd = sorted(
+            n
+            for n in ours.keys() | theirs.keys()
+            if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
+        )
+        if odd:
+            raise CheckpointError(
+                f"the checkpoint is of another model: {len(odd)} of {len(ours)} tensors differ in name or shape, such as "
+                f"{odd[0]}. Continue with the settings that it was trained with; they are in config.yaml of its run."
+            )
         self._random_state = checkpoint.get("random_state", {})
 
     def on_train_start(self) -> None:
