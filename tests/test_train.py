@@ -178,7 +178,7 @@ def test_options_that_promise_to_work(overrides, tmp_path, data_dir):
     [
         (["model.partz=[2]"], "unknown config key 'model.partz'"),
         (["data=marker1501"], "Did you mean data=market1501?"),
-        (["trainer.precision=7"], "trainer cannot be built: Precision 7 is invalid"),
+        (["trainer.precision=7"], "trainer.precision=7 must be one of 64, 32, 16"),
         (["model.parts=[0]"], "parts must be a list of positive granularities"),
         (["model.parts=[]"], "parts must be a list of positive granularities"),
         (["model/assigner=stripes", "model.parts=[99]"], "parts=[99]"),
