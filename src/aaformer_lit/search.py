@@ -30,7 +30,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     gallery = Gallery.open(cfg.gallery, cfg.images)
     gallery.layout.members(cfg.tokens)
     extractor = Extractor.from_checkpoint(
-        _checkpoint(cfg, gallery),
+        checkpoint_of(cfg.ckpt, gallery),
         flip_test=gallery.about["flip_test"],
         precision=cfg.precision,
         batch_size=cfg.data.eval_batch_size,
@@ -58,10 +58,10 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     return content
 
 
-def _checkpoint(cfg: DictConfig, gallery: Any) -> str:
+def checkpoint_of(ckpt: str | None, gallery: Any) -> str:
     """The checkpoint to extract the queries with: the one given, else the one that made the gallery."""
-    if cfg.ckpt is not None:
-        return str(cfg.ckpt)
+    if ckpt is not None:
+        return ckpt
     recorded = gallery.about.get("ckpt")
     if recorded is None or not Path(recorded).exists():
         raise GalleryError(

@@ -1,0 +1,302 @@
+"""The page in Gradio: a picture in, its parts as tiles, a ranking by the tile that was clicked.
+
+Whatever runs the network runs one after another. A visitor's session holds a descriptor and the tiles; pictures lie in a
+folder of this process that goes away with it. Nothing is fetched from elsewhere, no fonts and no scripts.
+"""
+
+from __future__ import annotations
+
+import html
+import ipaddress
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.exceptions import ServerFailedToStartError
+from starlette.middleware import Middleware
+
+from aaformer_lit.data.images import decode
+from aaformer_lit.errors import AAformerError, ConfigError
+from aaformer_lit.gallery import ALL
+from aaformer_lit.web.guard import WINDOW, Guard
+from aaformer_lit.web.viewer import MOST, Picture, Query, Tile, Viewer
+
+log = logging.getLogger(__name__)
+
+BOX = 300  # height of the one picture beside the tiles
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+HEADING = "# Who looks like this, and by which part?"
+CONSENT = (
+    "**Before you use a picture of somebody:** re-identification is surveillance technology. Show this page only people who "
+    "agreed to it, and only images that you may use; a short distance is a resemblance and no proof of who somebody is. "
+    "Pictures stay in this process: they are deleted after {minutes} minutes, or when it ends."
+)
+# Gradio's galleries are squares that scroll, with the captions on the pictures; people are tall, and captions beside them
+CSS = """
+.gradio-container { max-width: 1320px !important; margin: 0 auto !important; }
+.people > label { position: static !important; margin: 0 0 4px; border: 0; box-shadow: none; background: none; }
+.people .grid-wrap { height: auto; min-height: 0; max-height: none; overflow: visible; padding-top: 0; }
+.people .grid-container {
+  grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)); padding: 4px 8px 8px; gap: 8px;
+}
+.people .gallery-item { max-width: 150px; }
+.people .thumbnail-lg { aspect-ratio: auto; height: auto; background: none; border: 0; box-shadow: none; filter: none; }
+.people .thumbnail-lg:hover img { outline: 2px solid var(--body-text-color); }
+.people .thumbnail-lg img { height: auto; aspect-ratio: 1 / 2; object-fit: fill; border-radius: 3px; }
+.people .caption-label {
+  position: static; display: block; max-width: 100%; margin: 0; padding: 3px 0 0; border: 0; background: none;
+  color: var(--body-text-color) !important; font-size: 12px; line-height: 1.3; white-space: pre-line; text-align: left;
+  opacity: 1;
+}
+#query > label, #chart > label { position: static !important; border: 0; background: none; }
+#query, #chart { display: flex; flex-direction: column; }
+#query > :last-child, #chart > :last-child { flex: 1; min-height: 0; height: auto; }
+#query img, #chart img { width: 100%; height: 100%; object-fit: contain; }
+#consent { border-left: 3px solid #cc3311; padding-left: 12px; }
+footer { display: none !important; }
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a session keeps of its picture."""
+
+    query: Query
+    tiles: Sequence[Tile]
+
+    def tile(self, group: str) -> Picture:
+        """The map of a token group; the picture where it has none of its own."""
+        return next((tile.picture for tile in self.tiles if tile.group == group), self.tiles[0].picture)
+
+
+def one_sentence(error: Exception) -> str:
+    """The first sentence of a message: the remedies behind it are for whoever runs the page."""
+    return f"{str(error).split('. ')[0].rstrip('.')}."
+
+
+def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
+    """The page. `k`: answers at first."""
+    groups, ranked = viewer.groups(), viewer.gallery is not None
+    pictured = 1 + len(viewer.layout.granularities) + len(viewer.parts)
+    people = [(viewer.thumbnail(row), viewer.person(row)) for row in viewer.examples]
+    names = [(f"camera {camid}" if camid else "unknown", camid) for camid in viewer.cameras]
+
+    def look(upload: dict[str, Any] | None) -> tuple[Any, ...]:
+        if upload is None:
+            return None, None
+        return _seen(*viewer.look(decode(Path(upload["path"]).read_bytes(), Path("this file"))))
+
+    def look_at(event: gr.SelectData) -> tuple[Any, ...]:
+        query, tiles = viewer.look_at(viewer.examples[int(event.index)])
+        return tiles[0].picture, *_seen(query, tiles)
+
+    def choose(event: gr.SelectData, seen: Seen) -> str:
+        return seen.tiles[int(event.index)].group
+
+    def show(seen: Seen | None, group: str, cameras: Sequence[str], count: float) -> tuple[Any, ...]:
+        if seen is None:
+            return None, gr.Gallery([], label="ranking")
+        chart = gr.Image(seen.tile(group), label=groups[group])
+        if not ranked:
+            return chart, None
+        if not cameras:
+            raise _refusal("no camera is chosen.")
+        chosen = None if len(cameras) == len(viewer.cameras) else cameras
+        answers = viewer.rank(seen.query, group, chosen, min(max(int(count), 1), MOST))
+        return chart, gr.Gallery([(a.picture, a.caption) for a in answers], label=f"ranking by {groups[group]}")
+
+    page = gr.Blocks(title="AAformer", analytics_enabled=False, delete_cache=(300, int(WINDOW)))
+    with page:
+        seen = gr.State(None, time_to_live=3600)
+        gr.Markdown(HEADING)
+        gr.Markdown(_help(viewer))
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=200):
+                picture = gr.Image(
+                    label="query", sources=["upload", "clipboard"], buttons=[], height=BOX, elem_id="query"
+                )
+                _refuse_addresses(picture)
+            with gr.Column(scale=9, min_width=400):
+                tiles = _pictures("what the parts see", "tiles", pictured)
+            with gr.Column(scale=2, min_width=200):
+                chart = gr.Image(label="chosen", interactive=False, buttons=[], height=BOX, elem_id="chart")
+        offered = _pictures("or somebody from the gallery", "examples", len(people), people, visible=ranked)
+        with gr.Row(visible=ranked):
+            choices = [(label, group) for group, label in groups.items()]
+            tokens = gr.Radio(choices, value=ALL, label="rank by", scale=6, elem_id="tokens")
+            cameras = gr.CheckboxGroup(
+                names, value=list(viewer.cameras), label="cameras", scale=3, visible=len(names) > 1, elem_id="cameras"
+            )
+            count = gr.Slider(1, MOST, value=k, step=1, label="answers", scale=2, min_width=140, elem_id="count")
+        ranking = _pictures("ranking", "ranking", 10, visible=ranked)
+        gr.Markdown(CONSENT.format(minutes=int(WINDOW / 60)), elem_id="consent")
+
+        # one after another, and nothing that other programs can call by name
+        how: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "concurrency_limit": 1}
+        controls, shown = [seen, tokens, cameras, count], [chart, ranking]
+        for changed in (
+            # as uploaded: decoded under this package's limits, before anything else opens it
+            picture.upload(_told(look), picture, [seen, tiles], preprocess=False, **how),
+            picture.clear(_told(look), picture, [seen, tiles], preprocess=False, **how),
+            offered.select(_told(look_at), None, [picture, seen, tiles], **how),
+            tiles.select(choose, seen, tokens, **how),
+        ):
+            changed.success(_told(show), controls, shown, **how)
+        for control in (tokens.input, cameras.input, count.release):
+            control(_told(show), controls, shown, **how)
+    return page
+
+
+@contextmanager
+def serving(
+    viewer: Viewer,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_file_mb: int = 10,
+    max_uploads: int = 100,
+    k: int = 10,
+) -> Iterator[str]:
+    """The page on the network while the context lasts; gives its address.
+
+    Args:
+        host: address to listen on.
+        port: of it.
+        max_file_mb: size of an upload.
+        max_uploads: of all visitors together, within 15 minutes.
+        k: answers at first.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    local = _is_loopback(host)
+    if not local:
+        log.warning("%s can be reached from other machines: whoever reaches it sees the gallery's people", host)
+    with tempfile.TemporaryDirectory(prefix="aaformer-demo-") as folder, _environment(Path(folder)):
+        guard = Middleware(
+            Guard,
+            folder=Path(folder),
+            hosts=(*LOOPBACK_NAMES, host) if local else (),
+            max_bytes=max_file_mb << 20,
+            max_uploads=max_uploads,
+        )
+        page = build(viewer, k).queue(max_size=32)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it asks itself whether it is up
+        try:
+            _, url, _ = page.launch(
+                server_name=host, server_port=port, share=False, inbrowser=False, inline=False, quiet=True,
+                prevent_thread_lock=True, max_file_size=max_file_mb << 20, ssr_mode=False, mcp_server=False, pwa=False,
+                run_history=False, enable_monitoring=False, footer_links=[], num_workers=0, state_session_capacity=100,
+                max_threads=8, app_kwargs={"middleware": [guard]}, theme=_theme(), css=CSS,
+            )  # fmt: skip
+        except (OSError, ServerFailedToStartError, ValueError) as cause:
+            raise ConfigError(
+                f"the page cannot listen on host={host} port={port}: it is taken, or no address of this machine. Give "
+                "another port=."
+            ) from cause
+        try:
+            yield url
+        finally:
+            page.close(verbose=False)
+
+
+def _seen(query: Query, tiles: Sequence[Tile]) -> tuple[Seen, list[tuple[Picture, str]]]:
+    return Seen(query, tiles), [(tile.picture, tile.label) for tile in tiles]
+
+
+def _pictures(label: str, name: str, columns: int, value: Any = None, visible: bool = True) -> gr.Gallery:
+    """A row or two of pictures that can be clicked."""
+    return gr.Gallery(
+        value, label=label, columns=columns, allow_preview=False, buttons=[], interactive=False, visible=visible,
+        height="auto", elem_id=name, elem_classes="people",
+    )  # fmt: skip
+
+
+def _refuse_addresses(picture: gr.Image) -> None:
+    """Gradio would fetch the address that a forged upload names."""
+    move = picture.async_move_resource_to_block_cache
+
+    async def only_uploads(path: str | Path | None) -> str | None:
+        if str(path).lower().startswith(("http:", "https:")):
+            raise _refusal("pictures are uploaded, not fetched from an address.")
+        moved: str | None = await move(path)
+        return moved
+
+    setattr(picture, move.__name__, only_uploads)
+
+
+def _help(viewer: Viewer) -> str:
+    ranked = viewer.gallery is not None
+    lines = ["Drop a picture of one person" + (", or take somebody from the gallery." if ranked else ".")]
+    if viewer.parts:
+        lines.append(
+            "The tiles show which patches the network deals to which part, and where in its share each part looks (blue: "
+            "little, red: most, black: not its patches)."
+        )
+    if ranked:
+        lines.append(f"Click a tile to rank the gallery ({len(viewer.gallery or ()):,} images) by it alone.")
+    return " ".join(lines)
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """With mistakes as a message on the page."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except AAformerError as error:
+            log.info("refused: %s", error)
+            raise _refusal(one_sentence(error)) from error
+
+    return wrapper
+
+
+def _refusal(message: str) -> gr.Error:
+    return gr.Error(html.escape(message), print_exception=False)
+
+
+def _theme() -> gr.themes.Base:
+    # fonts by name alone: the themes' own would be files or come from elsewhere
+    return gr.themes.Default(
+        primary_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _environment(folder: Path) -> Iterator[None]:
+    """What Gradio reads from the environment, which else could open a tunnel or more folders: our folder and nothing else."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")}
+    proxied = os.environ.get("NO_PROXY", os.environ.get("no_proxy"))
+    for name in before:
+        del os.environ[name]
+    ours = {
+        "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_EXAMPLES_CACHE": str(folder / "examples"),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        # Gradio asks its own server whether it is up
+        "NO_PROXY": ",".join(filter(None, [proxied, *LOOPBACK_NAMES[:2]])),
+    }
+    if "NO_PROXY" in os.environ:
+        before["NO_PROXY"] = os.environ["NO_PROXY"]
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,232 @@
+"""What the page shows, without a page: the parts of one picture, and who in the gallery looks like it by which of them.
+
+A tile is a picture with a token group: all tokens (the picture itself), one granularity (its partition), one part (where
+its token looks). To choose a tile is to rank by that group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.colors import to_rgb
+from torch import Tensor
+
+from aaformer_lit.data.transforms import resize
+from aaformer_lit.errors import ConfigError, GalleryError, ImageError
+from aaformer_lit.gallery import (
+    ALL,
+    NOWHERE,
+    Crop,
+    Extractor,
+    Gallery,
+    Index,
+    Neighbours,
+    check_same_model,
+    rank,
+    verdicts,
+)
+from aaformer_lit.viz.palette import RIGHT, UNKNOWN, WRONG, Part, part_tokens
+from aaformer_lit.viz.patches import assignment_overlay, attention_overlay, majority
+
+Picture = UInt8[np.ndarray, "height width 3"]
+MOST = 50  # answers at once
+HEIGHT = 320  # of the pictures on the page, whatever the network's size
+FRAME = 6
+NOBODY = ("", "-1", "0")  # unknown, junk and distractors of the benchmarks
+_LABELS = {ALL: "all tokens", "global": "CLS", "parts": "all parts"}
+_VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}
+
+
+@dataclass(frozen=True)
+class Query:
+    """A picture, as far as ranking needs it; `row` is its place in the gallery, where it comes from there."""
+
+    descriptor: Float[Tensor, "1 tokens dim"]
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with the token group it stands for."""
+
+    picture: Picture
+    label: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An image of the gallery, framed green where it shows the query's person, red where not, grey where nobody knows."""
+
+    picture: Picture
+    caption: str
+    row: int
+
+
+class Viewer:
+    """A network with, perhaps, a gallery of its features. Not for several threads at once.
+
+    Args:
+        extractor: of the network.
+        gallery: made by the same network; None: nothing is ranked.
+        index: makes an empty index; one is filled for each token group that is asked for.
+        layer: whose parts are shown.
+        examples: how many people of the gallery are offered as queries.
+
+    Raises:
+        GalleryError: the gallery was made by another model, or its images are not where it says.
+        ConfigError: nothing to show (no parts and no gallery), no such layer, an empty gallery.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        gallery: Gallery | None = None,
+        index: Callable[[], Index] | None = None,
+        *,
+        layer: int = -1,
+        examples: int = 12,
+    ) -> None:
+        self.extractor, self.gallery, self.layer = extractor, gallery, layer
+        self.network: Any = extractor.network
+        self.layout = extractor.layout
+        self.parts = part_tokens(self.layout.granularities)
+        self._make_index, self._indexes = index, dict[str, Index]()
+        if gallery is None and not self.parts:
+            raise ConfigError(
+                f"{type(self.network).__name__} has no parts to show, and there is no gallery to rank. Give gallery=FOLDER, "
+                "or a checkpoint of model=aaformer."
+            )
+        self.cameras: tuple[str, ...] = ()
+        self.examples: tuple[int, ...] = ()
+        if gallery is not None:
+            self._check(gallery)
+            self.cameras = tuple(sorted(set(gallery.table["camid"]), key=lambda camid: (len(camid), camid)))
+            self.examples = _different_people(gallery, examples)
+        # a layer that is not there, parts that need masks: now, and not when somebody has dropped a picture
+        self.look(np.full((8, 4, 3), 128, dtype=np.uint8))
+
+    def groups(self) -> dict[str, str]:
+        """The label of every token group that can be ranked by, by its name in the layout."""
+        named = {f"part_{part.token + 1}": part.name for part in self.parts}
+        named |= {self._granularity(count): f"the {count} parts" for count in self.layout.granularities}
+        return {group: (named | _LABELS)[group] for group in self.layout.groups}
+
+    @torch.inference_mode()
+    def look(self, pixels: Picture) -> tuple[Query, list[Tile]]:
+        """The network's view of a picture: its descriptor, and the tiles."""
+        image = resize(pixels, (HEIGHT, max(1, round(HEIGHT * self.extractor.size[1] / self.extractor.size[0]))))
+        tiles = [Tile(image, "query", ALL)]
+        if self.parts:
+            levels, subsets = self._maps(pixels)
+            tiles += [self._partition(image, subsets, count) for count in self.layout.granularities]
+            tiles += [self._part(image, levels, subsets, part) for part in self.parts]
+        return Query(self.extractor.features([pixels])), tiles
+
+    def look_at(self, row: int) -> tuple[Query, list[Tile]]:
+        """`look` at an image of the gallery. Raises `ImageError` where its file is gone."""
+        query, tiles = self.look(self._opened().image(row))
+        return Query(query.descriptor, row), tiles
+
+    def rank(self, query: Query, group: str = ALL, cameras: Collection[str] | None = None, k: int = 10) -> list[Answer]:
+        """The k nearest images of the gallery by one token group, without the query itself.
+
+        Args:
+            cameras: only images of these; None: of all.
+
+        Raises:
+            ConfigError: no such group or camera, k below 1.
+        """
+        gallery = self._opened()
+        features = gallery.layout.select(query.descriptor, group)
+        if group not in self._indexes:
+            assert self._make_index is not None
+            self._indexes[group] = gallery.indexed(self._make_index(), group)
+        # one more, as an image of the gallery finds itself
+        found = rank(gallery, self._indexes[group], features, k + (query.row is not None), camids=cameras)
+        kept = (found.rows[0] != NOWHERE) & (found.rows[0] != (NOWHERE if query.row is None else query.row))
+        rows, distances = found.rows[:, kept][:, :k], found.distances[:, kept][:, :k]
+        who = Crop(gallery.root) if query.row is None else gallery.crop(query.row)
+        right = verdicts(gallery, [who], Neighbours(distances, rows))[0]
+        return [
+            self._answer(place, int(row), float(distance), verdict)
+            for place, (row, distance, verdict) in enumerate(zip(rows[0], distances[0], right, strict=True), start=1)
+        ]
+
+    def thumbnail(self, row: int) -> Picture:
+        """An image of the gallery at the page's size; grey where its file is gone."""
+        try:
+            pixels = self._opened().image(row)
+        except ImageError:
+            pixels = np.full((8, 4, 3), 128, dtype=np.uint8)
+        return resize(pixels, (HEIGHT, HEIGHT // 2))
+
+    def person(self, row: int) -> str:
+        """Who an image of the gallery shows and who took it, as far as is known."""
+        crop = self._opened().crop(row)
+        return "\n".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
+
+    def _check(self, gallery: Gallery) -> None:
+        check_same_model(gallery, self.extractor)
+        if not len(gallery):
+            raise ConfigError(f"the gallery {gallery.folder} is empty. Extract images into it first.")
+        if not gallery.root.is_dir():
+            raise GalleryError(
+                f"the images of {gallery.folder} are not at {gallery.root} any more. Give images=FOLDER."
+            )
+
+    def _opened(self) -> Gallery:
+        if self.gallery is None:
+            raise ConfigError("there is no gallery to rank. Start the page with gallery=FOLDER.")
+        return self.gallery
+
+    def _maps(self, pixels: Picture) -> tuple[np.ndarray, np.ndarray]:
+        """Attention of each part (mean over heads; None of the networks that pool has it), and its subset in each head."""
+        batch = self.extractor.transforms.test()(image=resize(pixels, self.extractor.size))["image"]
+        batch = batch[None].to(self.extractor.device)
+        if hasattr(self.network, "part_attention_maps"):
+            weights, members = self.network.part_attention_maps(batch, self.layer)
+        else:
+            members = self.network.assignments(batch)[-1]
+            weights = members
+        return weights[0].float().mean(dim=0).cpu().numpy(), (members[0] > 0).cpu().numpy()
+
+    def _granularity(self, count: int) -> str:
+        return f"parts_{count}" if f"parts_{count}" in self.layout.groups else "parts"
+
+    def _partition(self, image: Picture, subsets: np.ndarray, count: int) -> Tile:
+        """Which part most heads give each patch to."""
+        group = [part for part in self.parts if part.granularity == count]
+        votes = subsets.sum(axis=0)[[part.token for part in group]].astype(np.float32)
+        picture = assignment_overlay(image, majority(votes), [part.color for part in group], self.network.grid)
+        return Tile(picture, f"the {count} parts", self._granularity(count))
+
+    def _part(self, image: Picture, levels: np.ndarray, subsets: np.ndarray, part: Part) -> Tile:
+        member = np.asarray(subsets[:, part.token].any(axis=0))
+        picture = attention_overlay(image, levels[part.token], member, self.network.grid)
+        return Tile(framed(picture, part.color), part.name, f"part_{part.token + 1}")
+
+    def _answer(self, place: int, row: int, distance: float, verdict: bool | None) -> Answer:
+        color, sign = _VERDICTS[verdict]
+        about = self.person(row)
+        caption = f"{place}: {distance:.3f}{sign}" + (f"\n{about}" if about else "")
+        return Answer(framed(self.thumbnail(row), to_rgb(color)), caption, row)
+
+
+def framed(picture: Picture, color: Sequence[float]) -> Picture:
+    """The picture with a coloured border around it."""
+    rgb = [round(255 * channel) for channel in color]
+    return cv2.copyMakeBorder(picture, FRAME, FRAME, FRAME, FRAME, cv2.BORDER_CONSTANT, value=rgb)
+
+
+def _different_people(gallery: Gallery, count: int) -> tuple[int, ...]:
+    """Rows of the gallery, evenly spread, of different people where those are known."""
+    known = gallery.table[~gallery.table["pid"].isin(NOBODY)].drop_duplicates("pid")
+    rows = (known if len(known) else gallery.table).index.to_numpy()
+    return tuple(int(row) for row in rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)])
