@@ -27,7 +27,7 @@ def verdict(dependencies: list[dict[str, Any]], pinned: int) -> tuple[int, str]:
     ]
     lines = [f"{len(audited)} of {pinned} pinned packages audited, {len(known)} known vulnerabilities", *known]
     if not audited:
-        return 2, "NOT AUDITED: no vulnerability service could be reached (pypi.org, api.osv.dev). Nothing is known."
+        return 2, "NOT AUDITED: no vulnerability service could be reached. Nothing is known."
     if len(audited) < pinned:
         names = sorted(d["name"] for d in dependencies if "vulns" not in d)
         lines.append(f"NOT ALL AUDITED: no answer for {', '.join(names) or 'some'}")

@@ -30,7 +30,7 @@ def test_all_are_here():
 def test_outputs_are_committed_without_traces_of_a_machine(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert not re.search(r"/home/|/root|/tmp/|/work/|/Users/|file://|site-packages", path.read_text())
+    assert not re.search(r"/(home|root|tmp|work|Users)\b|file://|site-packages", path.read_text())
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [o for cell in code for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
