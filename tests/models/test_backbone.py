@@ -29,6 +29,19 @@ def test_stride_makes_overlapping_patches(stride, grid):
 
 
 @pytest.mark.parametrize(
+    ("size", "stride", "unseen"),
+    [((64, 32), None, None), ((70, 36), None, "6 rows and 4"), ((64, 32), 12, "0 rows and 4")],
+)
+def test_pixels_beyond_the_last_patch_are_told(size, stride, unseen, caplog):
+    backbone = build(size, stride=stride)
+    assert (f"the last {unseen} columns of pixels are not seen" in caplog.text) is (unseen is not None)
+    image = torch.randn(1, 3, *size)
+    other = image.clone()
+    other[..., -1] += 1  # the last column of pixels
+    assert backbone(image).equal(backbone(other)) is (unseen is not None)
+
+
+@pytest.mark.parametrize(
     ("name", "wrap"),
     [
         ("timm.safetensors", lambda s: s),

@@ -87,6 +87,7 @@ def build_backbone(
         _set_stride(backbone, stride)
     if weights not in (None, "timm"):
         load_backbone_weights(backbone, Path(str(weights)))
+    _say_what_is_not_seen(backbone)
     return backbone
 
 
@@ -124,6 +125,19 @@ def patch_grid(backbone: VisionTransformer) -> tuple[int, int]:
     """Patch rows and columns."""
     rows, columns = backbone.patch_embed.grid_size
     return int(rows), int(columns)
+
+
+def _say_what_is_not_seen(backbone: VisionTransformer) -> None:
+    embed = backbone.patch_embed
+    sides = zip(embed.img_size, embed.patch_size, embed.proj.stride, strict=True)
+    rows, columns = ((side - patch) % stride for side, patch, stride in sides)
+    if rows or columns:
+        logger.warning(
+            "%dx%d images are not whole patches: the last %d rows and %d columns of pixels are not seen",
+            *embed.img_size,
+            rows,
+            columns,
+        )
 
 
 def _set_stride(backbone: VisionTransformer, stride: int) -> None:
