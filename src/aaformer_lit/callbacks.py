@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch import Tensor
 
+from aaformer_lit.assign import Sinkhorn, sinkhorn
 from aaformer_lit.metrics import assignment_statistics
+from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.ops import similarity_scores
 
 
 class AssignmentMonitor(Callback):
     """Logs how the patches are shared out (`assign/*`), on the last training batch of an epoch.
 
     `largest_share` is the share of patches that the largest part takes (1/P is equal, 1 is collapse), `empty_share` the
-    share of parts without a patch of their own, `entropy` that of the subset sizes over log P (1 is equal).
+    share of parts without a patch of their own, `entropy` that of the subset sizes over log P (1 is equal). With the
+    `Sinkhorn` assigner `marginal_error` is how far its plan is from equal parts (Eq. 4), in mass: 0 is converged.
 
     Args:
         every_n_epochs: how often.
@@ -32,11 +38,35 @@ class AssignmentMonitor(Callback):
         if not due or not network.granularities or not trainer.is_global_zero:
             return
         mask = batch.get("part_mask")
-        with trainer.precision_plugin.forward_context(), torch.no_grad(), _evaluating(network):
-            assignments = network.assignments(batch["image"][:16], None if mask is None else mask[:16])
-        statistics = assignment_statistics(assignments, network.granularities)
+        errors: list[float] = []
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, args: errors.extend(marginal_errors(layer, args[0])))
+            for layer in network.modules()
+            if isinstance(layer, AutoAlignedAttention) and isinstance(layer.assigner, Sinkhorn)
+        ]
+        with trainer.precision_plugin.forward_context(), torch.no_grad(), evaluating(network):
+            # past the compiled network, which would not see the hooks
+            output = network.forward(batch["image"][:16], None if mask is None else mask[:16], return_assignments=True)
+        for hook in hooks:
+            hook.remove()
+        statistics = assignment_statistics(output.assignments, network.granularities)
+        if errors:
+            statistics["marginal_error"] = sum(errors) / len(errors)
         values = {f"assign/{name}": value for name, value in statistics.items()}
         pl_module.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=True)
+
+
+def marginal_errors(layer: AutoAlignedAttention, sequence: Float[Tensor, "batch length dim"]) -> list[float]:
+    """One number per granularity: the L1 distance of the plan's row sums from 1/P, mean over images and heads."""
+    assert isinstance(layer.assigner, Sinkhorn)
+    queries, keys, _ = layer._project(sequence)
+    first, last = layer.prefix, layer.prefix + sum(layer.parts)
+    scores = similarity_scores(queries[:, :, first:last], keys[:, :, last:], layer.similarity)
+    errors = []
+    for group in scores.split(layer.parts, dim=-2):
+        plan = sinkhorn(group, layer.assigner.epsilon, layer.assigner.iterations)
+        errors.append((plan.sum(dim=-1) - 1 / group.shape[-2]).abs().sum(dim=-1).mean().item())
+    return errors
 
 
 class EMA(EMAWeightAveraging):
@@ -55,7 +85,7 @@ class EMA(EMAWeightAveraging):
         self._copy_average_to_current(pl_module)
 
 
-class _evaluating:
+class evaluating:
     """Eval mode for a while, then each module's own mode again."""
 
     def __init__(self, network: torch.nn.Module) -> None:

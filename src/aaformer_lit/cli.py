@@ -183,6 +183,7 @@ def _write(path: Path, text: str) -> None:
 def _register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("sweep_group", _sweep_group, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("config_hash", lambda *, _root_: config_hash(_root_), replace=True)
     OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)
 
@@ -207,6 +208,14 @@ def _sweep_name(now: str, *, _root_: DictConfig) -> str:
     """`<sweep>-<data>` for a sweep that has a name, so that starting it again finds its finished jobs; else the time."""
     sweep = _root_.get("sweep")
     return f"{sweep}-{_root_.hydra.runtime.choices.get('data')}" if sweep else now
+
+
+def _sweep_group(*, _root_: DictConfig) -> str | None:
+    """What the jobs of one sweep have in common, for loggers that group runs; None for a single run."""
+    sweep = _root_.get("sweep")
+    if sweep:
+        return str(sweep)
+    return Path(HydraConfig.get().sweep.dir).name if is_sweep() else None
 
 
 def _one_part_per_mask(*, _root_: DictConfig) -> list[int]:

@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit import __version__
 from aaformer_lit.alignment import AlignmentTest, flatten_alignment, write_alignment
+from aaformer_lit.dashboard import log_best, log_hardest, log_run_files
 from aaformer_lit.module import ReIDModule, flatten_results
 from aaformer_lit.structures import Record, RetrievalMetrics
 
@@ -59,7 +61,21 @@ def run_test(
             body_parts, measured = alignment.body_parts, alignment.results
             write_atomically(run_dir / "alignment.json", lambda path: write_alignment(path, body_parts, measured))
         write_json(run_dir / "metrics.json", metrics)
+        _to_dashboards(trainer, table, data, metrics["test/mAP"], run_dir)
     return metrics
+
+
+def _to_dashboards(trainer: Trainer, per_query: pd.DataFrame, data: Any, tested: float, run_dir: Path) -> None:
+    """The hardest queries, the best mAP (of the validations, where there were any) and the run's files."""
+    scores = [
+        float(one.best_model_score)
+        for one in trainer.checkpoint_callbacks
+        if isinstance(one, ModelCheckpoint) and one.monitor == "val/mAP" and one.best_model_score is not None
+    ]
+    queries = {name: test_set.query for name, test_set in data.test_sets.items()}
+    log_hardest(trainer.loggers, per_query, queries, trainer.global_step)
+    log_best(trainer.loggers, max(scores, default=tested), trainer.global_step)
+    log_run_files(trainer.loggers, run_dir)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

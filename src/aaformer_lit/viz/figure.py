@@ -17,6 +17,7 @@ from typing import Any, ParamSpec
 import matplotlib
 import numpy as np
 from cycler import cycler
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -155,6 +156,14 @@ def fit(figure: Figure, text: Text, inches: float) -> None:
     size = text.get_window_extent().width / figure.dpi
     if size > inches:
         text.set_fontsize(float(text.get_fontsize()) * inches / size)
+
+
+def rasterise(figure: Figure, dpi: int = 100) -> UInt8[NDArray[np.uint8], "height width 3"]:
+    """The figure's pixels, for those who take images and not files."""
+    figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
