@@ -25,18 +25,19 @@ from starlette.middleware import Middleware
 from aaformer_lit.data.images import decode
 from aaformer_lit.errors import AAformerError, ConfigError
 from aaformer_lit.gallery import ALL
-from aaformer_lit.web.guard import WINDOW, Guard
+from aaformer_lit.web.guard import Guard
 from aaformer_lit.web.viewer import MOST, Picture, Query, Tile, Viewer
 
 log = logging.getLogger(__name__)
 
 BOX = 300  # height of the one picture beside the tiles
+SWEEP, KEPT = 300, 900  # seconds: how often old pictures are deleted, and from which age
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 HEADING = "# Who looks like this, and by which part?"
 CONSENT = (
     "**Before you use a picture of somebody:** re-identification is surveillance technology. Show this page only people who "
     "agreed to it, and only images that you may use; a short distance is a resemblance and no proof of who somebody is. "
-    "Pictures stay in this process: they are deleted after {minutes} minutes, or when it ends."
+    "Pictures stay on the machine that runs this page, and are deleted within {minutes} minutes, or when it ends."
 )
 # Gradio's galleries are squares that scroll, with the captions on the pictures; people are tall, and captions beside them
 CSS = """
@@ -57,7 +58,7 @@ CSS = """
 }
 #query > label, #chart > label { position: static !important; border: 0; background: none; }
 #query, #chart { display: flex; flex-direction: column; }
-#query > :last-child, #chart > :last-child { flex: 1; min-height: 0; height: auto; }
+#query > .image-container, #chart > .image-container { flex: 1; min-height: 0; height: auto; }
 #query img, #chart img { width: 100%; height: 100%; object-fit: contain; }
 #consent { border-left: 3px solid #cc3311; padding-left: 12px; }
 footer { display: none !important; }
@@ -112,7 +113,7 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
         answers = viewer.rank(seen.query, group, chosen, min(max(int(count), 1), MOST))
         return chart, gr.Gallery([(a.picture, a.caption) for a in answers], label=f"ranking by {groups[group]}")
 
-    page = gr.Blocks(title="AAformer", analytics_enabled=False, delete_cache=(300, int(WINDOW)))
+    page = gr.Blocks(title="AAformer", analytics_enabled=False, delete_cache=(SWEEP, KEPT))
     with page:
         seen = gr.State(None, time_to_live=3600)
         gr.Markdown(HEADING)
@@ -136,7 +137,7 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
             )
             count = gr.Slider(1, MOST, value=k, step=1, label="answers", scale=2, min_width=140, elem_id="count")
         ranking = _pictures("ranking", "ranking", 10, visible=ranked)
-        gr.Markdown(CONSENT.format(minutes=int(WINDOW / 60)), elem_id="consent")
+        gr.Markdown(CONSENT.format(minutes=(SWEEP + KEPT) // 60), elem_id="consent")
 
         # one after another, and nothing that other programs can call by name
         how: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "concurrency_limit": 1}
@@ -238,7 +239,7 @@ def _help(viewer: Viewer) -> str:
     if viewer.parts:
         lines.append(
             "The tiles show which patches the network deals to which part, and where in its share each part looks (blue: "
-            "little, red: most, black: not its patches)."
+            "little, red: most, black: not its patches; stripes: its heads disagree)."
         )
     if ranked:
         lines.append(f"Click a tile to rank the gallery ({len(viewer.gallery or ()):,} images) by it alone.")
