@@ -61,6 +61,7 @@ CSS = """
 #query > .image-container, #chart > .image-container { flex: 1; min-height: 0; height: auto; }
 #query img, #chart img { width: 100%; height: 100%; object-fit: contain; }
 #consent { border-left: 3px solid #cc3311; padding-left: 12px; }
+@media (max-width: 700px) { .people .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 footer { display: none !important; }
 """
 
@@ -89,9 +90,7 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
     people = [(viewer.thumbnail(row), viewer.person(row)) for row in viewer.examples]
     names = [(f"camera {camid}" if camid else "unknown", camid) for camid in viewer.cameras]
 
-    def look(upload: dict[str, Any] | None) -> tuple[Any, ...]:
-        if upload is None:
-            return None, None
+    def look(upload: dict[str, Any]) -> tuple[Any, ...]:
         return _seen(*viewer.look(decode(Path(upload["path"]).read_bytes(), Path("this file"))))
 
     def look_at(event: gr.SelectData) -> tuple[Any, ...]:
@@ -142,10 +141,15 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
         # one after another, and nothing that other programs can call by name
         how: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "concurrency_limit": 1}
         controls, shown = [seen, tokens, cameras, count], [chart, ranking]
+        # as uploaded: decoded under this package's limits, before anything else opens it
+        uploaded = picture.upload(_told(look), picture, [seen, tiles], preprocess=False, **how)
+        # or the answers to the picture before would stand below one that could not be read
+        uploaded.failure(
+            lambda: (None, None, None, gr.Gallery([], label="ranking")), None, [seen, tiles, *shown], **how
+        )
         for changed in (
-            # as uploaded: decoded under this package's limits, before anything else opens it
-            picture.upload(_told(look), picture, [seen, tiles], preprocess=False, **how),
-            picture.clear(_told(look), picture, [seen, tiles], preprocess=False, **how),
+            uploaded,
+            picture.clear(lambda: (None, None), None, [seen, tiles], **how),
             offered.select(_told(look_at), None, [picture, seen, tiles], **how),
             tiles.select(choose, seen, tokens, **how),
         ):
