@@ -23,7 +23,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     network: Any = load_model(cfg.ckpt)
     prepare_like_training(cfg, description(cfg.ckpt)["data"])
     data = instantiate(cfg.data)
-    retrieval = {"rerank": instantiate(cfg.rerank)} if cfg.rerank else {}
+    retrieval = {"expansion": instantiate(cfg.expand)} | ({"rerank": instantiate(cfg.rerank)} if cfg.rerank else {})
     module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)
     trainer = instantiate(
         cfg.trainer,

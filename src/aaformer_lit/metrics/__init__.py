@@ -12,7 +12,7 @@ from aaformer_lit.metrics.alignment import (
     subset_entropy,
 )
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean
-from aaformer_lit.metrics.expansion import expand_features
+from aaformer_lit.metrics.expansion import Expansion, expand_features
 from aaformer_lit.metrics.neighbours import nearest_neighbours
 from aaformer_lit.metrics.ranking import evaluate_retrieval
 from aaformer_lit.metrics.rerank import KReciprocal, k_reciprocal_rerank
@@ -22,6 +22,7 @@ from aaformer_lit.metrics.verification import VerificationMetrics, evaluate_veri
 __all__ = [
     "AlignmentMeter",
     "Cosine",
+    "Expansion",
     "KReciprocal",
     "PartAlignment",
     "ReIDRetrieval",

@@ -6,6 +6,8 @@ to the power alpha: alpha = 0 is the plain average (AQE). Applied to the gallery
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +16,40 @@ from torch.nn import functional as F
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics.distance import Cosine, tiles
 from aaformer_lit.metrics.neighbours import smallest
+from aaformer_lit.structures import FeatureSet
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """Which sets are expanded before they are compared: the gallery by itself, then the queries by that gallery.
+
+    Without looking at labels or cameras, so a query may be joined by images that the Market rule ignores when it ranks.
+
+    Args:
+        queries: neighbours that join each query; 0 leaves the queries as they are.
+        gallery: neighbours that join each gallery image; 0 leaves the gallery as it is.
+        alpha: power of the similarity that weights them; 0 is the plain average.
+    """
+
+    queries: int = 0
+    gallery: int = 0
+    alpha: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.queries < 0 or self.gallery < 0 or self.alpha < 0:
+            raise ConfigError(
+                f"expand.queries={self.queries}, expand.gallery={self.gallery} and expand.alpha={self.alpha} must be at "
+                "least 0. Usual are 5 to 10 neighbours and alpha=3."
+            )
+
+    def __call__(self, query: FeatureSet, gallery: FeatureSet) -> tuple[FeatureSet, FeatureSet]:
+        """Both sets, expanded as asked for."""
+        if self.gallery:
+            gallery = replace(gallery, features=expand_features(gallery.features, k=self.gallery, alpha=self.alpha))
+        if self.queries:
+            features = expand_features(query.features, gallery.features, k=self.queries, alpha=self.alpha)
+            query = replace(query, features=features)
+        return query, gallery
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics.distance import tiles
+from aaformer_lit.metrics.expansion import Expansion
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
 from aaformer_lit.metrics.sealed import SealedMetric
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics
@@ -36,6 +37,7 @@ class ReIDRetrieval(SealedMetric):
         normalize: L2-normalise the concatenated tokens.
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`.
+        expansion: of queries and gallery by their neighbours, before the ranking.
         num_gallery: if given, images missing at the end of the gallery are noticed too.
         chunk_size: queries compared at a time.
         kwargs: of `torchmetrics.Metric`.
@@ -57,6 +59,7 @@ class ReIDRetrieval(SealedMetric):
         normalize: bool = True,
         ranks: Sequence[int] = (1, 5, 10),
         rerank: Reranker | None = None,
+        expansion: Expansion | None = None,
         num_gallery: int | None = None,
         chunk_size: int = 256,
         **kwargs: Any,
@@ -65,6 +68,7 @@ class ReIDRetrieval(SealedMetric):
         self.num_query, self.num_gallery = num_query, num_gallery
         self.subsets: dict[str, tuple[int, ...]] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
         self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
+        self.expansion = expansion or Expansion()
         for state in ("descriptors", "pids", "camids", "index"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
@@ -96,11 +100,15 @@ class ReIDRetrieval(SealedMetric):
         for name in (ALL_TOKENS, *self.subsets):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
             sets = [FeatureSet(s.features.to(self.device), s.pids, s.camids) for s in self._feature_sets(name)]
+            sets = list(self.expansion(*sets))
             results[name] = evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
         return results
 
     def feature_sets(self, subset: str = ALL_TOKENS) -> tuple[FeatureSet, FeatureSet]:
-        """`(query, gallery)` as `compute` compares them, for saving. Under DDP all processes must call it."""
+        """`(query, gallery)` as `compute` compares them, before any expansion, for saving.
+
+        Under DDP all processes must call it.
+        """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=not self._is_synced):
             return self._feature_sets(subset)
 

@@ -1,0 +1,56 @@
+"""Options of evaluate, against direct calls on the features that it saves."""
+
+import pytest
+from safetensors.torch import load_file
+
+from aaformer_lit.metrics import evaluate_retrieval, expand_features
+from aaformer_lit.structures import FeatureSet
+from cli_tools import TINY_DATA, only, read_json, run_cli
+
+
+def evaluated(trained, data_dir, runs, *options):
+    common = (*TINY_DATA, f"paths.data={data_dir}", f"paths.runs={runs}", "trainer=cpu", "alignment=false")
+    code = run_cli(
+        "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *common, "trainer.enable_progress_bar=false", *options
+    )
+    assert code == 0
+    return only(runs.rglob("metrics.json")).parent
+
+
+def feature_sets(run):
+    saved = load_file(run / "features.safetensors")
+    names = ("features", "pids", "camids")
+    return [FeatureSet(*(saved[f"synthetic/{role}/{name}"] for name in names)) for role in ("query", "gallery")]
+
+
+@pytest.mark.parametrize(("queries", "gallery", "alpha"), [(2, 0, 0.0), (0, 1, 3.0), (2, 3, 1.0)])
+def test_expansion_is_what_direct_calls_give(trained, data_dir, tmp_path, queries, gallery, alpha):
+    options = (f"expand.queries={queries}", f"expand.gallery={gallery}", f"expand.alpha={alpha}", "save_features=true")
+    run = evaluated(trained, data_dir, tmp_path, *options)
+    query, pool = feature_sets(run)
+    features, database = query.features, pool.features
+    if gallery:
+        database = expand_features(database, k=gallery, alpha=alpha)
+    if queries:
+        features = expand_features(features, database, k=queries, alpha=alpha)
+    expected = evaluate_retrieval(
+        FeatureSet(features, query.pids, query.camids), FeatureSet(database, pool.pids, pool.camids)
+    )
+    written = read_json(run / "metrics.json")
+    assert written["test/mAP"] == pytest.approx(expected.mAP, abs=1e-6)
+    assert written["test/rank1"] == pytest.approx(expected.cmc[1], abs=1e-6)
+    assert written["test/mAP"] != read_json(trained / "metrics.json")["test/mAP"], "a test of nothing"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("expand.queries=-1", "expand.queries=-1"), ("expand.queries=99", "k=99 neighbours")],
+)
+def test_expansions_that_cannot_be(trained, data_dir, tmp_path, capsys, option, message):
+    code = run_cli(
+        "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *TINY_DATA, f"paths.data={data_dir}",
+        f"paths.runs={tmp_path}", "trainer=cpu", "trainer.enable_progress_bar=false", option,
+    )  # fmt: skip
+    assert code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("metrics.json"))
