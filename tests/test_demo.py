@@ -20,13 +20,14 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from aaformer_lit.checkpoint import read_checkpoint
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError, GalleryError
 from aaformer_lit.gallery import Extractor, FaissFlat, create_for, find_crops, update
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import PooledViT, TransReID, ViTBaseline
 from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.patches import TINT
 from aaformer_lit.web.guard import WINDOW, Guard
@@ -36,6 +37,7 @@ from cli_tools import only, run_cli
 PATTERN = "(?P<pid>-?[0-9]+)_c(?P<camid>[0-9]+).*"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ABOUT = {"model": {}, "data": {"image_size": [32, 16], "mean": [0.5] * 3, "std": [0.5] * 3}}
 PATIENCE = 120  # seconds that a busy machine may take
 
 
@@ -138,15 +140,13 @@ def test_tiles_show_subsets_and_partitions(viewer, extractor, people):
         assert hue[owned] == pytest.approx(255 * TINT * (red - blue), abs=2)
 
 
-def test_a_network_without_parts_ranks_but_has_no_tiles(gallery, people, tmp_path):
-    from timm.models.vision_transformer import VisionTransformer
+def backbone_of(depth):
+    return VisionTransformer(img_size=(32, 16), patch_size=4, embed_dim=24, depth=depth, num_heads=2, num_classes=0)
 
+
+def test_a_network_without_parts_ranks_but_has_no_tiles(gallery, people, tmp_path):
     torch.manual_seed(0)
-    network = ViTBaseline(
-        VisionTransformer(img_size=(32, 16), patch_size=8, embed_dim=24, depth=1, num_heads=2, num_classes=0)
-    )
-    about = {"model": {}, "data": {"image_size": [32, 16], "mean": [0.5] * 3, "std": [0.5] * 3}}
-    plain = Extractor(network.eval(), about, num_workers=0, device="cpu")
+    plain = Extractor(ViTBaseline(backbone_of(1)).eval(), ABOUT, num_workers=0, device="cpu")
     with pytest.raises(ConfigError, match="no parts to show, and there is no gallery"):
         Viewer(plain)
     with pytest.raises(GalleryError, match="made by another model"):
@@ -158,6 +158,24 @@ def test_a_network_without_parts_ranks_but_has_no_tiles(gallery, people, tmp_pat
     assert list(viewer.groups().values()) == ["all tokens"]
     assert len(viewer.rank(query, k=4)) == 4
     assert viewer.cameras == ("",)
+
+
+@pytest.mark.parametrize("kind", [PooledViT, TransReID])
+def test_networks_that_pool_show_their_subsets(kind):
+    torch.manual_seed(0)
+    network = kind(backbone_of(2)).eval()
+    assert network.granularities
+    viewer = Viewer(Extractor(network, ABOUT, num_workers=0, device="cpu"))
+    _, tiles = viewer.look(np.full((32, 16, 3), 255, dtype=np.uint8))
+    parts = [tile for tile in tiles if re.fullmatch(r"part_\d+", tile.group)]
+    assert len(parts) == sum(network.granularities)
+    step = HEIGHT // network.grid[0]
+    subsets = network.assignments(torch.zeros(1, 3, 32, 16))[-1][0].any(dim=0)
+    for tile, subset in zip(parts, subsets, strict=True):
+        inner = tile.picture[FRAME:-FRAME, FRAME:-FRAME]
+        bright = [int(inner[step // 2 + step * (n // network.grid[1]), step // 2 + step * (n % network.grid[1])].max())
+                  for n in range(len(subset))]  # fmt: skip
+        assert [value > 100 for value in bright] == subset.tolist()
 
 
 def test_without_a_gallery_there_are_parts_and_no_ranking(extractor):

@@ -186,15 +186,13 @@ class Viewer:
             raise ConfigError("there is no gallery to rank. Start the page with gallery=FOLDER.")
         return self.gallery
 
-    def _maps(self, pixels: Picture) -> tuple[np.ndarray, np.ndarray]:
-        """Attention of each part (mean over heads; None of the networks that pool has it), and its subset in each head."""
+    def _maps(self, pixels: Picture) -> tuple[np.ndarray | None, np.ndarray]:
+        """Attention of each part (mean over heads; None of a network that pools), and its subset in each head."""
         batch = self.extractor.transforms.test()(image=resize(pixels, self.extractor.size))["image"]
         batch = batch[None].to(self.extractor.device)
-        if hasattr(self.network, "part_attention_maps"):
-            weights, members = self.network.part_attention_maps(batch, self.layer)
-        else:
-            members = self.network.assignments(batch)[-1]
-            weights = members
+        if not hasattr(self.network, "part_attention_maps"):
+            return None, (self.network.assignments(batch)[-1][0] > 0).cpu().numpy()
+        weights, members = self.network.part_attention_maps(batch, self.layer)
         return weights[0].float().mean(dim=0).cpu().numpy(), (members[0] > 0).cpu().numpy()
 
     def _granularity(self, count: int) -> str:
@@ -207,9 +205,13 @@ class Viewer:
         picture = assignment_overlay(image, majority(votes), [part.color for part in group], self.network.grid)
         return Tile(picture, f"the {count} parts", self._granularity(count))
 
-    def _part(self, image: Picture, levels: np.ndarray, subsets: np.ndarray, part: Part) -> Tile:
+    def _part(self, image: Picture, levels: np.ndarray | None, subsets: np.ndarray, part: Part) -> Tile:
+        """Where the part looks in its subset, or the subset alone."""
         member = np.asarray(subsets[:, part.token].any(axis=0))
-        picture = attention_overlay(image, levels[part.token], member, self.network.grid)
+        if levels is None:
+            picture = assignment_overlay(image, member[None], [part.color], self.network.grid)
+        else:
+            picture = attention_overlay(image, levels[part.token], member, self.network.grid)
         return Tile(framed(picture, part.color), part.name, f"part_{part.token + 1}")
 
     def _answer(self, place: int, row: int, distance: float, verdict: bool | None) -> Answer:
