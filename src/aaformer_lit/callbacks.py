@@ -1,4 +1,4 @@
-"""What happens beside the training: checkpoints that are whole or not there, and how the parts share the patches."""
+"""What happens beside the training: how the parts share the patches, and the average of the weights."""
 
 from __future__ import annotations
 
