@@ -196,7 +196,8 @@ def serving(
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it asks itself whether it is up
         try:
             _, url, _ = page.launch(
-                server_name=f"[{host}]" if ":" in host else host, server_port=port, share=False, inbrowser=False, inline=False, quiet=True,
+                server_name=f"[{host}]" if ":" in host else host, server_port=port,
+                share=False, inbrowser=False, inline=False, quiet=True,
                 prevent_thread_lock=True, max_file_size=max_file_mb << 20, ssr_mode=False, mcp_server=False, pwa=False,
                 run_history=False, enable_monitoring=False, footer_links=[], num_workers=0, state_session_capacity=100,
                 max_threads=8, app_kwargs={"middleware": [guard]}, theme=_theme(), css=CSS,
