@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 AAFORMER_TEST_DATA ?= $(wildcard ../shared/data)
 export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TEST_DATA)))
 export NO_ALBUMENTATIONS_UPDATE := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart check reproduce-laptop docs notebooks format test test-slow test-gpu soak fuzz coverage mutate audit clean
@@ -34,7 +35,7 @@ format: install ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 test: install ## the test suite
-	$(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 test-slow: install ## the minutes-long tests
 	$(BIN)/pytest -m slow
@@ -59,7 +60,7 @@ fuzz: install ## thousands of odd inputs to parsers, tables, lists, files and co
 	AAFORMER_FUZZ=2000 $(BIN)/pytest tests/fuzz tests/data/test_parsers.py --timeout 3600
 
 coverage: install ## the test suite with the lines of src it reaches, at least 90 %
-	$(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 90
 
 mutate: install ## break assigners, metrics, losses and sampler piece by piece: do the tests notice? (hours; in build/mutate)
 	$(BIN)/pip install --quiet --disable-pip-version-check mutmut
@@ -69,7 +70,6 @@ mutate: install ## break assigners, metrics, losses and sampler piece by piece: 
 	cd build/mutate && OMP_NUM_THREADS=1 $(abspath $(BIN))/mutmut run && $(abspath $(BIN))/mutmut results
 
 audit: install ## known vulnerabilities of the pinned dependencies; fails where no service can be asked
-	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python .ci/audit.py
 
 clean: ## remove caches (not the environment, not runs)

@@ -8,7 +8,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 
-from cli_tools import TINY, only, run_cli
+from cli_tools import TINY, only, read_json, run_cli
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,12 @@ def trained(tmp_path_factory, data_dir):
         == 0
     )
     return only(runs.glob("*/*/*/metrics.json")).parent
+
+
+@pytest.fixture(scope="session")
+def people(data_dir, trained):
+    """The folder of the people that `trained` was trained and tested on."""
+    return data_dir / f"synthetic-{read_json(trained / 'metadata.json')['data']['variant']}"
 
 
 @pytest.fixture(autouse=True)

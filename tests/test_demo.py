@@ -32,18 +32,13 @@ from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.patches import TINT
 from aaformer_lit.web.guard import WINDOW, Guard
 from aaformer_lit.web.viewer import FRAME, HEIGHT, Viewer
-from cli_tools import only, run_cli
+from cli_tools import run_cli
 
 PATTERN = "(?P<pid>-?[0-9]+)_c(?P<camid>[0-9]+).*"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ABOUT = {"model": {}, "data": {"image_size": [32, 16], "mean": [0.5] * 3, "std": [0.5] * 3}}
 PATIENCE = 120  # seconds that a busy machine may take
-
-
-@pytest.fixture(scope="module")
-def people(data_dir, trained):
-    return only(data_dir.glob("*/bounding_box_test")).parent
 
 
 @pytest.fixture(scope="module")

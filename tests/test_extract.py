@@ -12,10 +12,9 @@ PATTERN = 'data.pattern="(?P<pid>-?[0-9]+)_c(?P<camid>[0-9]+).*"'
 
 
 @pytest.fixture
-def images(data_dir, trained, tmp_path):
+def images(people, tmp_path):
     """A copy of the tiny test gallery, to spoil."""
-    (source,) = data_dir.glob("*/bounding_box_test")
-    return shutil.copytree(source, tmp_path / "images")
+    return shutil.copytree(people / "bounding_box_test", tmp_path / "images")
 
 
 def extract(trained, images, out, *overrides):

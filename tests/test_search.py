@@ -18,11 +18,6 @@ PATTERN = 'data.pattern="(?P<pid>-?[0-9]+)_c(?P<camid>[0-9]+).*"'
 
 
 @pytest.fixture(scope="module")
-def people(data_dir, trained):
-    return only(data_dir.glob("*/bounding_box_test")).parent
-
-
-@pytest.fixture(scope="module")
 def gallery(trained, people, tmp_path_factory):
     out = tmp_path_factory.mktemp("extracted") / "gallery"
     arguments = [f"ckpt={trained}/checkpoints/last.ckpt", f"images={people / 'bounding_box_test'}", f"out={out}"]

@@ -110,8 +110,9 @@ def test_folders_of_people(tmp_path: Path, write_images: Write) -> None:
 def test_a_pattern_reads_pid_and_camera(tmp_path: Path, write_images: Write, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "query", "gallery"):
         write_images(tmp_path / split, ["bob_door_1.jpg", "eve_yard_2.jpg", "holiday.jpg"])
+    write_images(tmp_path / "gallery", ["eve_door_3.jpg"])
     dataset = FolderDataset(tmp_path, pattern=r"(?P<pid>[a-z]+)_(?P<camid>[a-z]+)_\d+\.jpg")
-    assert seen(dataset, "gallery") == [("bob_door_1.jpg", 0, 0), ("eve_yard_2.jpg", 1, 1)]
+    assert seen(dataset, "gallery") == [("bob_door_1.jpg", 0, 0), ("eve_door_3.jpg", 1, 0), ("eve_yard_2.jpg", 1, 1)]
     assert "left out: 3 images of" in caplog.text
     assert "gallery/holiday.jpg, query/holiday.jpg, train/holiday.jpg" in caplog.text
 

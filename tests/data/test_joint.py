@@ -25,8 +25,8 @@ def root(tmp_path: Path, write_images: Callable[..., list[Path]]) -> Path:
         )
         write_images(tmp_path / folder / "query", [name.format(4, 1, 1)])
         write_images(tmp_path / folder / "bounding_box_test", [name.format(4, c, 2) for c in (1, 2)])
-    for split in ("bounding_box_train", "query", "bounding_box_test"):
-        write_images(tmp_path / "cuhk03-np" / "detected" / split, [f"000{len(split) % 5}_c{c}_1.png" for c in (1, 2)])
+    for split, pid in (("bounding_box_train", 3), ("query", 5), ("bounding_box_test", 5)):
+        write_images(tmp_path / "cuhk03-np" / "detected" / split, [f"000{pid}_c{c}_1.png" for c in (1, 2)])
     return tmp_path
 
 

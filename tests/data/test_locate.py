@@ -91,6 +91,7 @@ def test_another_data_set_in_the_same_layout_is_recognised(tmp_path: Path) -> No
     folder = make(tmp_path / "somewhere")
     for split in ("bounding_box_train", "query", "bounding_box_test"):
         (folder / split / "0001_c2_f0046182.jpg").touch()
+    (folder / "bounding_box_test" / "0001_c3_f0046182.jpg").touch()
     with pytest.raises(ProtocolError, match=r"not named like 0002_c1s1.*names of DukeMTMC-reID .*data=dukemtmc"):
         Market1501(folder)
     assert len(DukeMTMC(folder).train) == 1

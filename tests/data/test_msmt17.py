@@ -68,6 +68,8 @@ class TestOccludedDukeLists:
             path = tmp_path / "Occluded_Duke" / f"{name}.list"
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"000{pid}_c1_f0046182.jpg\n")
+        write_images(tmp_path / "DukeMTMC-reID" / "bounding_box_test", ["0005_c2_f0046182.jpg"])
+        (tmp_path / "Occluded_Duke" / "gallery.list").write_text("0003_c1_f0046182.jpg\n0005_c2_f0046182.jpg\n")
         return tmp_path / "Occluded_Duke"
 
     def test_the_lists_may_be_the_root(self, lists: Path) -> None:

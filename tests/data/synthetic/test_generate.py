@@ -48,7 +48,7 @@ def test_what_is_there_is_used_again(tmp_path: Path, layout: str, request: pytes
 
 
 def test_another_spec_is_drawn_beside_it(tmp_path: Path) -> None:
-    others = [SPEC, replace(SPEC, seed=1), replace(SPEC, difficulty=0.51), replace(SPEC, images_per_camera=1)]
+    others = [SPEC, replace(SPEC, seed=1), replace(SPEC, difficulty=0.51), replace(SPEC, images_per_camera=3)]
     folders = {generate(tmp_path, spec, "synthetic", progress=False) for spec in others}
     assert sorted(tmp_path.iterdir()) == sorted(folders)
     assert len(folders) == 4
