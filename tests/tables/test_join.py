@@ -117,6 +117,11 @@ def test_failed_unfinished_unreadable_and_foreign_runs_are_named_and_never_count
     assert len(remarks) == 7
 
 
+def test_a_share_may_pass_1_by_rounding(tmp_path):
+    write_run(tmp_path / "a", AAFORMER, 0, (1.0000001, 0.7))
+    assert [run.status for run in collect([tmp_path])] == ["finished"]
+
+
 def test_the_newest_of_two_runs_of_one_seed_stands_and_is_told(tmp_path):
     write_run(tmp_path / "2024-01-01", AAFORMER, 0, (0.5, 0.5))
     write_run(tmp_path / "2025-01-01", AAFORMER, 0, (0.6, 0.6), commit="def")

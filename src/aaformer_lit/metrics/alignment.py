@@ -188,7 +188,7 @@ def relative_entropy(shares: Float[Tensor, "*batch parts"]) -> Float[Tensor, "*b
     parts = shares.shape[-1]
     if parts == 1:
         return torch.ones_like(shares[..., 0])
-    return entropy(shares) / torch.log(shares.new_tensor(float(parts)))
+    return (entropy(shares) / torch.log(shares.new_tensor(float(parts)))).clamp(max=1.0)  # rounding may pass it
 
 
 def largest_share(assignment: Bool[Tensor, "batch heads parts patches"]) -> float:

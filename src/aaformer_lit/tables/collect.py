@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from aaformer_lit.errors import ConfigError
 
+_ROUNDING = 1e-5  # of float32 sums
 FINISHED, FAILED, UNFINISHED, UNREADABLE = "finished", "failed", "unfinished", "unreadable"
 
 
@@ -79,7 +80,9 @@ def read_run(folder: Path) -> Run:
         metrics = {str(key): float(value) for key, value in metrics.items()}
     except (OSError, ValueError, TypeError) as error:
         return Run(folder, UNREADABLE, config, **about, problem=f"what came out cannot be read: {_short(error)}")
-    wrong = [key for key, value in metrics.items() if key.startswith("test/") and not 0 <= value <= 1]
+    wrong = [
+        key for key, value in metrics.items() if key.startswith("test/") and not -_ROUNDING <= value <= 1 + _ROUNDING
+    ]
     if wrong:
         value = metrics[wrong[0]]
         what = "is not a number" if math.isnan(value) else f"= {value:g} is no fraction of 1"
