@@ -51,6 +51,15 @@ def test_modules_in_commands_exist(page):
         assert (ROOT / "src" / "aaformer_lit" / f"{module}.py").exists(), module
 
 
+def test_the_tests_behind_the_guarantees_exist():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    path = None
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", text):
+        path = ROOT / file if file else path
+        assert path is None or path.exists(), file
+        assert not name or f"def {name}(" in path.read_text(), name
+
+
 def test_the_examples_of_extending_are_short_and_work(tmp_path):
     for part in ("src", "conf"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
