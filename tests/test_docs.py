@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cli_tools import TINY
+from cli_tools import TINY, run_cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -58,6 +58,15 @@ def test_the_tests_behind_the_guarantees_exist():
         path = ROOT / file if file else path
         assert path is None or path.exists(), file
         assert not name or f"def {name}(" in path.read_text(), name
+
+
+def test_the_published_table_is_what_report_prints(tmp_path):
+    kept = ROOT / "docs" / "results" / "laptop"
+    assert run_cli("report", "table=laptop", f"runs={kept}", "formats=[md]", f"run_dir={tmp_path}") == 0
+    printed = [line for line in (tmp_path / "laptop.md").read_text().splitlines() if line.startswith("|")]
+    assert len(printed) == 2 + 7 + 2 + 12
+    published = (ROOT / "docs" / "reproduction.md").read_text().splitlines()
+    assert [line for line in published if line in printed] == printed
 
 
 def test_the_examples_of_extending_are_short_and_work(tmp_path):
