@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ from aaformer_lit.history import MetricsCSV
 from aaformer_lit.loggers import flat
 from aaformer_lit.models.attention import AutoAlignedAttention
 from aaformer_lit.paths import CONF_DIR
-from cli_tools import TINY, only, read_json, run_cli
+from cli_tools import TINY, only, read_json
 
 
 def records(path):
@@ -52,7 +54,17 @@ def logged(tmp_path_factory, data_dir):
     """The run directory of the session's tiny training again, logged to W&B (offline) and TensorBoard."""
     runs = tmp_path_factory.mktemp("logged")
     loggers = ("logger=[wandb,tensorboard]", "logger.wandb.offline=true", "logger.wandb.log_artifacts=true")
-    assert run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={runs}", *loggers) == 0
+    # in a process of its own: W&B's service is one per process, and other tests end or interrupt theirs
+    command = [
+        sys.executable,
+        "-m",
+        "aaformer_lit.train",
+        *TINY,
+        f"paths.data={data_dir}",
+        f"paths.runs={runs}",
+        *loggers,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
     return only(runs.rglob("metrics.json")).parent
 
 

@@ -53,7 +53,7 @@ class Opened:
 
 
 def real_lists() -> Path:
-    if "AAFORMER_TEST_DATA" not in os.environ:
+    if not os.environ.get("AAFORMER_TEST_DATA"):
         pytest.skip("AAFORMER_TEST_DATA is not set")
     return Path(os.environ["AAFORMER_TEST_DATA"]) / "lists"
 

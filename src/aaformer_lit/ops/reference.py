@@ -76,7 +76,8 @@ def subset_softmax(
     if membership.dtype == torch.bool:
         return F.softmax(logits, dim=-1) * occupied
     weights = (logits - logits.detach().amax(dim=-1, keepdim=True)).exp() * membership
-    return weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    # not divided by a tiny number where a subset is empty: the square of that is in the gradient, and overflows
+    return weights / torch.where(occupied, weights.sum(dim=-1, keepdim=True), 1.0)
 
 
 def part_attention_weights(
