@@ -43,7 +43,6 @@ def test_together_they_are_light():
     assert sum(path.stat().st_size for path in PATHS) < 600_000
 
 
-@pytest.mark.slow  # 2 min 45 s of one core
 @pytest.mark.timeout(1800)
 def test_they_run(tmp_path):
     spec = importlib.util.spec_from_file_location("execute_notebooks", NOTEBOOKS / "execute.py")
