@@ -100,6 +100,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("trainer.precision=7",), "trainer.precision=7 must be one of 64, 32, 16"),
     # values
     ("train", ("seed=-1",), "seed=-1 is too small. Use 0 or more"),
+    ("train", ("pictures=[portrait]",), "there is no picture kind=portrait. Kinds: assignment, layers"),
     ("train", ("resume=maybe",), "resume=maybe is unknown. Use auto or null"),
     ("train", ("model.parts=[]",), "parts must be a list of positive granularities such as [2,3]; got []"),
     ("train", ("model.parts=[0]",), "parts must be a list of positive granularities such as [2,3]; got [0]"),

@@ -52,10 +52,14 @@ def _table(rows: list[Measurement]) -> Table:
     for column in ("suite", "what", "ours, ms", "baseline, ms", "ours / baseline", "ours / floor", "MB above"):
         table.add_column(column, justify="left" if column in ("suite", "what") else "right")
     for row in rows:
-        ours, baseline = (f"{1e3 * min(t):.1f} ({1e3 * median(t):.1f})" for t in (row.ours, row.baseline))
+        ours, baseline = (f"{_ms(min(times))} ({_ms(median(times))})" for times in (row.ours, row.baseline))
         memory = "" if row.memory is None else f"{row.memory / 2**20:.0f}"
         table.add_row(row.suite, row.what, ours, baseline, f"{row.ratio:.2f}x", f"{row.floor_ratio:.2f}x", memory)
     return table
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:,.{0 if seconds > 0.1 else 1}f}"
 
 
 def main() -> None:

@@ -199,14 +199,19 @@ KINDS: dict[str, Callable[[Scene], Figure]] = {
 FROM_A_TEST = frozenset({"rankings", "alignment", "cmc", "roc", "distances", "embedding"})
 
 
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise `ConfigError` for a picture that does not exist."""
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ConfigError(f"there is no picture kind={unknown[0]}. Kinds: {', '.join(KINDS)}.")
+
+
 def draw(kinds: Sequence[str], scene: Scene, folder: Path) -> list[Path]:
     """Draw each kind into `folder/<kind>.png`.
 
     Raises:
         ConfigError: an unknown kind, or one that needs what the scene does not have.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ConfigError(f"there is no picture kind={unknown[0]}. Kinds: {', '.join(KINDS)}.")
+    check_kinds(kinds)
     folder.mkdir(parents=True, exist_ok=True)
     return [viz.save(KINDS[kind](scene), folder / f"{kind}.png") for kind in kinds]

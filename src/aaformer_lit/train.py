@@ -27,6 +27,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from aaformer_lit.runs import metadata, run_test, write_json
 
     run_dir = Path(cfg.run_dir)
+    if cfg.pictures:  # drawn hours from here
+        from aaformer_lit.pictures import check_kinds
+
+        check_kinds(cfg.pictures)
     seed_everything(cfg.seed, workers=True, verbose=False)
     data = instantiate(cfg.data)
     data.prepare_data()

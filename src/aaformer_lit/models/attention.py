@@ -64,7 +64,7 @@ class AutoAlignedAttention(nn.Module):
     ) -> tuple[Float[Tensor, "batch length dim"], Tensor | None]:
         """Output sequence, and the membership (B, h, P, N) where it was asked for."""
         batch, length, _ = sequence.shape
-        q, k, v = self._project(sequence)
+        q, k, v = self.project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
         if self.assigner.whole_sequence:
             part_output = F.scaled_dot_product_attention(q[:, :, first:last], k, v)
@@ -95,7 +95,7 @@ class AutoAlignedAttention(nn.Module):
         self, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int], part_mask: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
         """Attention of the part tokens over the patches, and the subsets it is confined to: what Figure 5 shows."""
-        q, k, v = self._project(sequence)
+        q, k, v = self.project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
         q, k, v = q[:, :, first:last], k[:, :, last:], v[:, :, last:]
         _, membership = self.assigner.attend(
@@ -111,7 +111,8 @@ class AutoAlignedAttention(nn.Module):
         assert membership is not None
         return part_attention_weights(q, k, membership), membership > 0
 
-    def _project(self, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, sequence: Float[Tensor, "batch length dim"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, h, L, d) of the whole sequence."""
         batch, length, _ = sequence.shape
         qkv = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
