@@ -9,8 +9,18 @@ import pytest
 import torch
 
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
-from aaformer_lit.gallery import Changes, Crop, Extractor, FaissFlat, Gallery, create_for, find_crops, rank, update
-from aaformer_lit.gallery import store as store_module
+from aaformer_lit.gallery import (
+    Changes,
+    Crop,
+    Extractor,
+    FaissFlat,
+    Gallery,
+    create_for,
+    find_crops,
+    rank,
+    update,
+    versions,
+)
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)\.png"
 
@@ -113,7 +123,7 @@ def test_boxes_are_images_of_their_own(extractor, tmp_path, world):
     assert len(without.remove(paths=["frame.png"])) == 0
 
 
-@pytest.mark.parametrize("step", ["to_parquet", "save_file", "_flush", "replace"])
+@pytest.mark.parametrize("step", ["to_parquet", "save_file", "flush", "replace"])
 def test_killed_at_any_step_the_old_gallery_is_whole(gallery, extractor, images, world, monkeypatch, step):
     world.write(images / "c0" / "0099_c0.png", 99)
     crops = find_crops(images, pattern=PATTERN)
@@ -123,7 +133,7 @@ def test_killed_at_any_step_the_old_gallery_is_whole(gallery, extractor, images,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        owner = {"to_parquet": pd.DataFrame, "replace": Path}.get(step, store_module)
+        owner = {"to_parquet": pd.DataFrame, "replace": Path}.get(step, versions)
         patched.setattr(owner, step, die)
         with pytest.raises(KeyboardInterrupt):
             update(gallery, extractor, crops)

@@ -1,12 +1,4 @@
-"""A gallery on disk: a table of person images, their descriptors, and `gallery.json`, which says which files are current.
-
-    gallery.json                    the model's fingerprint, the descriptor's layout, the names of the two files below
-    table-000003.parquet            id, path, x, y, w, h, pid, camid, hash: one row per person image
-    features-000003.safetensors     `descriptors` (images, tokens, dim), row by row those of the table
-    index-000003/                   what an index keeps of this version; made on the first search that wants it
-
-Every change writes the next version's files beside the current ones, and then replaces `gallery.json`: that is the moment
-of the change. Killed before, the old gallery is whole; a reader never sees a table with the features of another version.
+"""A gallery on disk: a table of person images and their descriptors, to open, to add to and to remove from.
 
 Removing is for good: the next version is written without the rows, and the files of all others, indexes with them, are
 deleted. Copies outside (a vector engine) are recorded in `gallery.json` before they are made, and lose the rows before
@@ -17,11 +9,7 @@ again.
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import os
-import re
-import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,25 +20,24 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from aaformer_lit.errors import ConfigError, GalleryError, NumericsError, first_line
+from aaformer_lit.errors import ConfigError, GalleryError, NumericsError
 from aaformer_lit.gallery.index import Index, Shelf, copies
 from aaformer_lit.gallery.layout import ALL, Layout
 from aaformer_lit.gallery.sources import Crop, Frames, identity
+from aaformer_lit.gallery.versions import (
+    FORMAT,
+    SWITCH,
+    foreign,
+    frame,
+    read_switch,
+    read_version,
+    write_switch,
+    write_version,
+)
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1
-SWITCH = "gallery.json"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-COLUMNS = {
-    "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
-    "camid": "string", "hash": "string",
-}  # fmt: skip
-_OURS = re.compile(r"(table|features|index)-\d{6}(\.parquet|\.safetensors|)|\.gallery\.json\.tmp")
 Key = tuple[str, int, int, int, int]
 
 
@@ -122,42 +109,21 @@ class Gallery:
         folder = Path(folder)
         if dtype not in DTYPES:
             raise ConfigError(f"dtype={dtype} is unknown. Use one of {', '.join(DTYPES)}.")
-        if folder.exists():
-            others = (
-                [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)]
-                if folder.is_dir()
-                else [folder]
-            )
-            if others:
-                raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder as out=.")
+        if others := foreign(folder):
+            raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder as out=.")
         about = {
             "format": FORMAT, "version": 0, "name": uuid.uuid4().hex, "fingerprint": fingerprint, "dtype": dtype,
             "layout": layout.as_dict(), "root": str(Path(root).absolute()), "images": 0, "next_id": 0,
             "copies": [], "removed": [],
         }  # fmt: skip
         empty = torch.zeros(0, layout.tokens, layout.dim, dtype=DTYPES[dtype])
-        return cls(folder, about | facts, _frame([]), empty)
+        return cls(folder, about | facts, frame([]), empty)
 
     @classmethod
     def open(cls, folder: str | Path, root: str | Path | None = None) -> Gallery:
         """The gallery in a folder. Raises `GalleryError` where there is none, or one that cannot be read."""
         folder = Path(folder)
-        about = _read_switch(folder)
-        try:
-            table = pd.read_parquet(folder / about["table"]).astype(COLUMNS)
-            descriptors = load_file(folder / about["features"])["descriptors"]
-        except (OSError, KeyError, ValueError, SafetensorError) as cause:
-            if _read_switch(folder)["version"] != about["version"]:
-                return cls.open(folder, root)  # the next version came in between
-            raise GalleryError(
-                f"{folder} is damaged: {first_line(cause)}. Extract it again into a new folder."
-            ) from cause
-        if descriptors.shape != (len(table), about["layout"]["tokens"], about["layout"]["dim"]):
-            raise GalleryError(
-                f"{folder} is damaged: {len(table)} rows in the table, descriptors of shape {tuple(descriptors.shape)}. "
-                "Extract it again into a new folder."
-            )
-        return cls(folder, about, table, descriptors, root)
+        return cls(folder, *read_version(folder), root)
 
     @staticmethod
     def exists(folder: str | Path) -> bool:
@@ -236,7 +202,7 @@ class Gallery:
         keep = np.ones(len(self), dtype=bool)
         keep[replaced] = False
         self._recall(self.ids[~keep])
-        table = pd.concat([self.table[keep], _frame(entries)], ignore_index=True)
+        table = pd.concat([self.table[keep], frame(entries)], ignore_index=True)
         joined = torch.cat([self.descriptors[torch.from_numpy(keep)], stored])
         return self._commit(table, joined, next_id=first + len(entries))
 
@@ -288,7 +254,9 @@ class Gallery:
         if index.outside is not None and dict(index.outside) not in self.about["copies"]:
             # recorded before it is made: a removal must know of every copy
             self._check_unchanged()
-            self._switch(self.about | {"copies": [*self.about["copies"], dict(index.outside)]})
+            about = self.about | {"copies": [*self.about["copies"], dict(index.outside)]}
+            write_switch(self.folder, about)
+            self.about = about
         index.fit(self.rows(group), self.ids, Shelf(self.folder / f"index-{self.version:06d}", self._shelf(group)))
         return index
 
@@ -303,32 +271,15 @@ class Gallery:
                 copies(place).forget([self._shelf(group) for group in self.layout.groups], ids)
 
     def _commit(self, table: pd.DataFrame, descriptors: Tensor, **facts: Any) -> Gallery:
-        """Write the next version, switch to it, and delete all others."""
+        """The next version, on the disk."""
         self._check_unchanged()
-        version = self.version + 1
-        new_table, new_features = f"table-{version:06d}.parquet", f"features-{version:06d}.safetensors"
-        about = self.about | facts | {
-            "version": version, "images": len(table), "table": new_table, "features": new_features,
-            "root": str(self.root.absolute()),
-        }  # fmt: skip
-        self.folder.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(self.folder / new_table)
-        save_file({"descriptors": descriptors.contiguous()}, self.folder / new_features)
-        for name in (new_table, new_features):
-            _flush(self.folder / name)
-        self._switch(about)
-        _sweep(self.folder, keep={SWITCH, new_table, new_features})
-        return Gallery(self.folder, about, table, descriptors, self.root)
-
-    def _switch(self, about: dict[str, Any]) -> None:
-        temporary = self.folder / ".gallery.json.tmp"
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
-        _flush(temporary)
-        temporary.replace(self.folder / SWITCH)
-        self.about = about
+        about = self.about | facts | {"root": str(self.root.absolute())}
+        return Gallery(
+            self.folder, write_version(self.folder, about, table, descriptors), table, descriptors, self.root
+        )
 
     def _check_unchanged(self) -> None:
-        current = _read_switch(self.folder)["version"] if self.exists(self.folder) else 0
+        current = read_switch(self.folder)["version"] if self.exists(self.folder) else 0
         if current != self.version:
             raise GalleryError(
                 f"{self.folder} was changed by another process (version {current}, opened as {self.version}). Start again."
@@ -347,38 +298,3 @@ def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
 
 def _entries(table: pd.DataFrame, chosen: np.ndarray) -> list[tuple[int, Any]]:
     return list(zip(chosen.nonzero()[0].tolist(), table[chosen].itertuples(index=False), strict=True))
-
-
-def _frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(entries, columns=list(COLUMNS)).astype(COLUMNS)
-
-
-def _read_switch(folder: Path) -> dict[str, Any]:
-    path = folder / SWITCH
-    if not path.is_file():
-        raise GalleryError(
-            f"there is no gallery at {folder} (no {SWITCH}). Make one with aaformer_lit.extract out={folder}."
-        )
-    try:
-        about: dict[str, Any] = json.loads(path.read_text())
-        newer = about["format"] > FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as cause:
-        raise GalleryError(f"{path} cannot be read: {first_line(cause)}. Extract again into a new folder.") from cause
-    if newer:
-        raise GalleryError(
-            f"{folder} has format {about['format']}, newer than this version reads ({FORMAT}). Update aaformer_lit."
-        )
-    return about
-
-
-def _flush(path: Path) -> None:
-    """To the disk, before another file refers to it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sweep(folder: Path, keep: set[str]) -> None:
-    """Delete the files of all other versions, and what a killed process has left."""
-    for path in folder.iterdir():
-        if _OURS.fullmatch(path.name) and path.name not in keep:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()

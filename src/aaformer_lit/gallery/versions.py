@@ -1,0 +1,125 @@
+"""How a gallery lies in its folder: one version at a time, and one small file that says which.
+
+    gallery.json                    the model's fingerprint, the descriptor's layout, the names of the two files below
+    table-000003.parquet            id, path, x, y, w, h, pid, camid, hash: one row per person image
+    features-000003.safetensors     `descriptors` (images, tokens, dim), row by row those of the table
+    index-000003/                   what an index keeps of this version; made on the first search that wants it
+
+Every change writes the next version's files beside the current ones, and then replaces `gallery.json`: that is the moment
+of the change. Killed before, the old gallery is whole; a reader never sees a table with the features of another version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aaformer_lit.errors import GalleryError, first_line
+
+FORMAT = 1
+SWITCH = "gallery.json"
+COLUMNS = {
+    "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
+    "camid": "string", "hash": "string",
+}  # fmt: skip
+_OURS = re.compile(r"(table|features|index)-\d{6}(\.parquet|\.safetensors|)|\.gallery\.json\.tmp")
+
+
+def frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """Rows as a gallery's table."""
+    return pd.DataFrame(entries, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def foreign(folder: Path) -> list[str]:
+    """What lies in a folder, or in its place, and is not a gallery's."""
+    if not folder.exists():
+        return []
+    return (
+        [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if folder.is_dir() else [str(folder)]
+    )
+
+
+def read_switch(folder: Path) -> dict[str, Any]:
+    """The content of `gallery.json`. Raises `GalleryError` where there is none, or one that cannot be read."""
+    path = folder / SWITCH
+    if not path.is_file():
+        raise GalleryError(
+            f"there is no gallery at {folder} (no {SWITCH}). Make one with aaformer_lit.extract out={folder}."
+        )
+    try:
+        about: dict[str, Any] = json.loads(path.read_text())
+        newer = about["format"] > FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise GalleryError(f"{path} cannot be read: {first_line(cause)}. Extract again into a new folder.") from cause
+    if newer:
+        raise GalleryError(
+            f"{folder} has format {about['format']}, newer than this version reads ({FORMAT}). Update aaformer_lit."
+        )
+    return about
+
+
+def write_switch(folder: Path, about: Mapping[str, Any]) -> None:
+    """Replace `gallery.json`: from here on its version is the current one."""
+    temporary = folder / ".gallery.json.tmp"
+    temporary.write_text(json.dumps(about, indent=1) + "\n")
+    flush(temporary)
+    temporary.replace(folder / SWITCH)
+
+
+def read_version(folder: Path) -> tuple[dict[str, Any], pd.DataFrame, Float[Tensor, "images tokens dim"]]:
+    """`gallery.json`, table and descriptors of the current version. Raises `GalleryError` where they are not whole."""
+    about = read_switch(folder)
+    try:
+        table = pd.read_parquet(folder / about["table"]).astype(COLUMNS)
+        descriptors = load_file(folder / about["features"])["descriptors"]
+    except (OSError, KeyError, ValueError, SafetensorError) as cause:
+        if read_switch(folder)["version"] != about["version"]:
+            return read_version(folder)  # the next version came in between
+        raise GalleryError(f"{folder} is damaged: {first_line(cause)}. Extract it again into a new folder.") from cause
+    if descriptors.shape != (len(table), about["layout"]["tokens"], about["layout"]["dim"]):
+        raise GalleryError(
+            f"{folder} is damaged: {len(table)} rows in the table, descriptors of shape {tuple(descriptors.shape)}. "
+            "Extract it again into a new folder."
+        )
+    return about, table, descriptors
+
+
+def write_version(
+    folder: Path, about: Mapping[str, Any], table: pd.DataFrame, descriptors: Float[Tensor, "images tokens dim"]
+) -> dict[str, Any]:
+    """Write the version after that of `about`, switch to it, and delete all others; returns its `gallery.json`."""
+    version = about["version"] + 1
+    names = {"table": f"table-{version:06d}.parquet", "features": f"features-{version:06d}.safetensors"}
+    about = {**about, **names, "version": version, "images": len(table)}
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / names["table"])
+    save_file({"descriptors": descriptors.contiguous()}, folder / names["features"])
+    for name in names.values():
+        flush(folder / name)
+    write_switch(folder, about)
+    _sweep(folder, keep={SWITCH, *names.values()})
+    return about
+
+
+def flush(path: Path) -> None:
+    """To the disk, before another file refers to it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sweep(folder: Path, keep: set[str]) -> None:
+    """Delete the files of all other versions, and what a killed process has left."""
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name) and path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
