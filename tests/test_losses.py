@@ -116,7 +116,21 @@ def test_half_precision_features_are_computed_in_float32():
     torch.testing.assert_close(terms["loss"], ReIDLoss()(out, PIDS)["loss"], atol=5e-3, rtol=5e-3)
 
 
-@pytest.mark.parametrize("options", [{"label_smoothing": 1.0}, {"margin": -0.1}, {"global_weight": 1.5}])
+@pytest.mark.parametrize("global_weight", [None, 0.5])
+def test_the_parts_share_grows_over_the_warm_up(global_weight):
+    out = output()
+    warming, whole = ReIDLoss(global_weight=global_weight, part_warmup=4), ReIDLoss(global_weight=global_weight)
+    final = whole(out, PIDS)
+    alone = final["id_global"] + final["triplet_global"]
+    torch.testing.assert_close(warming(out, PIDS)["loss"], alone)
+    for epoch, grown in ((1, 0.25), (3, 0.75), (4, 1.0), (9, 1.0)):
+        warming.epoch = epoch
+        torch.testing.assert_close(warming(out, PIDS)["loss"], grown * final["loss"] + (1 - grown) * alone)
+
+
+@pytest.mark.parametrize(
+    "options", [{"label_smoothing": 1.0}, {"margin": -0.1}, {"global_weight": 1.5}, {"part_warmup": -1}]
+)
 def test_bad_options_are_config_errors(options):
     with pytest.raises(ConfigError):
         ReIDLoss(**options)

@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_continued(tmp_path, data_dir, trained):
 def test_multirun_sweeps_parts_and_assigners(tmp_path, data_dir):
     code = run_cli(
         "train", "-m", "model.parts=[2],[2,3]", "model/assigner=sinkhorn,nearest", *TINY, f"paths.data={data_dir}",
-        f"paths.runs={tmp_path}", "trainer.limit_train_batches=1",
+        f"paths.runs={tmp_path}", "trainer.limit_train_batches=1", "part_start=stripes", "loss.part_warmup=1",
     )  # fmt: skip
     assert code == 0
     metadata = [read_json(path) for path in tmp_path.rglob("metadata.json")]

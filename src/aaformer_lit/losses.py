@@ -83,6 +83,7 @@ class ReIDLoss(nn.Module):
         id_weight, triplet_weight: of the two terms (the paper: 1 and 1).
         global_weight: share of the global token in both terms. None is the printed equations: 1 / (1 + P) in Eq. 6, 1/2
             in Eq. 7; TransReID's is 0.5. Without parts the global token has all of it.
+        part_warmup: epochs over which the parts' share grows from nothing to what it is to be; 0 as in the paper.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ReIDLoss(nn.Module):
         id_weight: float = 1.0,
         triplet_weight: float = 1.0,
         global_weight: float | None = None,
+        part_warmup: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -102,8 +104,11 @@ class ReIDLoss(nn.Module):
             )
         if global_weight is not None and not 0 <= global_weight <= 1:
             raise ConfigError(f"global_weight is a share between 0 and 1, or null for Eq. 6-7; got {global_weight}.")
+        if part_warmup < 0:
+            raise ConfigError(f"part_warmup is a number of epochs, 0 or more; got {part_warmup}.")
         self.label_smoothing = label_smoothing
         self.id_weight, self.triplet_weight, self.global_weight = id_weight, triplet_weight, global_weight
+        self.part_warmup, self.epoch = part_warmup, 0
         self.triplet = TripletLoss(margin)
 
     def forward(
@@ -131,7 +136,9 @@ class ReIDLoss(nn.Module):
     def _share(self, printed: float, has_parts: bool) -> float:
         if not has_parts:
             return 1.0
-        return printed if self.global_weight is None else self.global_weight
+        share = printed if self.global_weight is None else self.global_weight
+        waiting = max(0.0, 1 - self.epoch / self.part_warmup) if self.part_warmup else 0.0
+        return share + waiting * (1 - share)
 
     def _identity_terms(self, logits: Float[Tensor, "batch tokens ids"], pids: Tensor) -> dict[str, Tensor]:
         tokens = logits.shape[1]

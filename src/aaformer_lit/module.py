@@ -50,6 +50,8 @@ class ReIDModule(LightningModule):
         self._random_state: dict[str, Tensor] = {}
 
     def on_train_epoch_start(self) -> None:
+        assert self.loss is not None, "built for testing only"
+        self.loss.epoch = self.current_epoch
         # epochs of the PK sampler differ by a batch or two; Lightning asks for the length only once, and would then leave
         # out batches of longer epochs and validations of shorter ones
         loop, limit = self.trainer.fit_loop, self.trainer.limit_train_batches

@@ -36,6 +36,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data.prepare_data()
     data.setup("fit")
     network = instantiate(cfg.model, num_classes=data.num_classes)
+    _start_parts(cfg, network, data)
     about = {"model": OmegaConf.to_container(cfg.model, resolve=True), "data": preprocessing(cfg.data)}
     module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
     trainer = make_trainer(cfg)
@@ -55,6 +56,19 @@ def train(cfg: DictConfig) -> dict[str, float]:
         _draw(cfg, module, data, run_dir)
         cli.print_results(metrics, run_dir)
     return metrics
+
+
+def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
+    if cfg.part_start == "normal":
+        return
+    from torch.utils.data import default_collate
+
+    from aaformer_lit.data.samples import PersonImages
+    from aaformer_lit.models.part_start import start_parts
+    from aaformer_lit.probe import spread
+
+    images = PersonImages(spread(data.train_records, 128), data.image_size, data.transforms.test())
+    start_parts(network, cfg.part_start, default_collate([images[i] for i in range(len(images))])["image"])
 
 
 def _draw(cfg: DictConfig, module: ReIDModule, data: Any, run_dir: Path) -> None:

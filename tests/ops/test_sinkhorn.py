@@ -88,6 +88,40 @@ def test_shifting_all_scores_changes_nothing():
     torch.testing.assert_close(sinkhorn(values + 7.0), sinkhorn(values), atol=1e-10, rtol=1e-6)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    problems=st.integers(1, 30),
+    parts=st.integers(1, 7),
+    patches=st.integers(1, 400),
+    iterations=st.integers(0, 20),
+    dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]),
+    width=st.floats(0, 3.0),
+)
+def test_the_short_way_and_the_log_domain_agree(problems, parts, patches, iterations, dtype, width):
+    """Scores within 60 epsilon need one exp each; a wider batch, and one with a gradient, goes through the log domain."""
+    values = (scores(problems, parts, patches).tanh() * width / 2).to(dtype)
+    values.view(-1)[:1] = width / 2
+    before = values.clone()
+    plan = sinkhorn(values, 0.05, iterations)
+    torch.testing.assert_close(plan, log_sinkhorn(values, 0.05, iterations).exp(), atol=1e-7, rtol=2e-4)
+    assert torch.equal(values, before), "not in place"
+    wide = torch.cat([values.view(problems, parts, patches), torch.full((1, parts, patches), 1e4, dtype=dtype)])
+    torch.testing.assert_close(sinkhorn(wide, 0.05, iterations)[:-1], plan, atol=1e-7, rtol=2e-4)
+
+
+def test_plan_has_a_gradient_and_none_for_an_empty_batch():
+    values = scores(2, 3, 8).requires_grad_()
+    (gradient,) = torch.autograd.grad(sinkhorn(values)[0, 0, 0], values)
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1].abs().sum() == 0
+    assert sinkhorn(torch.zeros(0, 3, 8)).shape == (0, 3, 8)
+
+
+def test_strided_scores_are_read_where_they_lie():
+    values = scores(4, 50, 3)
+    torch.testing.assert_close(sinkhorn(values.transpose(1, 2)), sinkhorn(values.transpose(1, 2).contiguous()))
+
+
 @pytest.mark.parametrize(("epsilon", "iterations"), [(0, 3), (-1, 3), (0.05, -1)])
 def test_refuses_what_is_no_transport_problem(epsilon, iterations):
     with pytest.raises(ConfigError, match=r"epsilon|iterations"):

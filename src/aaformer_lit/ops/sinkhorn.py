@@ -15,6 +15,9 @@ from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
 
+_EXP_RANGE = 60.0  # exp(-60) and its sums are normal numbers in float32
+_CACHEFUL = 2**17  # scores: half a megabyte
+
 
 def check_sinkhorn(epsilon: float, iterations: int) -> None:
     """Raise `ConfigError` for arguments that cannot work."""
@@ -51,4 +54,35 @@ def sinkhorn(
     scores: Float[Tensor, "*batch parts patches"], epsilon: float = 0.05, iterations: int = 3
 ) -> Float[Tensor, "*batch parts patches"]:
     """The transport plan itself: sums to 1, columns to 1/N exactly, rows to 1/P in the limit (Eq. 4)."""
+    check_sinkhorn(epsilon, iterations)
+    if _exp_holds(scores, epsilon):
+        return _scaled(scores, epsilon, iterations)
     return log_sinkhorn(scores, epsilon, iterations).exp()
+
+
+def _exp_holds(scores: Tensor, epsilon: float) -> bool:
+    """Whether one exp per score will do: their range is so small that no row or column of the plan can vanish.
+
+    Only on a CPU, where looking at the range costs little, and without gradient, as the plan is then scaled in place.
+    """
+    if scores.device.type != "cpu" or torch.compiler.is_compiling() or not scores.numel():
+        return False
+    if scores.requires_grad and torch.is_grad_enabled():
+        return False
+    low, high = scores.aminmax()
+    return bool((high - low).double() <= _EXP_RANGE * epsilon)
+
+
+def _scaled(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Eq. 5 as printed: exp(scores / epsilon), rows and columns divided by their sums in turn; a cacheful at a time."""
+    plan = scores.clone() if scores.dtype == torch.float64 else scores.to(torch.float32, copy=True)
+    plan = plan.contiguous()
+    problems = plan.view(-1, *plan.shape[-2:])
+    for some in problems.split(max(1, _CACHEFUL // problems[0].numel())):
+        some.sub_(some.amax(dim=(-2, -1), keepdim=True)).div_(epsilon).exp_()
+        for _ in range(iterations):
+            some.div_(some.sum(dim=-1, keepdim=True)).div_(some.sum(dim=-2, keepdim=True))
+        if iterations == 0:
+            some.div_(some.sum(dim=-2, keepdim=True))
+        some.div_(plan.shape[-1])
+    return plan
