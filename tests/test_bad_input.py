@@ -102,7 +102,6 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("seed=-1",), "seed=-1 is too small. Use 0 or more"),
     ("train", ("pictures=[portrait]",), "there is no picture kind=portrait. Kinds: assignment, layers"),
     ("train", ("part_start=middle",), "part_start must be one of normal, cls, stripes, kmeans; got 'middle'"),
-    ("train", ("part_start=cls", "model=vit_baseline"), "part_start=cls needs part tokens; ViTBaseline has none"),
     ("train", ("loss.part_warmup=-1",), "part_warmup is a number of epochs, 0 or more; got -1"),
     ("train", ("resume=maybe",), "resume=maybe is unknown. Use auto or null"),
     ("train", ("model.parts=[]",), "parts must be a list of positive granularities such as [2,3]; got []"),

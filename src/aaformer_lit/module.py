@@ -67,7 +67,7 @@ class ReIDModule(LightningModule):
         terms = self.loss(output, batch["pid"], gather_batch if is_distributed() else None)
         self._check_finite(terms, batch)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch["pid"]))
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["pid"]))
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
         loss: Tensor = terms["loss"]
         return loss
@@ -87,7 +87,9 @@ class ReIDModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
             metrics = next(iter(self._metrics.values())).compute()[""]
-            self.log_dict(metrics.as_dict("val/"), rank_zero_only=False)
+            self.log_dict(
+                metrics.as_dict("val/"), sync_dist=True
+            )  # equal on all ranks already, which Lightning cannot know
         self._metrics = {}
 
     def on_test_epoch_start(self) -> None:
@@ -99,7 +101,7 @@ class ReIDModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.results = {name: metric.compute() for name, metric in self._metrics.items()}
-        self.log_dict(flatten_results(self.results))
+        self.log_dict(flatten_results(self.results), sync_dist=True)
 
     @property
     def feature_metrics(self) -> Mapping[str, ReIDRetrieval]:

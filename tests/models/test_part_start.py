@@ -77,6 +77,13 @@ def test_parts_differ_from_each_other_in_every_granularity(start):
 def test_what_cannot_be_is_said():
     with pytest.raises(ConfigError, match="part_start must be one of normal, cls, stripes, kmeans; got 'middle'"):
         start_parts(network(), "middle", people())
+
+
+def test_a_network_without_part_tokens_is_left_as_it_is(caplog):
     backbone = build_backbone("vit_tiny_patch16_224", SIZE, patch_size=8, embed_dim=48, depth=2, num_heads=3)
-    with pytest.raises(ConfigError, match="part_start=cls needs part tokens; ViTBaseline has none"):
-        start_parts(ViTBaseline(backbone), "cls", people())
+    net = ViTBaseline(backbone)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with caplog.at_level("INFO"):
+        start_parts(net, "cls", people())
+    assert "ViTBaseline has no part tokens to start" in caplog.text
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
