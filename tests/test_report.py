@@ -45,7 +45,7 @@ def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
     for job in swept(name):
         cfg = composed(f"sweep={name}", job)
         plain = OmegaConf.to_container(cfg.model, resolve=True)
-        row, _ = place(table, Run(CONF_DIR, "finished", {"model": plain}))
+        row, _ = place(table, Run(CONF_DIR, "finished", {"model": plain, "part_start": cfg.part_start}))
         assert row is not None, job
         rows.append(row.key)
         if job.startswith("row="):
