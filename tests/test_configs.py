@@ -8,9 +8,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from aaformer_lit import cli
 from aaformer_lit.models import AAformer, ViTBaseline
 from aaformer_lit.paths import CONF_DIR
+from aaformer_lit.resolvers import config_hash
 
 SMALL = ["model/backbone=small_scratch", "data.image_size=[64,32]", "run_dir=RUN"]
 ENTRIES = sorted(path.stem for path in CONF_DIR.glob("*.yaml"))
@@ -110,12 +110,12 @@ def test_parts_from_the_command_line():
 
 
 def test_the_hash_knows_what_a_run_is_about():
-    plain = cli.config_hash(composed(["run_dir=a"]))
-    assert plain == cli.config_hash(
+    plain = config_hash(composed(["run_dir=a"]))
+    assert plain == config_hash(
         composed(["run_dir=b", "paths.data=elsewhere", "logger=[csv,tensorboard]", "resume=auto"])
     )
-    assert plain != cli.config_hash(composed(["run_dir=a", "seed=1"]))
-    assert plain != cli.config_hash(composed(["run_dir=a", "model.parts=[2]"]))
+    assert plain != config_hash(composed(["run_dir=a", "seed=1"]))
+    assert plain != config_hash(composed(["run_dir=a", "model.parts=[2]"]))
 
 
 def test_configs_resolve_to_plain_values():

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aaformer_lit import cli
 from aaformer_lit.paths import CONF_DIR
+from aaformer_lit.resolvers import config_hash
 from aaformer_lit.tables import PaperTable, Run
 from aaformer_lit.tables.join import place
 from cli_tools import only, run_cli
@@ -76,9 +77,9 @@ def test_the_hash_is_about_what_is_run_not_about_the_sweep():
     plain, swept_over = composed(), composed("sweep=table5", "row=aaformer")
     for cfg in (plain, swept_over):
         OmegaConf.set_struct(cfg, False)
-    assert cli.config_hash(plain) == cli.config_hash(swept_over)
-    assert cli.config_hash(plain) != cli.config_hash(composed("callbacks=ema"))
-    assert cli.config_hash(plain) != cli.config_hash(composed("row=nearest"))
+    assert config_hash(plain) == config_hash(swept_over)
+    assert config_hash(plain) != config_hash(composed("callbacks=ema"))
+    assert config_hash(plain) != config_hash(composed("row=nearest"))
 
 
 def test_the_report_is_printed_and_written_in_every_format(tmp_path, capsys):

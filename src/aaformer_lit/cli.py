@@ -10,8 +10,6 @@ from __future__ import annotations
 import datetime
 import difflib
 import errno
-import hashlib
-import json
 import logging
 import os
 import re
@@ -25,7 +23,6 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from rich.console import Console
@@ -33,14 +30,13 @@ from rich.table import Table
 
 from aaformer_lit import ranks
 from aaformer_lit.config_check import check_config
-from aaformer_lit.errors import AAformerError, ConfigError, first_line
+from aaformer_lit.errors import AAformerError, first_line
 from aaformer_lit.paths import CONF_DIR
+from aaformer_lit.resolvers import is_sweep
 
 logger = logging.getLogger(__name__)
 console = Console(soft_wrap=True)
 _JOB_CONFIG = "AAFORMER_JOB_CONFIG"
-# what a run is about does not change with where it writes, what it logs to, or how it is continued
-_NOT_IN_HASH = ("paths", "logger", "callbacks", "hydra", "resume", "run_dir", "ckpt_path", "sweep")
 FAILURE = "failure.txt"
 _USERS_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -99,16 +95,6 @@ def _known(error: BaseException) -> AAformerError | None:
     while cause is not None and not isinstance(cause, AAformerError):
         cause = cause.__cause__ or cause.__context__
     return cause
-
-
-def config_hash(cfg: DictConfig) -> str:
-    """Eight hex digits that two runs share exactly when they train and test the same thing."""
-    content = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(content, dict)
-    relevant = {key: value for key, value in content.items() if key not in _NOT_IN_HASH}
-    if average := (content.get("callbacks") or {}).get("ema"):
-        relevant["ema"] = average  # the one callback that changes what is tested
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -> Callable[[DictConfig], Any]:
@@ -180,56 +166,6 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _register_resolvers() -> None:
-    OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
-    OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
-    OmegaConf.register_new_resolver("sweep_group", _sweep_group, replace=True, use_cache=False)
-    OmegaConf.register_new_resolver("config_hash", lambda *, _root_: config_hash(_root_), replace=True)
-    OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)
-
-
-def _run_name(now: str, *, _root_: DictConfig) -> str:
-    """`<what>/<hash>/<time>`; with `resume=auto` the time of the newest unfinished run of the same config, if there is one."""
-    choices = _root_.hydra.runtime.choices
-    experiment = choices.get("experiment")
-    what = experiment if experiment not in (None, "null") else f"{choices.get('data')}-{choices.get('model')}"
-    name = f"{what}/{config_hash(_root_)}".replace("None", "run")
-    if _root_.get("resume") == "auto":
-        started = sorted(Path(_root_.paths.runs, name).glob("*/config.yaml"))
-        unfinished = [config.parent.name for config in started if not (config.parent / "metrics.json").exists()]
-        if unfinished:
-            return f"{name}/{unfinished[-1]}"
-    # ranks that torchrun or SLURM start by themselves must agree on the name, to the second they do not
-    launch = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{name}/{now if launch == 'none' else launch}"
-
-
-def _sweep_name(now: str, *, _root_: DictConfig) -> str:
-    """`<sweep>-<data>` for a sweep that has a name, so that starting it again finds its finished jobs; else the time."""
-    sweep = _root_.get("sweep")
-    return f"{sweep}-{_root_.hydra.runtime.choices.get('data')}" if sweep else now
-
-
-def _sweep_group(*, _root_: DictConfig) -> str | None:
-    """What the jobs of one sweep have in common, for loggers that group runs; None for a single run."""
-    sweep = _root_.get("sweep")
-    if sweep:
-        return str(sweep)
-    return Path(HydraConfig.get().sweep.dir).name if is_sweep() else None
-
-
-def _one_part_per_mask(*, _root_: DictConfig) -> list[int]:
-    """The granularity of SPReID's rows: as many parts as the data's mask table has."""
-    masks = _root_.data.get("mask_parts")
-    if not masks:
-        raise ConfigError(
-            "this model has one part for each body part of the data's mask table (data.mask_parts), and there is none. "
-            "Give masks of your images with data.masks=DIR and data.mask_parts='{head: [1], torso: [2], ...}', "
-            "or use data=synthetic."
-        )
-    return [len(masks)]
-
-
 def timestamp() -> str:
     """Now, for names of files and runs."""
     return datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -275,11 +211,6 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def is_sweep() -> bool:
-    """Whether this job is one of a Hydra multirun."""
-    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
-
-
 def choices() -> dict[str, Any]:
     """The option chosen in each config group of this job; empty where the config was not composed by Hydra."""
     if not HydraConfig.initialized():
@@ -305,6 +236,3 @@ def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:
     for path in sorted(p for p in run_dir.rglob("*") if p.is_file() and not p.name.startswith(".")):
         if ".hydra" not in path.parts:
             console.print(f"  {path.relative_to(run_dir)}", highlight=False)
-
-
-_register_resolvers()  # on import: the worker processes of a sweep's launcher never call `run`

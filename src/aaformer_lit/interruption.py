@@ -76,9 +76,8 @@ class StopOnSignal(Callback):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        if (
-            trainer.world_size > 1
-        ):  # one rank's signal is every rank's: all leave at this batch, and none waits for another
+        # one rank's signal is every rank's: all leave at this batch, and none waits for another
+        if trainer.world_size > 1:
             received = torch.tensor(self._received, device=trainer.strategy.root_device)
             self._received = int(trainer.strategy.reduce(received, reduce_op="max"))
         if self._received:

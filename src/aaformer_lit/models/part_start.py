@@ -89,4 +89,5 @@ def _clusters(features: Float[Tensor, "batch count dim"], parts: int) -> Bool[Te
     member = cluster == torch.arange(parts, device=features.device)[:, None]
     place = torch.arange(count, device=features.device).repeat(batch)
     height = (member * place).sum(dim=1) / member.sum(dim=1).clamp_min(1)
-    return member[height.argsort()]
+    in_order: Tensor = member[height.argsort()]
+    return in_order
