@@ -79,7 +79,7 @@ def _seen(network: AAformer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _stripes(patches: Float[Tensor, "batch count dim"], grid: tuple[int, int], parts: int) -> Bool[Tensor, "parts all"]:
     batch, count, _ = patches.shape
-    return Stripes()(patches.new_zeros(parts, count), grid).repeat(1, batch)
+    return Stripes().forward(patches.new_zeros(parts, count), grid).repeat(1, batch)
 
 
 def _clusters(features: Float[Tensor, "batch count dim"], parts: int) -> Bool[Tensor, "parts all"]:
@@ -89,5 +89,4 @@ def _clusters(features: Float[Tensor, "batch count dim"], parts: int) -> Bool[Te
     member = cluster == torch.arange(parts, device=features.device)[:, None]
     place = torch.arange(count, device=features.device).repeat(batch)
     height = (member * place).sum(dim=1) / member.sum(dim=1).clamp_min(1)
-    in_order: Tensor = member[height.argsort()]
-    return in_order
+    return member[height.argsort()]
