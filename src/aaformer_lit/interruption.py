@@ -52,7 +52,7 @@ class StopOnSignal(Callback):
         self._stop_if_asked(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not self._received:
+        if not self._was_asked(trainer):
             return
         name = signal.Signals(self._received).name
         if trainer.is_global_zero:
@@ -75,7 +75,15 @@ class StopOnSignal(Callback):
             # a signal to all processes ends the loader's workers too; torch would raise that wherever the program happens to be
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
+    def _was_asked(self, trainer: Trainer) -> bool:
+        if (
+            trainer.received_sigterm and not self._received
+        ):  # by Lightning's handler, before this stage's start put ours in place
+            self._received = signal.SIGTERM
+        return bool(self._received)
+
     def _stop_if_asked(self, trainer: Trainer) -> None:
+        self._was_asked(trainer)
         # one rank's signal is every rank's: all leave at this batch, and none waits for another
         if trainer.world_size > 1:
             received = torch.tensor(self._received, device=trainer.strategy.root_device)

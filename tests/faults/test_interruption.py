@@ -8,6 +8,7 @@ import torch
 
 from aaformer_lit import load_model
 from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.data.base import ReIDDataModule
 from aaformer_lit.module import ReIDModule
 from cli_tools import TINY, only, run_cli
 
@@ -74,6 +75,22 @@ def test_a_signal_in_the_test_is_no_success(tmp_path, data_dir, trained, monkeyp
 
     begin = ReIDModule.on_test_epoch_start
     monkeypatch.setattr(ReIDModule, "on_test_epoch_start", test_start)
+    assert run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}") == 143
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("worker", ["lives", "was ended too"])
+def test_a_signal_before_the_test_has_begun_is_not_missed(tmp_path, data_dir, trained, monkeypatch, worker):
+    """Lightning's own handler has it, which is in place while a stage makes its loaders."""
+
+    def test_dataloader(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        if worker != "lives":
+            raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+        return loaders(self)
+
+    loaders = ReIDDataModule.test_dataloader
+    monkeypatch.setattr(ReIDDataModule, "test_dataloader", test_dataloader)
     assert run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}") == 143
     assert not list(tmp_path.rglob("metrics.json"))
 
