@@ -54,14 +54,14 @@ def test_triplets_are_mined_apart_for_global_and_parts():
 
 
 def test_eq_6_to_8():
-    out = output()
+    out = output(ids=5)
     terms = ReIDLoss(label_smoothing=0.1)(out, PIDS)
     log_probabilities = F.log_softmax(out.logits, dim=-1)
     per_token = []
     for token in range(3):
         value = 0.0
         for i in range(6):
-            target = torch.full((3,), 0.1 / 3)
+            target = torch.full((5,), 0.1 / 5)
             target[PIDS[i]] += 0.9
             value -= (target * log_probabilities[i, token]).sum().item()
         per_token.append(value / 6)
@@ -105,6 +105,39 @@ def test_a_batch_of_one_identity_has_no_triplet_loss():
         loss.backward()
         assert loss.item() == 0
         assert torch.equal(features.grad, torch.zeros(4, 3))
+
+
+def test_candidates_come_from_all_ranks():
+    """Two ranks of three images each, the other's features and pids through `gather`."""
+    out = output()
+    mine = slice(0, 3)
+    here = ReIDOutput(out.global_feat[mine], out.part_feats[mine], out.descriptor[mine], out.logits[mine])
+    whole = (out.global_feat, out.part_feats.flatten(1), PIDS)
+    terms = ReIDLoss()(here, PIDS[mine], lambda part: next(all_ for all_ in whole if torch.equal(all_[mine], part)))
+    for name, features in (("global", out.global_feat), ("parts", out.part_feats.flatten(1))):
+        torch.testing.assert_close(terms[f"triplet_{name}"], TripletLoss()(features[mine], PIDS[mine], features, PIDS))
+        assert terms[f"triplet_{name}"] != TripletLoss()(features[mine], PIDS[mine]), (
+            "or the other rank does not matter"
+        )
+
+
+def test_one_part_token_has_its_share():
+    terms = ReIDLoss(global_weight=0.25)(output(parts=1), PIDS)
+    for name in ("id", "triplet"):
+        torch.testing.assert_close(terms[name], 0.25 * terms[f"{name}_global"] + 0.75 * terms[f"{name}_parts"])
+
+
+def test_defaults_are_the_papers():
+    out = output()
+    torch.testing.assert_close(ReIDLoss()(out, PIDS), ReIDLoss(0.1, 0.3, 1.0, 1.0, None, 0)(out, PIDS))
+    plain = ReIDLoss(label_smoothing=0)(out, PIDS)["id_global"]
+    torch.testing.assert_close(plain, F.cross_entropy(out.logits[:, 0], PIDS))
+
+
+def test_double_precision_stays():
+    out = output()
+    fields = (out.global_feat, out.part_feats, out.descriptor, out.logits)
+    assert ReIDLoss()(ReIDOutput(*(t.double() for t in fields)), PIDS)["loss"].dtype == torch.float64
 
 
 def test_half_precision_features_are_computed_in_float32():

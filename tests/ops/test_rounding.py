@@ -54,3 +54,11 @@ def test_balanced_is_equal_exclusive_and_stable(seed, parts, patches):
 @pytest.mark.parametrize("rounding", [round_argmax, round_balanced])
 def test_constant_mass_leaves_no_part_without_a_patch(rounding):
     assert rounding(torch.zeros(4, 9)).any(dim=-1).all()
+
+
+def test_balanced_parts_keep_the_earlier_of_equal_patches():
+    mass = torch.zeros(2, 40)
+    mass[0] = 1.0  # all want the first part, which has room for 20 and no reason to prefer any
+    expected = torch.zeros(2, 40, dtype=torch.bool)
+    expected[0, :20], expected[1, 20:] = True, True
+    assert torch.equal(round_balanced(mass), expected)

@@ -1,5 +1,7 @@
 """Sinkhorn against the properties of Eq. 4, POT's log-domain solver and SciPy's linear assignment."""
 
+import sys
+
 import numpy as np
 import ot
 import pytest
@@ -107,6 +109,33 @@ def test_the_short_way_and_the_log_domain_agree(problems, parts, patches, iterat
     assert torch.equal(values, before), "not in place"
     wide = torch.cat([values.view(problems, parts, patches), torch.full((1, parts, patches), 1e4, dtype=dtype)])
     torch.testing.assert_close(sinkhorn(wide, 0.05, iterations)[:-1], plan, atol=1e-7, rtol=2e-4)
+
+
+def test_the_short_way_is_taken_where_it_can_be(monkeypatch):
+    def unasked(*_):
+        raise AssertionError("log domain")
+
+    module = sys.modules["aaformer_lit.ops.sinkhorn"]  # `ops.sinkhorn` is the function
+    monkeypatch.setattr(module, "log_sinkhorn", unasked)
+    narrow = torch.tensor([[0.0, 3.0], [1.0, 2.0]])  # exactly 60 epsilon
+    assert sinkhorn(narrow, 0.05).shape == (2, 2)
+    with torch.no_grad():
+        sinkhorn(narrow.clone().requires_grad_(), 0.05)
+    for scores_, epsilon in ((narrow, 0.0499), (narrow.clone().requires_grad_(), 0.05)):
+        with pytest.raises(AssertionError, match="log domain"):
+            sinkhorn(scores_, epsilon)
+
+
+def test_problems_far_apart_do_not_meet():
+    """Each problem is shifted by its own greatest score."""
+    values = torch.stack([scores(3, 9).tanh(), scores(3, 9, seed=1).tanh() + 0.9])
+    torch.testing.assert_close(sinkhorn(values), torch.stack([sinkhorn(one) for one in values]))
+
+
+def test_three_iterations_at_epsilon_0_05_are_the_default():
+    values = scores(3, 20)
+    torch.testing.assert_close(sinkhorn(values), sinkhorn(values, 0.05, 3), rtol=0, atol=0)
+    assert not torch.allclose(sinkhorn(values), sinkhorn(values, 0.05, 4), rtol=1e-6)
 
 
 def test_plan_has_a_gradient_and_none_for_an_empty_batch():
