@@ -162,11 +162,29 @@ def test_the_parts_share_grows_over_the_warm_up(global_weight):
 
 
 @pytest.mark.parametrize(
-    "options", [{"label_smoothing": 1.0}, {"margin": -0.1}, {"global_weight": 1.5}, {"part_warmup": -1}]
+    ("option", "wrong"),
+    [
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("margin", -0.1),
+        ("id_weight", -0.1),
+        ("triplet_weight", -0.1),
+        ("global_weight", 1.5),
+        ("global_weight", -0.1),
+        ("part_warmup", -1),
+    ],
 )
-def test_bad_options_are_config_errors(options):
-    with pytest.raises(ConfigError):
-        ReIDLoss(**options)
+def test_bad_options_are_config_errors(option, wrong):
+    with pytest.raises(ConfigError, match=f"{option.split('_')[0]}.*{wrong}"):
+        ReIDLoss(**{option: wrong})
+
+
+@pytest.mark.parametrize("limits", [{"id_weight": 0, "triplet_weight": 0.5}, {"id_weight": 0.5, "triplet_weight": 0}])
+@pytest.mark.parametrize("share", [0, 1])
+def test_weights_may_be_zero_and_shares_whole(limits, share):
+    terms = ReIDLoss(**limits, global_weight=share, margin=0)(output(), PIDS)
+    (name,) = [key.removesuffix("_weight") for key, weight in limits.items() if weight]
+    torch.testing.assert_close(terms["loss"], 0.5 * terms[f"{name}_{'global' if share else 'parts'}"])
 
 
 def test_eval_mode_output_is_refused():

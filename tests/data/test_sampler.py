@@ -138,3 +138,11 @@ def test_lightning_finds_set_epoch() -> None:
     sampler = PKSampler(labels_of([4] * 4), 2, 2)
     sampler.sampler.set_epoch(3)
     assert next(iter(sampler))[0] == Draw(next(iter(sampler))[0].index, epoch=3)
+
+
+def test_a_new_sampler_is_at_epoch_0_of_seed_0() -> None:
+    labels = labels_of([4] * 6)
+    told = PKSampler(labels, 2, 2, seed=0)
+    told.set_epoch(0)
+    assert list(PKSampler(labels, 2, 2)) == list(told)
+    assert all(draw.epoch == 0 for batch in told for draw in batch)
