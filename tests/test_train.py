@@ -126,6 +126,18 @@ def test_multirun_sweeps_parts_and_assigners(tmp_path, data_dir):
     assert rows == {(p, a) for p in ("[2]", "[2, 3]") for a in ("sinkhorn", "nearest")}
 
 
+def test_part_losses_warm_up_with_the_epochs(tmp_path, data_dir):
+    options = (*TINY, "trainer.max_epochs=2", "loss.part_warmup=1", "part_start=stripes", "row=spreid_part_tokens")
+    assert run_cli("train", *options, f"paths.data={data_dir}", f"paths.runs={tmp_path}") == 0
+    epochs = pd.read_csv(only(tmp_path.rglob("metrics.csv"))).dropna(subset="train/id")
+    first, second = epochs["train/id"] - epochs["train/id_global"]
+    assert first == pytest.approx(0, abs=1e-6), "CLS alone"
+    share = 1 - 1 / 7  # six body parts and CLS
+    apart = (epochs["train/id_parts"] - epochs["train/id_global"]).iloc[1]
+    assert second == pytest.approx(share * apart, abs=1e-5)
+    assert abs(apart) > 1e-4
+
+
 def test_epochs_of_different_length_are_whole_and_validated(tmp_path, data_dir):
     """The PK sampler's epochs differ in length; every batch is trained on and every epoch validated."""
     extra = ("data.val_ids=0.25", "trainer.max_epochs=6", "seed=1")

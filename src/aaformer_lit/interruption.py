@@ -76,9 +76,8 @@ class StopOnSignal(Callback):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _was_asked(self, trainer: Trainer) -> bool:
-        if (
-            trainer.received_sigterm and not self._received
-        ):  # by Lightning's handler, before this stage's start put ours in place
+        # by Lightning's handler, which is in place while a stage makes its loaders
+        if trainer.received_sigterm and not self._received:
             self._received = signal.SIGTERM
         return bool(self._received)
 

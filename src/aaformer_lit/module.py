@@ -87,9 +87,8 @@ class ReIDModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
             metrics = next(iter(self._metrics.values())).compute()[""]
-            self.log_dict(
-                metrics.as_dict("val/"), sync_dist=True
-            )  # equal on all ranks already, which Lightning cannot know
+            # equal on all ranks already, which Lightning cannot know
+            self.log_dict(metrics.as_dict("val/"), sync_dist=True)
         self._metrics = {}
 
     def on_test_epoch_start(self) -> None:

@@ -67,8 +67,11 @@ def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
     from aaformer_lit.models.part_start import start_parts
     from aaformer_lit.probe import spread
 
-    images = PersonImages(spread(data.train_records, 128), data.image_size, data.transforms.test())
-    start_parts(network, cfg.part_start, default_collate([images[i] for i in range(len(images))])["image"])
+    images = PersonImages(
+        spread(data.train_records, 128), data.image_size, data.transforms.test(), part_table=data.part_table
+    )
+    batch = default_collate([images[i] for i in range(len(images))])
+    start_parts(network, cfg.part_start, batch["image"], batch.get("part_mask"))
 
 
 def _draw(cfg: DictConfig, module: ReIDModule, data: Any, run_dir: Path) -> None:

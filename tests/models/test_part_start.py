@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from aaformer_lit.assign import Parsing
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
 from aaformer_lit.models.part_start import start_parts
@@ -63,6 +64,13 @@ def test_kmeans_finds_the_two_halves_from_top_to_bottom():
     start_parts(clustered, "kmeans", people())
     start_parts(striped, "stripes", people())
     torch.testing.assert_close(clustered.part_tokens, striped.part_tokens)
+
+
+def test_parsing_parts_start_too_where_there_are_masks():
+    net, plain = network(assigner=Parsing()), network()
+    start_parts(net, "stripes", people(), torch.zeros(6, *SIZE, dtype=torch.uint8))
+    start_parts(plain, "stripes", people())
+    torch.testing.assert_close(net.part_tokens, plain.part_tokens)
 
 
 @pytest.mark.parametrize("start", ["cls", "stripes", "kmeans"])

@@ -1,7 +1,7 @@
-"""Where the part tokens start: at random as in the paper, at CLS, or at CLS moved towards a stripe or cluster of patches.
+"""Where the part tokens start: at random, at CLS, or at CLS moved towards a stripe or cluster of patches.
 
-Not in the paper. A token that starts as CLS already knows how to sum up an image, and one that is moved towards a region is
-closer to that region's patches than to others, so that its first subsets are body parts rather than chance.
+The paper does not say. A token that starts as CLS already knows how to sum up an image, and one that is moved towards a
+region is closer to that region's patches than to others, so that its first subsets are body parts rather than chance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ STARTS = ("normal", "cls", "stripes", "kmeans")
 
 
 @torch.no_grad()
-def start_parts(network: nn.Module, start: str, images: Float[Tensor, "batch 3 height width"]) -> None:
+def start_parts(
+    network: nn.Module, start: str, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
+) -> None:
     """Set the part tokens of a new network, whose backbone has its weights, in place.
 
     Args:
@@ -33,6 +35,7 @@ def start_parts(network: nn.Module, start: str, images: Float[Tensor, "batch 3 h
             is CLS, moved by its own length towards the mean patch (position included) of a horizontal stripe; `kmeans`
             likewise, towards a cluster of the patches' features before the last layer, numbered from top to bottom.
         images: normalised images for `stripes` and `kmeans`; a hundred are plenty.
+        part_mask: (B, H, W) part of each pixel, for the parsing assigner.
 
     Raises:
         ConfigError: no such start.
@@ -44,7 +47,7 @@ def start_parts(network: nn.Module, start: str, images: Float[Tensor, "batch 3 h
     if not isinstance(network, AAformer):
         logger.info("part_start=%s: %s has no part tokens to start", start, type(network).__name__)
         return
-    before, features, cls = _seen(network, images)
+    before, features, cls = _seen(network, images, part_mask)
     if start == "cls":
         network.part_tokens.add_(cls)
         return
@@ -57,7 +60,7 @@ def start_parts(network: nn.Module, start: str, images: Float[Tensor, "batch 3 h
     network.part_tokens.copy_(torch.cat(tokens))
 
 
-def _seen(network: AAformer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _seen(network: AAformer, images: Tensor, part_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Patches (B, N, D) as they enter the first block and as the last block sees them, and CLS (D) as it enters."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
@@ -68,7 +71,7 @@ def _seen(network: AAformer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ]
     training = network.training
     try:
-        network.eval()(images)
+        network.eval()(images, part_mask)
     finally:
         network.train(training)
         for handle in handles:
