@@ -59,9 +59,8 @@ class AssignmentMonitor(Callback):
 def marginal_errors(layer: AutoAlignedAttention, sequence: Float[Tensor, "batch length dim"]) -> list[float]:
     """One number per granularity: the L1 distance of the plan's row sums from 1/P, mean over images and heads."""
     assert isinstance(layer.assigner, Sinkhorn)
-    queries, keys, _ = layer.project(sequence)
-    first, last = layer.prefix, layer.prefix + sum(layer.parts)
-    scores = similarity_scores(queries[:, :, first:last], keys[:, :, last:], layer.similarity)
+    projections = layer.project(sequence)
+    scores = similarity_scores(projections.part_queries, projections.patch_keys, layer.similarity)
     errors = []
     for group in scores.split(layer.parts, dim=-2):
         plan = sinkhorn(group, layer.assigner.epsilon, layer.assigner.iterations)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import part_attention_weights
+from aaformer_lit.ops import Projections, part_attention_weights, unpack_projections
 
 VISIBILITIES = ("mutual", "isolated")
 
@@ -64,16 +64,14 @@ class AutoAlignedAttention(nn.Module):
     ) -> tuple[Float[Tensor, "batch length dim"], Tensor | None]:
         """Output sequence, and the membership (B, h, P, N) where it was asked for."""
         batch, length, _ = sequence.shape
-        q, k, v = self.project(sequence)
+        q, k, v, *parts_and_patches = self.project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
         if self.assigner.whole_sequence:
-            part_output = F.scaled_dot_product_attention(q[:, :, first:last], k, v)
+            part_output = F.scaled_dot_product_attention(parts_and_patches[0], k, v)
             membership: Tensor | None = q.new_ones(batch, self.num_heads, last - first, length - last, dtype=torch.bool)
         else:
             part_output, membership = self.assigner.attend(
-                q[:, :, first:last],
-                k[:, :, last:],
-                v[:, :, last:],
+                *parts_and_patches,
                 parts=self.parts,
                 similarity=self.similarity,
                 grid=grid,
@@ -84,8 +82,9 @@ class AutoAlignedAttention(nn.Module):
             k, v = (torch.cat([t[:, :, :first], t[:, :, last:]], dim=2) for t in (k, v))
         # the parts' queries ride along and are overwritten: 5 of 134 rows cost less than gathering the others
         output = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0)
-        output = torch.cat([output[:, :, :first], part_output, output[:, :, last:]], dim=2)
-        output = self.norm(output.transpose(1, 2).reshape(batch, length, -1))
+        # transposed first, as attention leaves its result in memory: only the scatter copies
+        output = torch.slice_scatter(output.transpose(1, 2), part_output.transpose(1, 2), 1, first, last)
+        output = self.norm(output.reshape(batch, length, -1))
         if self.gate is not None:
             output = output * self.gate(sequence).sigmoid()
         return self.proj_drop(self.proj(output)), membership if return_membership else None
@@ -95,9 +94,7 @@ class AutoAlignedAttention(nn.Module):
         self, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int], part_mask: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
         """Attention of the part tokens over the patches, and the subsets it is confined to: what Figure 5 shows."""
-        q, k, v = self.project(sequence)
-        first, last = self.prefix, self.prefix + sum(self.parts)
-        q, k, v = q[:, :, first:last], k[:, :, last:], v[:, :, last:]
+        q, k, v = self.project(sequence)[3:]
         _, membership = self.assigner.attend(
             q,
             k,
@@ -111,9 +108,9 @@ class AutoAlignedAttention(nn.Module):
         assert membership is not None
         return part_attention_weights(q, k, membership), membership > 0
 
-    def project(self, sequence: Float[Tensor, "batch length dim"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, h, L, d) of the whole sequence."""
+    def project(self, sequence: Float[Tensor, "batch length dim"]) -> Projections:
+        """Queries, keys and values of the whole sequence, and those that the parts' grouping compares."""
         batch, length, _ = sequence.shape
-        qkv = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
-        return self.q_norm(q), self.k_norm(k), v
+        packed = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim)
+        q, k, v, part_q, patch_k, patch_v = unpack_projections(packed, self.prefix, self.prefix + sum(self.parts))
+        return Projections(self.q_norm(q), self.k_norm(k), v, self.q_norm(part_q), self.k_norm(patch_k), patch_v)

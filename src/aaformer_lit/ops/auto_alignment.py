@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops.reference import check_similarity, part_products, similarity_of_products, subset_softmax
+from aaformer_lit.ops.reference import check_similarity, part_attention, similarity_scores
 from aaformer_lit.ops.rounding import ROUNDING
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
 
@@ -79,10 +79,8 @@ def auto_alignment(
             )
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
 
-    products = part_products(queries, keys)
     with torch.no_grad():
-        scores = similarity_of_products(products, queries, keys, similarity)
+        scores = similarity_scores(queries, keys, similarity)
         groups = [transport_membership(s, epsilon, iterations, rounding) for s in scores.split(list(parts), dim=-2)]
         membership = torch.cat(groups, dim=-2)
-    weights = subset_softmax(products * queries.shape[-1] ** -0.5, membership)
-    return PartAttention(weights.to(values.dtype) @ values, membership if return_membership else None)
+    return PartAttention(part_attention(queries, keys, values, membership), membership if return_membership else None)
