@@ -3,13 +3,20 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from aaformer_lit.callbacks import EMA
+from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.sharding import Sharded
 from cli_tools import TINY, TINY_DATA, only, read_json
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
+OPTIONS = (*(option for option in TINY if option != "trainer=cpu"), "trainer.max_epochs=2")
 
 
 def start(entry: str, *overrides: str) -> None:
@@ -20,13 +27,20 @@ def start(entry: str, *overrides: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_two_processes_train_and_give_the_metrics_of_one(tmp_path, data_dir, trained):
-    paths = (f"paths.data={data_dir}", f"paths.runs={tmp_path}")
-    tiny = [option for option in TINY if option != "trainer=cpu"]
-    start("train", *DDP, *tiny, *paths)
-    run = only(tmp_path.rglob("metrics.json")).parent  # one run directory, not one for each process
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory, data_dir, trained):
+    """The run directory of two epochs."""
+    runs = tmp_path_factory.mktemp("ddp")
+    start("train", *DDP, *OPTIONS, "pictures=[rankings]", f"paths.data={data_dir}", f"paths.runs={runs}")
+    return only(runs.rglob("metrics.json")).parent  # one run directory, not one for each process
+
+
+def test_two_processes_train_and_give_the_metrics_of_one(tmp_path, data_dir, two_processes):
+    run = two_processes
+    assert (run / "pictures" / "rankings.png").is_file()  # which needs the features of both
     checkpoint = run / "checkpoints" / "last.ckpt"
     options = (f"ckpt={checkpoint}", *TINY_DATA, f"paths.data={data_dir}", "trainer.enable_progress_bar=false")
+    options += ("save_features=true",)
     start("evaluate", *options, f"paths.runs={tmp_path / 'one'}", "trainer=cpu")
     one = read_json(only((tmp_path / "one").rglob("metrics.json")))
     assert one == pytest.approx(read_json(run / "metrics.json"), abs=1e-6)
@@ -34,6 +48,30 @@ def test_two_processes_train_and_give_the_metrics_of_one(tmp_path, data_dir, tra
     start("evaluate", *options, f"paths.runs={tmp_path / 'three'}", *DDP, "trainer.devices=3")
     three = read_json(only((tmp_path / "three").rglob("metrics.json")))
     assert three == pytest.approx(one, abs=1e-6)
+    of_one, of_three = (load_file(only((tmp_path / n).rglob("features.safetensors"))) for n in ("one", "three"))
+    for name in of_one:
+        torch.testing.assert_close(of_three[name], of_one[name], atol=1e-6, rtol=0)
+
+
+def test_shards_train_to_the_weights_of_whole_copies(tmp_path, data_dir, two_processes):
+    """`trainer=fsdp` continues after the first epoch of `trainer=ddp`, and ends where that ended."""
+    checkpoint = two_processes / "checkpoints" / "last.previous.ckpt"
+    sharded = ("trainer=fsdp", "trainer.accelerator=cpu", f"ckpt_path={checkpoint}")
+    start("train", *sharded, *OPTIONS, "pictures=[attention]", f"paths.data={data_dir}", f"paths.runs={tmp_path}")
+    run = only(tmp_path.rglob("metrics.json")).parent
+    assert (run / "pictures" / "attention.png").is_file()
+    assert read_json(run / "metrics.json") == pytest.approx(read_json(two_processes / "metrics.json"), abs=1e-6)
+    ours, theirs = (read_checkpoint(r / "checkpoints" / "last.ckpt") for r in (run, two_processes))
+    for name, weights in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], weights, atol=1e-6, rtol=1e-5)
+    momenta = (checkpoint["optimizer_states"][0]["state"] for checkpoint in (ours, theirs))
+    for ours, theirs in zip(*(list(state.values()) for state in momenta), strict=True):
+        torch.testing.assert_close(ours["momentum_buffer"], theirs["momentum_buffer"], atol=1e-6, rtol=1e-5)
+
+
+def test_shards_have_no_average():
+    with pytest.raises(ConfigError, match="trainer=ddp"):
+        EMA().setup(SimpleNamespace(strategy=Sharded()), None, "fit")
 
 
 STEP = """

@@ -84,7 +84,8 @@ class AlignmentTest(Callback):
         self._stop()
         self.results = {name: meter.compute() for name, meter in self._meters.items()}
         self._meters = {}
-        pl_module.log_dict(flatten_alignment(self.results))
+        # equal on all ranks already, which Lightning cannot know
+        pl_module.log_dict(flatten_alignment(self.results), sync_dist=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
@@ -107,7 +108,7 @@ class PartWatch:
         self.forget()
         if layers:
             self._layers = len(layers)
-            self._handles = [layer.register_forward_hook(self._attended) for layer in layers]
+            self._handles = [layer.register_forward_pre_hook(self._attend) for layer in layers]
         else:
             self._layers = 1
             self._handles = [
@@ -123,7 +124,7 @@ class PartWatch:
         for handle in self._handles:
             handle.remove()
 
-    def _attended(self, layer: nn.Module, args: tuple[Any, ...], _output: Any) -> None:
+    def _attend(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         if len(self.memberships) < self._layers:
             assert isinstance(layer, AutoAlignedAttention)
             sequence, grid, part_mask = args[:3]

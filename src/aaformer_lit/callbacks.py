@@ -11,9 +11,11 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
 from aaformer_lit.assign import Sinkhorn, sinkhorn
+from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import assignment_statistics
 from aaformer_lit.models.attention import AutoAlignedAttention
 from aaformer_lit.ops import similarity_scores
+from aaformer_lit.sharding import Sharded, unsharded
 
 
 class AssignmentMonitor(Callback):
@@ -35,7 +37,10 @@ class AssignmentMonitor(Callback):
     ) -> None:
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and trainer.is_last_batch
         network: Any = pl_module.network
-        if not due or not network.granularities or not trainer.is_global_zero:
+        if not due or not network.granularities:
+            return
+        network = unsharded(network, pl_module.description())  # type: ignore[operator]
+        if not trainer.is_global_zero:
             return
         mask = batch.get("part_mask")
         errors: list[float] = []
@@ -78,6 +83,14 @@ class EMA(EMAWeightAveraging):
     def __init__(self, decay: float = 0.999) -> None:
         # batch-norm statistics are averages already, and their step counters are integers
         super().__init__(decay=decay, use_buffers=False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if isinstance(trainer.strategy, Sharded):
+            raise ConfigError(
+                "weights that are divided among processes (trainer=fsdp) cannot be averaged (callbacks=ema). "
+                "Use trainer=ddp, or callbacks=default."
+            )
+        super().setup(trainer, pl_module, stage)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a training that was killed after its last epoch has none left when continued, and then no end of training

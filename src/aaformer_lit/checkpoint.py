@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aaformer_lit.errors import CheckpointError, first_line
 from aaformer_lit.hub import local_path
@@ -50,6 +50,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     _check_format(content[_KEY], path)
     return content
+
+
+def check_same_model(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` unless both have the same names and shapes, so that a training can be continued."""
+    odd = sorted(
+        n for n in ours.keys() | theirs.keys() if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
+    )
+    if odd:
+        raise CheckpointError(
+            f"the checkpoint is of another model: {len(odd)} of {len(ours)} tensors differ in name or shape, such as "
+            f"{odd[0]}. Continue with the settings that it was trained with; they are in config.yaml of its run."
+        )
 
 
 def description(path: str | Path) -> dict[str, Any]:

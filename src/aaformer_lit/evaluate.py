@@ -37,6 +37,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, cli.choices()))
     metrics = run_test(trainer, module, data, run_dir)
+    if cfg.save_features:
+        module.share_features()
     if trainer.is_global_zero:
         if cfg.save_features:
             _save_features(module, run_dir)

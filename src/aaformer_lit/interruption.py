@@ -116,8 +116,8 @@ class SaveNonFinite(Callback):
         content = {
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
-            "state_dict": pl_module.state_dict(),
-            "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            "state_dict": trainer.strategy.lightning_module_state_dict(),
+            "optimizer_states": [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers],
             **exception.evidence,
         }
         pl_module.on_save_checkpoint(content)

@@ -9,13 +9,14 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from aaformer_lit.checkpoint import describe
-from aaformer_lit.errors import CheckpointError, NumericsError
+from aaformer_lit.checkpoint import check_same_model, describe
+from aaformer_lit.errors import NumericsError
 from aaformer_lit.losses import ReIDLoss
 from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import ViTBaseline
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
+from aaformer_lit.sharding import shard
 from aaformer_lit.structures import ReIDBatch, RetrievalMetrics
 
 Results = dict[str, dict[str, RetrievalMetrics]]
@@ -48,6 +49,10 @@ class ReIDModule(LightningModule):
         self.results: Results = {}
         self._metrics: dict[str, ReIDRetrieval] = {}
         self._random_state: dict[str, Tensor] = {}
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.network, self.device_mesh["data_parallel"])
 
     def on_train_epoch_start(self) -> None:
         assert self.loss is not None, "built for testing only"
@@ -108,25 +113,24 @@ class ReIDModule(LightningModule):
         return self._metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["aaformer_lit"] = describe(
-            self.about.get("model", {}), self.network.num_classes, self.about.get("data", {})
-        )
+        checkpoint["aaformer_lit"] = self.description()
         checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
+    def share_features(self) -> None:
+        """Let each process have the features of all, for what one does alone with `feature_metrics`. All must call."""
+        if is_distributed():
+            for metric in self._metrics.values():
+                metric.sync(dist_sync_fn=metric.dist_sync_fn)
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint says of the network."""
+        return describe(self.about.get("model", {}), self.network.num_classes, self.about.get("data", {}))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        ours, theirs = self.state_dict(), checkpoint["state_dict"]
-        odd = sorted(
-            n
-            for n in ours.keys() | theirs.keys()
-            if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
-        )
-        if odd:
-            raise CheckpointError(
-                f"the checkpoint is of another model: {len(odd)} of {len(ours)} tensors differ in name or shape, such as "
-                f"{odd[0]}. Continue with the settings that it was trained with; they are in config.yaml of its run."
-            )
+        if "state_dict" in checkpoint:  # else `Sharded` has checked and loaded it already
+            check_same_model(self.state_dict(), checkpoint["state_dict"])
         self._random_state = checkpoint.get("random_state", {})
 
     def on_train_start(self) -> None:

@@ -16,6 +16,7 @@ from aaformer_lit.callbacks import evaluating
 from aaformer_lit.dashboard import log_picture, takes_pictures
 from aaformer_lit.data.samples import PersonImages
 from aaformer_lit.metrics import SquaredEuclidean
+from aaformer_lit.sharding import unsharded
 from aaformer_lit.structures import FeatureSet, Record
 
 
@@ -41,9 +42,11 @@ class ProbePictures(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        if not due or not trainer.is_global_zero or not takes_pictures(trainer.loggers):
+        if not due:
             return
-        network: Any = pl_module.network
+        network: Any = unsharded(pl_module.network, pl_module.description())  # type: ignore[operator,arg-type]
+        if not trainer.is_global_zero or not takes_pictures(trainer.loggers):
+            return
         with isolate_rng(), torch.no_grad(), evaluating(network), trainer.precision_plugin.forward_context():
             self._draw(trainer, network, epoch)
 

@@ -25,6 +25,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     from aaformer_lit.module import ReIDModule
     from aaformer_lit.runs import metadata, run_test, write_json
+    from aaformer_lit.sharding import unsharded
 
     run_dir = Path(cfg.run_dir)
     if cfg.pictures:  # drawn hours from here
@@ -52,7 +53,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg))
     best = trainer.checkpoint_callback.best_model_path if cfg.data.val_ids else None  # type: ignore[union-attr]
     metrics |= run_test(trainer, module, data, run_dir, metrics, ckpt_path=best)
-    if trainer.is_global_zero:
+    if cfg.pictures:
+        module.share_features()
+    alone = unsharded(network, module.description())
+    if alone is not None and trainer.is_global_zero:
+        module.network = alone  # type: ignore[assignment]
         _draw(cfg, module, data, run_dir)
         cli.print_results(metrics, run_dir)
     return metrics
