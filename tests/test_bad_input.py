@@ -123,6 +123,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("data.ids_per_batch=9",), "has 8 ids, fewer than data.ids_per_batch=9"),
     ("train", ("data.images_per_id=1",), "the triplet loss needs positives. Use at least 2"),
     ("train", ("data.image_size=[0,32]",), "must be [height, width] in pixels"),
+    ("train", ("data.image_size=[8192,8192]",), "is too large: up to 2048 pixels a side"),
     ("train", ("data.num_workers=-1",), "data.num_workers=-1 is too small. Use 0 or more"),
     ("train", ("data.eval_batch_size=0",), "data.eval_batch_size=0 is too small. Use 1 or more"),
     ("train", ("data.val_ids=1.5",), "data.val_ids=1.5 is a share of the training ids"),

@@ -117,7 +117,8 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 (run_dir / FAILURE).unlink(missing_ok=True)
                 _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
                 os.environ[_JOB_CONFIG] = str(job_config)
-            return function(cfg)
+            with ranks.partners_of_one_job():
+                return function(cfg)
         except Exception as error:
             known = _known(error) or (ranks.behind(error, run_dir / FAILURE) if has_directory else None)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"

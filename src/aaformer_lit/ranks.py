@@ -8,12 +8,15 @@ otherwise it would wait half an hour for a collective.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from aaformer_lit.errors import AAformerError, RankError, first_line
 
@@ -25,7 +28,9 @@ _LOST = (
     "NCCL",
     "gloo",
 )
+_RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # where Lightning lets ranks meet
 _PATIENCE = 3.0  # seconds that a rank's error may take to its file
+_FAREWELL = 10.0  # seconds that the others may take to end after the first rank
 
 
 def run_further_rank(work: Callable[[], object], failure: Path) -> None:
@@ -47,6 +52,24 @@ def run_further_rank(work: Callable[[], object], failure: Path) -> None:
         temporary.write_text(f"rank {rank}: {text}\n\n{''.join(traceback.format_exception(error))}")
         temporary.replace(failure)
         raise
+
+
+@contextmanager
+def partners_of_one_job() -> Iterator[None]:
+    """See a job's other processes off when it ends: the next job of a sweep, in this process too, has its own."""
+    before = {name: os.environ.get(name) for name in _RENDEZVOUS}
+    try:
+        yield
+    finally:
+        dist: Any = sys.modules.get("torch.distributed")
+        if dist is not None and dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+        _end_started_ranks()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def behind(error: BaseException, failure: Path) -> RankError | None:
@@ -73,6 +96,18 @@ def _lost_a_partner(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def _end_started_ranks() -> None:
+    """Wait for the ranks that Lightning has started, and call off the thread of it that kills this process if one failed."""
+    for thread in threading.enumerate():
+        started: list[subprocess.Popen[bytes]] = getattr(thread, "_child_processes", [])
+        for process in started:
+            try:
+                process.wait(_FAREWELL)
+            except subprocess.TimeoutExpired:  # in a collective that nobody else will ever join
+                process.kill()
+        started.clear()
 
 
 def _end_with_parent() -> None:

@@ -65,6 +65,22 @@ def test_a_further_rank_ends_with_the_first(tmp_path):
     assert not process.exists()
 
 
+def test_a_sweep_of_several_processes_outlives_a_job_that_failed(tmp_path, data_dir):
+    """The second job meets its own partner, though the first's are gone, and is not killed for their error."""
+    options = [option for option in TINY if option != "trainer=cpu"]
+    sweep = ["-m", "optim.optimizer.lr=1e30,0.01", "optim.schedule.warmup_epochs=0", "trainer.max_epochs=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "aaformer_lit.train", *options, *sweep, "trainer=ddp", "trainer.accelerator=cpu",
+         f"paths.data={data_dir}", f"paths.runs={tmp_path}"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the loss is not finite" in done.stderr
+    failed, finished = (only(tmp_path.rglob(name)).parent for name in ("failure.txt", "metrics.json"))
+    assert failed.parent == finished.parent
+    assert failed != finished
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rank", "how", "says"),

@@ -89,3 +89,15 @@ def test_errors_name_the_shapes_and_the_bad_rows():
 def test_tiles_cover_the_range_once():
     assert [(t.start, t.stop) for t in tiles(10, 4)] == [(0, 4), (4, 8), (8, 10)]
     assert list(tiles(0, 4)) == []
+
+
+def test_errors_say_which_features_are_wrong():
+    for query, gallery in ((QUERY, GALLERY[0]), (QUERY[0], GALLERY), (QUERY[:, 1:], GALLERY)):
+        with pytest.raises(ConfigError, match="same dim"):
+            SquaredEuclidean(query, gallery)
+    broken = QUERY.clone()
+    broken[3, 2] = torch.nan
+    with pytest.raises(NumericsError, match="query"):
+        SquaredEuclidean(broken, GALLERY)
+    with pytest.raises(NumericsError, match="gallery"):
+        SquaredEuclidean(QUERY, broken)

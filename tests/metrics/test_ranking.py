@@ -182,3 +182,10 @@ def test_cuda_gives_the_same_numbers():
     sets = world(5, queries=50, gallery=400)
     on_gpu = [FeatureSet(s.features.cuda(), s.pids, s.camids) for s in sets]
     assert_same(evaluate_retrieval(*on_gpu), slow(*sets))
+
+
+def test_distances_of_float64_are_told_apart_where_float32_would_tie():
+    query = FeatureSet(torch.zeros(1, 1, dtype=torch.float64), torch.tensor([1]), torch.tensor([0]))
+    near = 1 + 1e-10 * torch.tensor([[3.0], [1.0], [2.0]], dtype=torch.float64)
+    gallery = FeatureSet(near, torch.tensor([1, 2, 3]), torch.tensor([1, 1, 1]))
+    assert evaluate_retrieval(query, gallery).per_query.first_hit_rank.tolist() == [3]

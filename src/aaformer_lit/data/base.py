@@ -30,6 +30,8 @@ from aaformer_lit.structures import Record
 
 __all__ = ["DATASETS", "Counts", "ReIDDataModule", "ReIDDataset", "TestSet"]
 
+MAX_SIDE = 2048  # pixels of an image as the network sees it
+
 log = logging.getLogger(__name__)
 
 
@@ -94,6 +96,11 @@ class ReIDDataModule(LightningDataModule):
         super().__init__()
         if len(image_size) != 2 or min(image_size) < 1:
             raise ConfigError(f"data.image_size={list(image_size)} must be [height, width] in pixels, e.g. [256, 128].")
+        if max(image_size) > MAX_SIDE:
+            raise ConfigError(
+                f"data.image_size={list(image_size)} is too large: up to {MAX_SIDE} pixels a side. Images of people are seldom "
+                "larger than [384, 128], and memory and time grow with the square of the number of pixels."
+            )
         if not 0 <= val_ids < 1:
             raise ConfigError(f"data.val_ids={val_ids} is a share of the training ids. Use 0 (none) or e.g. 0.1.")
         if on_bad_image not in ("error", "skip"):
