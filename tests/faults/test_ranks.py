@@ -70,7 +70,7 @@ def test_a_sweep_of_several_processes_outlives_a_job_that_failed(tmp_path, data_
     options = [option for option in TINY if option != "trainer=cpu"]
     sweep = ["-m", "optim.optimizer.lr=1e30,0.01", "optim.schedule.warmup_epochs=0", "trainer.max_epochs=2"]
     done = subprocess.run(
-        [sys.executable, "-m", "aaformer_lit.train", *options, *sweep, "trainer=ddp", "trainer.accelerator=cpu",
+        [sys.executable, "-m", "aaformer_lit.train", *sweep, *options, "trainer=ddp", "trainer.accelerator=cpu",
          f"paths.data={data_dir}", f"paths.runs={tmp_path}"],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
