@@ -35,7 +35,8 @@ from aaformer_lit.paths import CONF_DIR
 from aaformer_lit.resolvers import is_sweep
 
 logger = logging.getLogger(__name__)
-console = Console(soft_wrap=True)
+# a file has no width: tables there are as wide as they need
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 _JOB_CONFIG = "AAFORMER_JOB_CONFIG"
 FAILURE = "failure.txt"
 _USERS_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
@@ -207,6 +208,7 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero.*")  # no validation
     warnings.filterwarnings("ignore", message=r"Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('assign/.*")  # of the first rank alone
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)

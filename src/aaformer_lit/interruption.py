@@ -34,13 +34,18 @@ class StopOnSignal(Callback):
     def __init__(self) -> None:
         self._received = 0
 
-    # Lightning installs handlers of its own as each stage begins: its SIGTERM handler runs a collective wherever the ranks
-    # happen to be, its SIGUSR1 handler saves in the middle of a batch
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._listen()
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # in the place of Lightning's handlers, from the moment where those would be: its SIGTERM handler runs a collective
+        # wherever the ranks happen to be, its SIGUSR1 handler saves in the middle of a batch
+        connector = trainer._signal_connector
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._listen()
+        def listen() -> None:
+            connector._original_handlers = connector._get_current_signal_handlers()  # it restores them itself
+            if threading.current_thread() is threading.main_thread():
+                for number in _SIGNALS:
+                    signal.signal(number, self._note)
+
+        connector.register_signal_handlers = listen  # type: ignore[method-assign]
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self._stop_if_asked(trainer)
@@ -52,7 +57,7 @@ class StopOnSignal(Callback):
         self._stop_if_asked(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not self._was_asked(trainer):
+        if not self._received:
             return
         name = signal.Signals(self._received).name
         if trainer.is_global_zero:
@@ -64,25 +69,13 @@ class StopOnSignal(Callback):
             logger.warning("while stopping: %s", first_line(exception))
             raise SystemExit(self._exit_code(trainer)) from exception
 
-    def _listen(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                signal.signal(number, self._note)
-
     def _note(self, number: int, _: FrameType | None) -> None:
         self._received = self._received or number
         if hasattr(signal, "SIGCHLD"):
             # a signal to all processes ends the loader's workers too; torch would raise that wherever the program happens to be
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
-    def _was_asked(self, trainer: Trainer) -> bool:
-        # by Lightning's handler, which is in place while a stage makes its loaders
-        if trainer.received_sigterm and not self._received:
-            self._received = signal.SIGTERM
-        return bool(self._received)
-
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        self._was_asked(trainer)
         # one rank's signal is every rank's: all leave at this batch, and none waits for another
         if trainer.world_size > 1:
             received = torch.tensor(self._received, device=trainer.strategy.root_device)

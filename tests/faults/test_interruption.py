@@ -81,7 +81,7 @@ def test_a_signal_in_the_test_is_no_success(tmp_path, data_dir, trained, monkeyp
 
 @pytest.mark.parametrize("worker", ["lives", "was ended too"])
 def test_a_signal_before_the_test_has_begun_is_not_missed(tmp_path, data_dir, trained, monkeypatch, worker):
-    """Lightning's own handler has it, which is in place while a stage makes its loaders."""
+    """Not while a stage makes its loaders, when Lightning's own handlers would be in place."""
 
     def test_dataloader(self):
         os.kill(os.getpid(), signal.SIGTERM)
