@@ -31,6 +31,7 @@ from rich.table import Table
 from aaformer_lit import ranks
 from aaformer_lit.config_check import check_config
 from aaformer_lit.errors import AAformerError, first_line
+from aaformer_lit.heap import keep_freed_memory
 from aaformer_lit.paths import CONF_DIR
 from aaformer_lit.resolvers import is_sweep
 
@@ -44,6 +45,7 @@ _USERS_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOT
 
 def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run an entry point's function with the config that Hydra composes from the command line."""
+    keep_freed_memory()
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
             ranks.run_further_rank(lambda: function(_load(Path(job_config))), Path(job_config).with_name(FAILURE))
@@ -208,7 +210,9 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero.*")  # no validation
     warnings.filterwarnings("ignore", message=r"Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('assign/.*")  # of the first rank alone
+    warnings.filterwarnings(
+        "ignore", message=r"It is recommended to use `self.log\('assign/.*"
+    )  # of the first rank alone
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)

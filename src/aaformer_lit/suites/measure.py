@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aaformer_lit.errors import AAformerError
+from aaformer_lit.heap import give_back
 
 _STATM = Path("/proc/self/statm")
 _PAGE = 4096
@@ -64,13 +65,17 @@ class WrongResult(AAformerError):
 def compare(
     ours: Run, baseline: Run, repeats: int, warm_up: bool = True
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of both, run in turns; by default after one call of each to warm up."""
+    """Seconds of both, run in turns.
+
+    By default each turn begins with a call that is not counted: what the other leaves behind in caches and freed memory is
+    not what a loop over one of them finds.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + warm_up):
+    for _ in range(repeats):
         for function, times in zip((ours, baseline), seconds, strict=True):
-            took = seconds_of(function)
-            if repeat >= warm_up:
-                times.append(took)
+            if warm_up:
+                function()
+            times.append(seconds_of(function))
     return tuple(seconds[0]), tuple(seconds[1])
 
 
@@ -122,6 +127,7 @@ def peak_memory(function: Run) -> int | None:
         return int(torch.cuda.max_memory_allocated() - before)
     if not _STATM.exists():
         return None
+    give_back()
     before = peak = _resident()
     done = threading.Event()
 

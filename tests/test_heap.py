@@ -1,0 +1,49 @@
+"""Kept memory is memory that the system does not have to clear again."""
+
+import subprocess
+import sys
+
+import pytest
+
+from aaformer_lit import heap
+
+LAYERS = """
+import resource, sys, torch
+from aaformer_lit import heap
+if sys.argv[1] == "kept":
+    heap.keep_freed_memory()
+
+def step():
+    layers = [torch.ones(5_000_000) for _ in range(8)]  # 20 MB each
+
+for _ in range(2):
+    step()
+if sys.argv[1] == "given back":
+    heap.keep_freed_memory()
+    heap.give_back()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+    if sys.argv[1] == "given back":
+        heap.give_back()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(mode):
+    done = subprocess.run([sys.executable, "-c", LAYERS, mode], capture_output=True, text=True, check=True, timeout=120)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(heap._glibc() is None, reason="needs glibc")
+def test_a_step_finds_the_memory_of_the_step_before():
+    plain, kept, given_back = map(page_faults, ("plain", "kept", "given back"))
+    assert kept < plain / 10
+    assert given_back > plain / 2
+
+
+def test_other_systems_are_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert heap._glibc() is None
+    heap.keep_freed_memory()
+    heap.give_back()
