@@ -76,6 +76,7 @@ def test_without_parts_cls_has_all_the_weight():
     terms = ReIDLoss(global_weight=0.2)(output(parts=0), PIDS)
     torch.testing.assert_close(terms["id"], terms["id_global"])
     torch.testing.assert_close(terms["triplet"], terms["triplet_global"])
+    assert not any("parts" in name for name in terms)
 
 
 def test_transreid_weights_are_half_and_half():

@@ -31,6 +31,25 @@ def test_nearest_is_sinkhorn_without_iterations():
     assert torch.equal(Nearest()(scores(3), GRID), Sinkhorn(epsilon=0.7, iterations=0)(scores(3), GRID))
 
 
+def test_sinkhorn_hands_its_settings_to_the_front_door():
+    """What `attend` gives is made from the membership that the assigner itself gives."""
+    for settings in ({"epsilon": 1.5}, {"iterations": 0}, {"iterations": 9}, {"rounding": "balanced"}):
+        assigner = Sinkhorn(**settings)
+        q, k, v = qkv(3)
+        output, membership = assigner.attend(q, k, v, parts=[3], similarity="cosine", grid=GRID, return_membership=True)
+        assert torch.equal(membership, assigner(similarity_scores(q, k), GRID))
+        assert not torch.equal(membership, Sinkhorn()(similarity_scores(q, k), GRID))
+        torch.testing.assert_close(output, part_attention(q, k, v, membership))
+
+
+def test_sinkhorn_has_the_papers_settings():
+    assert (Sinkhorn().epsilon, Sinkhorn().iterations, Sinkhorn().rounding) == (0.05, 3, "argmax")
+    with pytest.raises(ConfigError, match=r"argmax, balanced; got 'best'"):
+        Sinkhorn(rounding="best")
+    with pytest.raises(ConfigError, match=r"got epsilon=0, iterations=3"):
+        Sinkhorn(epsilon=0)
+
+
 @pytest.mark.parametrize(("parts", "edges"), [(2, [0, 3, 6]), (4, [0, 1, 3, 4, 6]), (6, [0, 1, 2, 3, 4, 5, 6])])
 def test_stripes_cut_rows_at_floor_of_i_rows_over_parts(parts, edges):
     membership = Stripes()(scores(parts), GRID).view(2, 3, parts, *GRID)

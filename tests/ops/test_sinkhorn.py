@@ -136,6 +136,7 @@ def test_three_iterations_at_epsilon_0_05_are_the_default():
     values = scores(3, 20)
     torch.testing.assert_close(sinkhorn(values), sinkhorn(values, 0.05, 3), rtol=0, atol=0)
     assert not torch.allclose(sinkhorn(values), sinkhorn(values, 0.05, 4), rtol=1e-6)
+    torch.testing.assert_close(log_sinkhorn(values), log_sinkhorn(values, 0.05, 3), rtol=0, atol=0)
 
 
 def test_plan_has_a_gradient_and_none_for_an_empty_batch():
