@@ -17,6 +17,7 @@ from cli_tools import TINY, TINY_DATA, only, read_json
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
 OPTIONS = (*(option for option in TINY if option != "trainer=cpu"), "trainer.max_epochs=2")
+OPTIONS += ("model.backbone.drop_path=0.5",)  # of which each rank has its own, also when continued
 
 
 def start(entry: str, *overrides: str) -> None:
@@ -39,6 +40,8 @@ def test_two_processes_train_and_give_the_metrics_of_one(tmp_path, data_dir, two
     run = two_processes
     assert (run / "pictures" / "rankings.png").is_file()  # which needs the features of both
     checkpoint = run / "checkpoints" / "last.ckpt"
+    first, second = read_checkpoint(checkpoint)["random_state"]["cpu"]
+    assert not torch.equal(first, second)  # or both would drop the same paths
     options = (f"ckpt={checkpoint}", *TINY_DATA, f"paths.data={data_dir}", "trainer.enable_progress_bar=false")
     options += ("save_features=true",)
     start("evaluate", *options, f"paths.runs={tmp_path / 'one'}", "trainer=cpu")
@@ -54,7 +57,7 @@ def test_two_processes_train_and_give_the_metrics_of_one(tmp_path, data_dir, two
 
 
 def test_shards_train_to_the_weights_of_whole_copies(tmp_path, data_dir, two_processes):
-    """`trainer=fsdp` continues after the first epoch of `trainer=ddp`, and ends where that ended."""
+    """`trainer=fsdp` continues after the first epoch of `trainer=ddp`, and ends where that ended, dropped paths included."""
     checkpoint = two_processes / "checkpoints" / "last.previous.ckpt"
     sharded = ("trainer=fsdp", "trainer.accelerator=cpu", f"ckpt_path={checkpoint}")
     start("train", *sharded, *OPTIONS, "pictures=[attention]", f"paths.data={data_dir}", f"paths.runs={tmp_path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -90,7 +91,10 @@ class EMA(EMAWeightAveraging):
                 "weights that are divided among processes (trainer=fsdp) cannot be averaged (callbacks=ema). "
                 "Use trainer=ddp, or callbacks=default."
             )
-        super().setup(trainer, pl_module, stage)
+        with warnings.catch_warnings():
+            # the hook does nothing here, for it divides weights under `Sharded` alone
+            warnings.filterwarnings("ignore", message=".*overrides the configure_model callback")
+            super().setup(trainer, pl_module, stage)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a training that was killed after its last epoch has none left when continued, and then no end of training

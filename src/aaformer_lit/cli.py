@@ -210,9 +210,8 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero.*")  # no validation
     warnings.filterwarnings("ignore", message=r"Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings(
-        "ignore", message=r"It is recommended to use `self.log\('assign/.*"
-    )  # of the first rank alone
+    # of the first rank alone
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('assign/.*")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -111,9 +111,9 @@ class SaveNonFinite(Callback):
             "global_step": trainer.global_step,
             "state_dict": trainer.strategy.lightning_module_state_dict(),
             "optimizer_states": [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers],
+            "aaformer_lit": pl_module.description(),  # type: ignore[operator]
             **exception.evidence,
         }
-        pl_module.on_save_checkpoint(content)
         try:
             write_whole(path, serialized(content))
             said = f"The weights and the batch are in {path}."

@@ -16,6 +16,7 @@ from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import ViTBaseline
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
+from aaformer_lit.randomness import random_states, restore_random_states, seed_rank
 from aaformer_lit.sharding import shard
 from aaformer_lit.structures import ReIDBatch, RetrievalMetrics
 
@@ -114,9 +115,7 @@ class ReIDModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["aaformer_lit"] = self.description()
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["random_state"] = random_states(self.device)
 
     def share_features(self) -> None:
         """Let each process have the features of all, for what one does alone with `feature_metrics`. All must call."""
@@ -134,11 +133,8 @@ class ReIDModule(LightningModule):
         self._random_state = checkpoint.get("random_state", {})
 
     def on_train_start(self) -> None:
-        # drop path goes on where it stopped; ranks share one saved state, and would then all drop the same
-        if self._random_state and self.trainer.world_size == 1:
-            torch.set_rng_state(self._random_state["cpu"])
-            if self.device.type == "cuda" and "cuda" in self._random_state:
-                torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
+        seed_rank(self.global_rank)
+        restore_random_states(self._random_state, self.global_rank, self.trainer.world_size, self.device)
 
     def _metric(self, num_query: int) -> ReIDRetrieval:
         subsets = self.network.token_groups
