@@ -1,4 +1,7 @@
-"""`aaformer_lit.train` of which one rank ends in its second batch and notes when: DYING="RANK kill|raise|defect FILE"."""
+"""`aaformer_lit.train` of which one rank ends in the second batch of an epoch, and notes when.
+
+DYING="RANK EPOCH kill|raise|defect FILE".
+"""
 
 import os
 import signal
@@ -9,12 +12,12 @@ from aaformer_lit import train
 from aaformer_lit.errors import ImageError
 from aaformer_lit.module import ReIDModule
 
-rank, how, note = os.environ["DYING"].split()
+rank, epoch, how, note = os.environ["DYING"].split()
 step = ReIDModule.training_step
 
 
 def dying(self, batch, batch_idx):
-    if batch_idx == 1 and str(self.global_rank) == rank:
+    if batch_idx == 1 and (str(self.global_rank), str(self.current_epoch)) == (rank, epoch):
         Path(note).write_text(str(time.time()))
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

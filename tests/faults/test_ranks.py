@@ -12,8 +12,19 @@ import pytest
 from aaformer_lit import ranks
 from aaformer_lit.errors import RankError
 from cli_tools import TINY, only
+from faults.campaign import differences
 
+TWO_RANKS = (*(option for option in TINY if option != "trainer=cpu"), "trainer=ddp", "trainer.accelerator=cpu")
+TRAIN = ("-m", "aaformer_lit.train")
+DYING = str(Path(__file__).with_name("dying_rank.py"))
 LOST = RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:25799")
+
+
+def start(*command: str, **variables: str) -> subprocess.Popen[str]:
+    """Python as a user starts it; Lightning starts the second rank, which shares the output."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, *command], env=environment, **streams)
 
 
 def test_a_lost_partner_is_told_from_an_error_of_its_own(tmp_path, monkeypatch):
@@ -67,15 +78,11 @@ def test_a_further_rank_ends_with_the_first(tmp_path):
 
 def test_a_sweep_of_several_processes_outlives_a_job_that_failed(tmp_path, data_dir):
     """The second job meets its own partner, though the first's are gone, and is not killed for their error."""
-    options = [option for option in TINY if option != "trainer=cpu"]
     sweep = ["-m", "optim.optimizer.lr=1e30,0.01", "optim.schedule.warmup_epochs=0", "trainer.max_epochs=2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "aaformer_lit.train", *sweep, *options, "trainer=ddp", "trainer.accelerator=cpu",
-         f"paths.data={data_dir}", f"paths.runs={tmp_path}"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "the loss is not finite" in done.stderr
+    job = start(*TRAIN, *sweep, *TWO_RANKS, f"paths.data={data_dir}", f"paths.runs={tmp_path}")
+    output, _ = job.communicate(timeout=300)
+    assert job.returncode == 2, output
+    assert "the loss is not finite" in output
     failed, finished = (only(tmp_path.rglob(name)).parent for name in ("failure.txt", "metrics.json"))
     assert failed.parent == finished.parent
     assert failed != finished
@@ -94,14 +101,8 @@ def test_a_sweep_of_several_processes_outlives_a_job_that_failed(tmp_path, data_
 )
 def test_a_rank_that_dies_ends_the_job(rank, how, says, tmp_path, data_dir):
     death = tmp_path / "death"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DYING": f"{rank} {how} {death}"}
-    options = [option for option in TINY if option != "trainer=cpu"]
-    script = Path(__file__).with_name("dying_rank.py")
-    job = subprocess.Popen(
-        [sys.executable, script, *options, "trainer=ddp", "trainer.accelerator=cpu", f"paths.data={data_dir}",
-         f"paths.runs={tmp_path}"],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    options = (*TWO_RANKS, f"paths.data={data_dir}", f"paths.runs={tmp_path}")
+    job = start(DYING, *options, DYING=f"{rank} 0 {how} {death}")
     output, _ = job.communicate(timeout=540)  # until the pipe is closed: that is, until the last rank has ended
     took = time.time() - float(death.read_text())
     assert job.returncode not in (0, None)
@@ -110,3 +111,17 @@ def test_a_rank_that_dies_ends_the_job(rank, how, says, tmp_path, data_dir):
     assert re.search(says, " ".join([output, *failures])), output
     if how != "kill":
         assert says in only(tmp_path.rglob("failure.txt")).read_text().splitlines()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_job_of_two_ranks_ends_as_an_unbroken_one(rank, tmp_path, data_dir):
+    """To the bit, though each rank drops paths of its own."""
+    options = (*TWO_RANKS, "trainer.max_epochs=3", "model.backbone.drop_path=0.5", "resume=auto")
+    options += (f"paths.data={data_dir}",)
+    for name, command, died in (("whole", TRAIN, False), ("broken", (DYING,), True), ("broken", TRAIN, False)):
+        job = start(*command, *options, f"paths.runs={tmp_path / name}", DYING=f"{rank} 2 kill {tmp_path / 'death'}")
+        output, _ = job.communicate(timeout=300)
+        assert (job.returncode != 0) == died, output
+    whole, broken = (only((tmp_path / name).rglob("metrics.json")).parent for name in ("whole", "broken"))
+    assert differences(whole, broken) == []
