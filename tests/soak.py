@@ -39,7 +39,7 @@ def main() -> int:
     tried = Counter(trial["kind"] for trial in trials)
     lost = Counter(trial["kind"] for trial in trials if trial["wrong"])
     outcomes = {kind: (tried[kind], lost[kind]) for kind in tried}
-    outcomes |= cases("death of a rank", "faults/test_ranks.py") | cases("bad input", "test_bad_input.py")
+    outcomes |= cases("death of a rank", "cli/test_processes.py") | cases("bad input", "test_bad_input.py")
     campaign.say(f"\n{datetime.date.today()}, {os.cpu_count()} CPU cores\n{campaign.summary(outcomes)}")
     return int(any(bad for _, bad in outcomes.values()))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aaformer_lit.suites import SUITES
+from aaformer_lit.benchmarks import SUITES
 from cli_tools import only, read_json, run_cli
 
 

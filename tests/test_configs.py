@@ -8,9 +8,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from aaformer_lit.cli.paths import CONF_DIR
+from aaformer_lit.cli.resolvers import config_hash
 from aaformer_lit.models import AAformer, ViTBaseline
-from aaformer_lit.paths import CONF_DIR
-from aaformer_lit.resolvers import config_hash
 
 SMALL = ["model/backbone=small_scratch", "data.image_size=[64,32]", "run_dir=RUN"]
 ENTRIES = sorted(path.stem for path in CONF_DIR.glob("*.yaml"))

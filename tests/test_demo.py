@@ -22,7 +22,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError, GalleryError

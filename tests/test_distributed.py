@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aaformer_lit.callbacks import EMA
-from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.checkpoints.load import read_checkpoint
+from aaformer_lit.engine.callbacks.ema import EMA
+from aaformer_lit.engine.fsdp import Sharded
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.sharding import Sharded
 from cli_tools import TINY, TINY_DATA, only, read_json
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aaformer_lit.data.check import inspect
-from aaformer_lit.data.market1501 import Market1501
+from aaformer_lit.data.datasets.market1501 import Market1501
 from aaformer_lit.data.synthetic import SyntheticSpec, generate
 from cli_tools import run_cli
 

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import load_file
 
+from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.models import AAformer, build_backbone
-from aaformer_lit.paths import CONF_DIR
 from cli_tools import only, read_json, run_cli
 
 DATA = Path(os.environ.get("AAFORMER_TEST_DATA") or "/nonexistent")

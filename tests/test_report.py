@@ -8,9 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aaformer_lit import cli
-from aaformer_lit.paths import CONF_DIR
-from aaformer_lit.resolvers import config_hash
+from aaformer_lit.cli.messages import user_message
+from aaformer_lit.cli.paths import CONF_DIR
+from aaformer_lit.cli.resolvers import config_hash
 from aaformer_lit.tables import PaperTable, Run
 from aaformer_lit.tables.join import place
 from cli_tools import only, run_cli
@@ -70,7 +70,7 @@ def test_parsing_rows_have_a_part_per_mask_or_say_that_there_are_none():
     assert composed("row=spreid_pool", "~data.mask_parts.arms").model.parts == [5]
     with pytest.raises(OmegaConfBaseException) as caught:
         OmegaConf.to_container(composed("row=spreid_pool", "data=market1501").model, resolve=True)
-    assert "Give masks of your images with data.masks=DIR" in (cli.user_message(caught.value) or "")
+    assert "Give masks of your images with data.masks=DIR" in (user_message(caught.value) or "")
 
 
 def test_the_hash_is_about_what_is_run_not_about_the_sweep():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aaformer_lit.module import ReIDModule
+from aaformer_lit.engine.module import ReIDModule
 from cli_tools import TINY, run_cli
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"

@@ -8,7 +8,7 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 
-from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.gallery import Gallery
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet

@@ -7,9 +7,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from aaformer_lit import load_model
-from aaformer_lit.checkpoint import read_checkpoint
+from aaformer_lit.checkpoints.load import read_checkpoint
+from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.metrics import evaluate_retrieval
-from aaformer_lit.module import ReIDModule
 from aaformer_lit.structures import FeatureSet
 from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
 

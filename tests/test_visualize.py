@@ -6,7 +6,7 @@ import torch
 from matplotlib.image import imread
 
 from aaformer_lit import viz
-from aaformer_lit.checkpoint import build_network
+from aaformer_lit.checkpoints.load import build_network
 from cli_tools import TINY_DATA, run_cli
 
 KINDS = "[assignment,layers,attention,rankings,alignment,cmc,roc,distances,embedding,curves,contact_sheet]"

@@ -13,7 +13,7 @@ __all__ = ["__version__", "load_model"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_model":  # imported on demand: torch takes seconds, and --help does not need it
-        from aaformer_lit.checkpoint import load_model
+        from aaformer_lit.checkpoints.load import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

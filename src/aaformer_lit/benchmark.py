@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.table import Table
 
-from aaformer_lit import cli
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.run import run
 
 if TYPE_CHECKING:
-    from aaformer_lit.suites import Measurement
+    from aaformer_lit.benchmarks import Measurement
 
 
 def benchmark(cfg: DictConfig) -> list[Measurement]:
     """Run the suites, print their table and write `benchmark.json`."""
     import torch
 
+    from aaformer_lit.benchmarks import SUITES
     from aaformer_lit.errors import ConfigError
-    from aaformer_lit.runs import machine, write_json
-    from aaformer_lit.suites import SUITES
+    from aaformer_lit.utils.environment import machine
+    from aaformer_lit.utils.files import write_json
 
     names = [cfg.suite] if isinstance(cfg.suite, str) else list(cfg.suite)
     unknown = [name for name in names if name not in SUITES]
@@ -31,9 +33,9 @@ def benchmark(cfg: DictConfig) -> list[Measurement]:
     torch.manual_seed(cfg.seed)
     rows = []
     for name in names:
-        with cli.console.status(f"{name} ..."):
+        with console.status(f"{name} ..."):
             rows += SUITES[name](full=cfg.size == "full", repeats=cfg.repeats)
-    cli.console.print(_table(rows))
+    console.print(_table(rows))
     content = {
         "size": cfg.size,
         **machine(),
@@ -41,7 +43,7 @@ def benchmark(cfg: DictConfig) -> list[Measurement]:
         "rows": [row.as_dict() for row in rows],
     }
     write_json(Path(cfg.run_dir, "benchmark.json"), content)
-    cli.console.print(f"{cfg.run_dir}/benchmark.json", highlight=False)
+    console.print(f"{cfg.run_dir}/benchmark.json", highlight=False)
     return rows
 
 
@@ -63,7 +65,7 @@ def _ms(seconds: float) -> str:
 
 
 def main() -> None:
-    cli.run(benchmark, "benchmark")
+    run(benchmark, "benchmark")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from aaformer_lit import cli
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 
 
@@ -23,7 +24,7 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
     from hydra.utils import instantiate
 
     from aaformer_lit.gallery import Extractor, Gallery
-    from aaformer_lit.search import checkpoint_of
+    from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.web.viewer import Viewer
 
     # mistakes here are told before the network is loaded
@@ -46,7 +47,7 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
 
     stop = stop or _stopped_by_signals()
     with serving(viewer, host=cfg.host, port=cfg.port, k=cfg.k, **bounds) as url:
-        cli.console.print(f"{url}  (Ctrl-C ends it)", highlight=False)
+        console.print(f"{url}  (Ctrl-C ends it)", highlight=False)
         if cfg.inbrowser:
             webbrowser.open(url)
         stop.wait()
@@ -80,7 +81,7 @@ def _stopped_by_signals() -> threading.Event:
 
 
 def main() -> None:
-    cli.run(demo, "demo")
+    run(demo, "demo")
 
 
 if __name__ == "__main__":

@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from aaformer_lit import cli
+from aaformer_lit.checkpoints.preprocessing import prepare_like_training
+from aaformer_lit.cli.console import choices, print_results
+from aaformer_lit.cli.run import run
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test as configured; returns what it wrote to `metrics.json`."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.alignment import AlignmentTest
-    from aaformer_lit.checkpoint import description, load_model
-    from aaformer_lit.module import ReIDModule
-    from aaformer_lit.runs import metadata, run_test, write_json
+    from aaformer_lit.checkpoints.load import description, load_model
+    from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.engine.module import ReIDModule
+    from aaformer_lit.engine.testing import run_test
+    from aaformer_lit.utils.environment import metadata
+    from aaformer_lit.utils.files import write_json
 
     run_dir = Path(cfg.run_dir)
     network: Any = load_model(cfg.ckpt)
@@ -35,28 +39,21 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     data.prepare_data()
     data.setup("test")
     if trainer.is_global_zero:
-        write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, cli.choices()))
+        write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, choices()))
     metrics = run_test(trainer, module, data, run_dir)
     if cfg.save_features:
         module.share_features()
     if trainer.is_global_zero:
         if cfg.save_features:
             _save_features(module, run_dir)
-        cli.print_results(metrics, run_dir)
+        print_results(metrics, run_dir)
     return metrics
-
-
-def prepare_like_training(cfg: DictConfig, preprocessing: dict[str, Any]) -> None:
-    """Images are resized and normalised as the network saw them in training, whatever the data config says."""
-    with open_dict(cfg):
-        cfg.data.image_size = preprocessing["image_size"]
-        cfg.data.transforms.mean, cfg.data.transforms.std = preprocessing["mean"], preprocessing["std"]
 
 
 def _save_features(module: Any, run_dir: Path) -> None:
     from safetensors.torch import save_file
 
-    from aaformer_lit.runs import write_atomically
+    from aaformer_lit.utils.files import write_atomically
 
     tensors: dict[str, Any] = {}
     for name, metric in module.feature_metrics.items():
@@ -66,7 +63,7 @@ def _save_features(module: Any, run_dir: Path) -> None:
 
 
 def main() -> None:
-    cli.run(evaluate, "evaluate")
+    run(evaluate, "evaluate")
 
 
 if __name__ == "__main__":

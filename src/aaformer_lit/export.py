@@ -8,17 +8,18 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.table import Table
 
-from aaformer_lit import cli
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.run import run
 
 
 def export(cfg: DictConfig) -> Path:
     """Write the file, compare it with the network, and keep it; returns its path."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.checkpoint import description
-    from aaformer_lit.exporting import SafetensorsFormat, export_checked, model_card
-    from aaformer_lit.exporting.formats import portable
-    from aaformer_lit.visualize import image_files
+    from aaformer_lit.checkpoints.load import description
+    from aaformer_lit.data.images import image_files
+    from aaformer_lit.deploy import SafetensorsFormat, export_checked, model_card
+    from aaformer_lit.deploy.formats import portable
 
     form = instantiate(cfg.format)
     target = Path(cfg.output or Path(cfg.run_dir, form.file_name))
@@ -36,9 +37,9 @@ def export(cfg: DictConfig) -> Path:
         seed=cfg.seed,
         extra_files=card,
     )
-    cli.console.print(_table(report))
+    console.print(_table(report))
     for path in (target, target.with_name(f"{target.name}.report.json")):
-        cli.console.print(str(path), highlight=False)
+        console.print(str(path), highlight=False)
     return target
 
 
@@ -55,7 +56,7 @@ def _table(report: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    cli.run(export, "export")
+    run(export, "export")
 
 
 if __name__ == "__main__":

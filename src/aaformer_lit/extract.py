@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from aaformer_lit import cli
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def extract(cfg: DictConfig) -> Gallery:
     if not gallery.root.is_dir():  # the images have moved
         gallery = Gallery.open(cfg.out, root)
     columns = TextColumn("extracting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=cli.console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=len(crops))
         gallery, changes = update(
             gallery,
@@ -50,7 +51,7 @@ def extract(cfg: DictConfig) -> Gallery:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in asdict(changes).items() if number)
-    cli.console.print(f"{cfg.out}: {len(gallery):,} images ({told})", highlight=False)
+    console.print(f"{cfg.out}: {len(gallery):,} images ({told})", highlight=False)
     return gallery
 
 
@@ -61,7 +62,7 @@ def _remove(cfg: DictConfig) -> Gallery:
     before = len(gallery)
     paths = [cfg.remove] if isinstance(cfg.remove, str) else list(cfg.remove or ())
     gallery = gallery.remove(paths=paths, pid=cfg.remove_pid)
-    cli.console.print(f"{cfg.out}: {before - len(gallery):,} removed, {len(gallery):,} left", highlight=False)
+    console.print(f"{cfg.out}: {before - len(gallery):,} removed, {len(gallery):,} left", highlight=False)
     return gallery
 
 
@@ -74,7 +75,7 @@ def _root(cfg: DictConfig) -> Path:
 
 
 def main() -> None:
-    cli.run(extract, "extract")
+    run(extract, "extract")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from aaformer_lit import cli
+from aaformer_lit.cli.console import choices, console
+from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def check(cfg: DictConfig) -> dict[str, Findings | None]:
         _print_counts(dataset)
         results[dataset.name] = None
         if cfg.decode:
-            with Progress(console=cli.console, transient=True) as progress:
+            with Progress(console=console, transient=True) as progress:
                 task = progress.add_task("Decoding", total=sum(counts.images for counts in dataset.counts().values()))
                 results[dataset.name] = findings = inspect(dataset, partial(progress.advance, task))
             _print_findings(findings)
@@ -57,14 +58,12 @@ def extract(cfg: DictConfig) -> Path:
 
     dataset, root = _dataset_class(cfg), Path(cfg.paths.data).expanduser()
     archive = Path(cfg.archive).expanduser() if cfg.archive else _only_archive(root, dataset)
-    with Progress(console=cli.console, transient=True) as progress:
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"Unpacking {archive.name}", total=None)
         folder = unpack(
             archive, root, dataset.folders[0], lambda done, of: progress.update(task, completed=done, total=of)
         )
-    cli.console.print(
-        f"unpacked to {folder}\nnow: python -m aaformer_lit.prepare data={dataset.name} paths.data={root}"
-    )
+    console.print(f"unpacked to {folder}\nnow: python -m aaformer_lit.prepare data={dataset.name} paths.data={root}")
     return folder
 
 
@@ -78,7 +77,7 @@ def synthesize(cfg: DictConfig) -> Path:
     if layout not in LAYOUTS:
         raise ConfigError(f"there are no synthetic people in the layout {layout}. Use layout={'|'.join(LAYOUTS)}.")
     folder = generate(cfg.paths.data, instantiate(cfg.spec), layout)
-    cli.console.print(f"drawn in {folder}")
+    console.print(f"drawn in {folder}")
     return folder
 
 
@@ -98,7 +97,7 @@ def _dataset_class(cfg: DictConfig) -> type[ReIDDataset]:
     dataset: type[ReIDDataset] | None = get_class(cfg.data._target_).dataset_class  # type: ignore[attr-defined]
     if dataset is None:
         raise ConfigError(
-            f"action={cfg.action} is for one data set at a time, data={cli.choices().get('data')} is several."
+            f"action={cfg.action} is for one data set at a time, data={choices().get('data')} is several."
         )
     return dataset
 
@@ -135,14 +134,14 @@ def _print_counts(dataset: ReIDDataset) -> None:
             colour = "default" if expected is None else "green" if value == expected else "yellow"
             cells += [f"[{colour}]{value:,}[/]", "-" if expected is None else f"{expected:,}"]
         table.add_row(split, *cells)
-    cli.console.print(table)
+    console.print(table)
     if dataset.as_published:
-        cli.console.print("[green]as published[/]")
+        console.print("[green]as published[/]")
     elif published:
         twins = dataset.looks_like()
         meaning = f"these are the counts of {' and '.join(twins)}" if twins else "results do not compare with others"
-        cli.console.print(f"[yellow]not as published[/]: {meaning}", highlight=False)
-    cli.console.print(f"origin: {dataset.source}", highlight=False)
+        console.print(f"[yellow]not as published[/]: {meaning}", highlight=False)
+    console.print(f"origin: {dataset.source}", highlight=False)
 
 
 def _print_findings(findings: Findings, limit: int = 10) -> None:
@@ -153,17 +152,17 @@ def _print_findings(findings: Findings, limit: int = 10) -> None:
         ],
         "decode with damaged pixels (replace them, or take them out)": findings.damaged,
     }
-    cli.console.print(f"{findings.files:,} files decoded")
+    console.print(f"{findings.files:,} files decoded")
     for what, items in problems.items():
-        cli.console.print(f"[{'yellow' if items else 'green'}]{len(items):,}[/] {what}", highlight=False)
+        console.print(f"[{'yellow' if items else 'green'}]{len(items):,}[/] {what}", highlight=False)
         for item in items[:limit]:
-            cli.console.print(f"  {item}", highlight=False, markup=False)
+            console.print(f"  {item}", highlight=False, markup=False)
         if len(items) > limit:
-            cli.console.print(f"  and {len(items) - limit:,} more")
+            console.print(f"  and {len(items) - limit:,} more")
 
 
 def main() -> None:
-    cli.run(prepare, "prepare")
+    run(prepare, "prepare")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from aaformer_lit import cli
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.run import run
 
 if TYPE_CHECKING:
     from aaformer_lit.tables import Column, PaperTable, Report
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def report(cfg: DictConfig) -> Report:
     """Collect, join, compare, write; returns what it printed."""
     from aaformer_lit.errors import ConfigError
-    from aaformer_lit.runs import write_atomically
     from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, keep_runs
+    from aaformer_lit.utils.files import write_atomically
 
     unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
     if unknown:
@@ -33,7 +34,7 @@ def report(cfg: DictConfig) -> Report:
         if cfg.reference
     ]
     result = Report(table, columns, comparisons, remarks)
-    cli.console.print(FORMATS["txt"](result), markup=False, highlight=False)
+    console.print(FORMATS["txt"](result), markup=False, highlight=False)
     run_dir = Path(cfg.run_dir)
     for form in cfg.formats:
         if form != "png":
@@ -41,10 +42,10 @@ def report(cfg: DictConfig) -> Report:
             write_atomically(run_dir / f"{table.name}.{form}", partial(Path.write_text, data=content))
     if "png" in cfg.formats:
         _plot(table, columns, run_dir)
-    cli.console.print(f"written to {run_dir}", highlight=False)
+    console.print(f"written to {run_dir}", highlight=False)
     if cfg.keep:
         kept = keep_runs(columns, Path(cfg.keep))
-        cli.console.print(f"{len(kept)} runs kept in {cfg.keep}", highlight=False)
+        console.print(f"{len(kept)} runs kept in {cfg.keep}", highlight=False)
     return result
 
 
@@ -71,7 +72,7 @@ def _plot(table: PaperTable, columns: list[Column], run_dir: Path) -> None:
 
 
 def main() -> None:
-    cli.run(report, "report")
+    run(report, "report")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from aaformer_lit import cli
-from aaformer_lit.errors import ConfigError, GalleryError
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.run import run
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.gallery.extractor import checkpoint_of
 
 FORMATS = ("png", "json", "html")
 
@@ -18,9 +20,9 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
 
     from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank
-    from aaformer_lit.gallery.page import as_json, as_page, as_picture
-    from aaformer_lit.runs import write_atomically, write_json
-    from aaformer_lit.visualize import spread
+    from aaformer_lit.gallery.report import as_json, as_page, as_picture
+    from aaformer_lit.utils.files import write_atomically, write_json
+    from aaformer_lit.utils.sequences import spread
     from aaformer_lit.viz import save
 
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
@@ -54,20 +56,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         write_atomically(run_dir / "ranking.html", lambda path: path.write_text(page, encoding="utf-8"))
     _print(content)
     for name in formats:
-        cli.console.print(str(run_dir / f"ranking.{name}"), highlight=False)
+        console.print(str(run_dir / f"ranking.{name}"), highlight=False)
     return content
-
-
-def checkpoint_of(ckpt: str | None, gallery: Any) -> str:
-    """The checkpoint to extract the queries with: the one given, else the one that made the gallery."""
-    if ckpt is not None:
-        return ckpt
-    recorded = gallery.about.get("ckpt")
-    if recorded is None or not Path(recorded).exists():
-        raise GalleryError(
-            f"the checkpoint that made {gallery.folder} is not at {recorded} any more. Give it as ckpt=."
-        )
-    return str(recorded)
 
 
 def _print(content: dict[str, Any], limit: int = 10) -> None:
@@ -75,11 +65,11 @@ def _print(content: dict[str, Any], limit: int = 10) -> None:
     for result in content["results"][:limit]:
         best = result["answers"][0] if result["answers"] else None
         answer = "nobody" if best is None else f"{best['path']} ({best['distance']:.3f})"
-        cli.console.print(f"{Path(result['query']['path']).name}: {answer}", highlight=False)
+        console.print(f"{Path(result['query']['path']).name}: {answer}", highlight=False)
 
 
 def main() -> None:
-    cli.run(search, "search")
+    run(search, "search")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from aaformer_lit import cli
+from aaformer_lit.checkpoints.preprocessing import preprocessing
+from aaformer_lit.cli.console import choices, console, print_results
+from aaformer_lit.cli.run import run
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
-    from aaformer_lit.module import ReIDModule
+    from aaformer_lit.engine.module import ReIDModule
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +25,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
-    from aaformer_lit.module import ReIDModule
-    from aaformer_lit.runs import metadata, run_test, write_json
-    from aaformer_lit.sharding import unsharded
+    from aaformer_lit.engine.fsdp import unsharded
+    from aaformer_lit.engine.module import ReIDModule
+    from aaformer_lit.engine.testing import run_test
+    from aaformer_lit.utils.environment import metadata
+    from aaformer_lit.utils.files import write_json
 
     run_dir = Path(cfg.run_dir)
     if cfg.pictures:  # drawn hours from here
-        from aaformer_lit.pictures import check_kinds
+        from aaformer_lit.pictures.kinds import check_kinds
 
         check_kinds(cfg.pictures)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -45,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.compile:
         network.compile()
     if trainer.is_global_zero:
-        write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, cli.choices()))
+        write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, choices()))
     metrics: dict[str, float] = {}
     if cfg.test_untrained:
         trainer.test(module, datamodule=data, verbose=False)
@@ -59,7 +63,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if alone is not None and trainer.is_global_zero:
         module.network = alone  # type: ignore[assignment]
         _draw(cfg, module, data, run_dir)
-        cli.print_results(metrics, run_dir)
+        print_results(metrics, run_dir)
     return metrics
 
 
@@ -68,9 +72,9 @@ def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
         return
     from torch.utils.data import default_collate
 
-    from aaformer_lit.data.samples import PersonImages
+    from aaformer_lit.data.person_images import PersonImages
     from aaformer_lit.models.part_start import start_parts
-    from aaformer_lit.probe import spread
+    from aaformer_lit.utils.sequences import spread
 
     images = PersonImages(
         spread(data.train_records, 128), data.image_size, data.transforms.test(), part_table=data.part_table
@@ -82,8 +86,8 @@ def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
 def _draw(cfg: DictConfig, module: ReIDModule, data: Any, run_dir: Path) -> None:
     """The configured pictures; a picture that cannot be drawn costs a warning, not the run's results."""
     from aaformer_lit.errors import AAformerError
-    from aaformer_lit.pictures import draw
-    from aaformer_lit.visualize import scene_of_test
+    from aaformer_lit.pictures.kinds import draw
+    from aaformer_lit.pictures.scene import scene_of_test
 
     scene = scene_of_test(module, data, preprocessing(cfg.data), run_dir)
     for kind in cfg.pictures:
@@ -93,22 +97,11 @@ def _draw(cfg: DictConfig, module: ReIDModule, data: Any, run_dir: Path) -> None
             logger.warning("no picture of %s: %s", kind, error)
 
 
-def preprocessing(data: DictConfig) -> dict[str, Any]:
-    """What a checkpoint must know of the data to be used on other images."""
-    mask_parts = data.get("mask_parts")
-    return {
-        "image_size": list(data.image_size),
-        "mean": list(data.transforms.mean),
-        "std": list(data.transforms.std),
-        "part_names": list(mask_parts) if mask_parts else [],
-    }
-
-
 def make_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its callbacks and loggers."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.durability import WholeCheckpointIO
+    from aaformer_lit.checkpoints.io import WholeCheckpointIO
 
     used = {"best": bool(cfg.data.val_ids), "progress": cfg.trainer.enable_progress_bar}
     callbacks = [one for name, one in cfg.callbacks.items() if one and used.get(name, True)]
@@ -122,8 +115,8 @@ def make_trainer(cfg: DictConfig) -> Trainer:
 
 
 def _continue_from(cfg: DictConfig) -> str | None:
-    from aaformer_lit.checkpoint import read_checkpoint
-    from aaformer_lit.durability import newest_whole
+    from aaformer_lit.checkpoints.io import newest_whole
+    from aaformer_lit.checkpoints.load import read_checkpoint
 
     found = newest_whole(Path(cfg.run_dir, "checkpoints")) if cfg.resume == "auto" else None
     if found is None and cfg.ckpt_path:
@@ -136,20 +129,20 @@ def _continue_from(cfg: DictConfig) -> str | None:
 
 
 def _say_how_long(trainer: Trainer, module: ReIDModule, images_per_epoch: int) -> None:
-    from aaformer_lit.forecast import in_words, training_hours
+    from aaformer_lit.engine.estimate import in_words, training_hours
 
     if trainer.accelerator.__class__.__name__ != "CPUAccelerator" or not trainer.is_global_zero:
         return
     hours = training_hours(module.network, module.network.image_size, images_per_epoch * (trainer.max_epochs or 1))
-    if hours > 1 and cli.choices().get("experiment") != "quickstart":
-        cli.console.print(
+    if hours > 1 and choices().get("experiment") != "quickstart":
+        console.print(
             f"[yellow]No GPU in use: this training takes about {in_words(hours)} on this machine.[/] "
             "For a first look in minutes: python -m aaformer_lit.train experiment=quickstart"
         )
 
 
 def main() -> None:
-    cli.run(train, "train")
+    run(train, "train")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from aaformer_lit.data.base import ReIDDataModule, ReIDDataset
-from aaformer_lit.data.cuhk03 import CUHK03, CUHK03DataModule
-from aaformer_lit.data.dukemtmc import DukeMTMC, DukeMTMCDataModule
-from aaformer_lit.data.folder import FolderDataModule, FolderDataset
-from aaformer_lit.data.market1501 import Market1501, Market1501DataModule
-from aaformer_lit.data.msmt17 import MSMT17, MSMT17DataModule
-from aaformer_lit.data.occluded_duke import OccludedDuke, OccludedDukeDataModule
+from aaformer_lit.data.datamodule import ReIDDataModule, ReIDDataset
+from aaformer_lit.data.datasets.cuhk03 import CUHK03, CUHK03DataModule
+from aaformer_lit.data.datasets.dukemtmc import DukeMTMC, DukeMTMCDataModule
+from aaformer_lit.data.datasets.folder import FolderDataModule, FolderDataset
+from aaformer_lit.data.datasets.market1501 import Market1501, Market1501DataModule
+from aaformer_lit.data.datasets.msmt17 import MSMT17, MSMT17DataModule
+from aaformer_lit.data.datasets.occluded_duke import OccludedDuke, OccludedDukeDataModule
 from aaformer_lit.structures import Record
 
 

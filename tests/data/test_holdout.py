@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aaformer_lit.data.dataset import unmatched
+from aaformer_lit.data.counts import unmatched
 from aaformer_lit.data.holdout import hold_out, union
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aaformer_lit.data.dukemtmc import DukeMTMC
+from aaformer_lit.data.datasets.dukemtmc import DukeMTMC
+from aaformer_lit.data.datasets.market1501 import Market1501
 from aaformer_lit.data.locate import locate
-from aaformer_lit.data.market1501 import Market1501
 from aaformer_lit.errors import DatasetNotFoundError, ProtocolError
 
 

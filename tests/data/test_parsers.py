@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aaformer_lit.data.cuhk03 import CUHK03
 from aaformer_lit.data.dataset import ReIDDataset
-from aaformer_lit.data.dukemtmc import DukeMTMC
-from aaformer_lit.data.folder import FolderDataset
-from aaformer_lit.data.market1501 import Market1501
-from aaformer_lit.data.msmt17 import MSMT17
-from aaformer_lit.data.occluded_duke import OccludedDuke
+from aaformer_lit.data.datasets.cuhk03 import CUHK03
+from aaformer_lit.data.datasets.dukemtmc import DukeMTMC
+from aaformer_lit.data.datasets.folder import FolderDataset
+from aaformer_lit.data.datasets.market1501 import Market1501
+from aaformer_lit.data.datasets.msmt17 import MSMT17
+from aaformer_lit.data.datasets.occluded_duke import OccludedDuke
 
 Parsed = tuple[int, int] | None
 

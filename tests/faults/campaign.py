@@ -32,10 +32,12 @@ import pandas as pd
 import torch
 
 import aaformer_lit.data
-import aaformer_lit.runs
+import aaformer_lit.engine.testing
 import aaformer_lit.train
-from aaformer_lit import cli, durability
-from aaformer_lit.module import ReIDModule
+from aaformer_lit.checkpoints import io
+from aaformer_lit.cli.console import console
+from aaformer_lit.engine.module import ReIDModule
+from aaformer_lit.utils import files
 from cli_tools import TINY_DATA, only, run_cli
 
 EPOCHS = 5
@@ -103,7 +105,7 @@ def while_writing(nth: int, name: str = "last.ckpt") -> Fault:
             file = open(path, mode)  # noqa: SIM115 the code under test closes it
             return Half(file) if (path.name, seen[path.name]) == (f".{name}.tmp", nth) else file
 
-        durability.open = opened
+        files.open = opened
 
     return plant
 
@@ -147,14 +149,14 @@ def at_method(owner: type, method: str, nth: int = 1) -> Fault:
 
 def at_writing_json(name: str) -> Fault:
     def plant() -> None:
-        write = aaformer_lit.runs.write_json
+        write = aaformer_lit.utils.files.write_json
 
         def killing(path, content):
             if path.name == name:
                 kill()
             write(path, content)
 
-        aaformer_lit.runs.write_json = killing
+        aaformer_lit.utils.files.write_json = killing
 
     return plant
 
@@ -164,7 +166,7 @@ def disk_full(nth: int) -> Fault:
 
     def plant() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        serialized, seen = durability.serialized, Counter()
+        serialized, seen = io.serialized, Counter()
 
         def limited(content):
             seen["saves"] += 1
@@ -172,7 +174,7 @@ def disk_full(nth: int) -> Fault:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
             return serialized(content)
 
-        durability.serialized = limited
+        io.serialized = limited
 
     return plant
 
@@ -234,7 +236,7 @@ class Bench:
             os.dup2(log, 1)
             os.dup2(log, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-            cli.console.file = sys.stdout
+            console.file = sys.stdout
             note_batches(runs / "batches.txt")
             if fault is not None:
                 fault()

@@ -23,17 +23,17 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from aaformer_lit import cli
-from aaformer_lit.checkpoint import read_checkpoint
-from aaformer_lit.config_check import check_config
+from aaformer_lit.checkpoints.load import read_checkpoint
+from aaformer_lit.cli.check import check_config
+from aaformer_lit.cli.messages import user_message
+from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.data.archives import unpack
 from aaformer_lit.data.dataset import DATASETS, SPLITS
-from aaformer_lit.data.folder import FolderDataset, read_table
+from aaformer_lit.data.datasets.folder import FolderDataset, read_table
+from aaformer_lit.data.datasets.msmt17 import MSMT17
+from aaformer_lit.data.datasets.occluded_duke import OccludedDuke
 from aaformer_lit.data.images import decode, peek
-from aaformer_lit.data.msmt17 import MSMT17
-from aaformer_lit.data.occluded_duke import OccludedDuke
 from aaformer_lit.errors import AAformerError, CheckpointError, ConfigError, ImageError, ProtocolError
-from aaformer_lit.paths import CONF_DIR
 
 EXAMPLES = int(os.environ.get("AAFORMER_FUZZ", "40"))
 fuzz = settings(
@@ -279,6 +279,6 @@ def test_overrides(override: str) -> None:
     try:
         composed(override)
     except Exception as error:
-        message = cli.user_message(error)
+        message = user_message(error)
         assert message, f"{override!r} gives {error!r}"
         assert "Traceback" not in message

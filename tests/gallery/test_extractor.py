@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aaformer_lit.data.samples import PersonImages
+from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.errors import ConfigError, ImageError, NumericsError
 from aaformer_lit.gallery import Crop, Extractor, Layout, find_crops

@@ -7,10 +7,11 @@ from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError, GalleryError
 from aaformer_lit.gallery import NOWHERE, FaissFlat, FaissIVFPQ, Gallery, Layout, Qdrant
-from aaformer_lit.gallery import index as index_module
-from aaformer_lit.gallery import qdrant as qdrant_module
-from aaformer_lit.gallery.index import Shelf, copies
+from aaformer_lit.gallery.index import faiss as index_module
+from aaformer_lit.gallery.index import qdrant as qdrant_module
+from aaformer_lit.gallery.index.base import Shelf
 from aaformer_lit.gallery.sources import Crop
+from aaformer_lit.gallery.store import copies
 
 
 def clustered(images=3000, people=150, dim=32, seed=0):

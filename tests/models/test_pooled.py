@@ -5,7 +5,7 @@ import torch
 
 from aaformer_lit import load_model
 from aaformer_lit.assign import Parsing, Sinkhorn, Stripes
-from aaformer_lit.checkpoint import describe
+from aaformer_lit.checkpoints.load import describe
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import PooledViT, ViTBaseline, build_backbone
 from aaformer_lit.models.pooled import pool

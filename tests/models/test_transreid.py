@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aaformer_lit import load_model
-from aaformer_lit.checkpoint import describe
+from aaformer_lit.checkpoints.load import describe
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import TransReID, ViTBaseline, build_backbone
 from aaformer_lit.models.transreid import jigsaw

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.paths import CONF_DIR
 from aaformer_lit.tables import PaperTable, collect, compare_rows, join
 from aaformer_lit.tables.join import agree, is_setting, merge
 from table_tools import AAFORMER, ASSIGN, BASELINE, LABELED, NEAREST, SINKHORN, config, write_run

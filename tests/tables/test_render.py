@@ -6,7 +6,7 @@ import io
 import pytest
 from omegaconf import OmegaConf
 
-from aaformer_lit.paths import CONF_DIR
+from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join
 from table_tools import AAFORMER, LABELED, NEAREST, write_run
 

@@ -3,9 +3,11 @@
 Importing the package fills `DATASETS`, the data sets by name.
 """
 
-from aaformer_lit.data import cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke, synthetic
-from aaformer_lit.data.base import ReIDDataModule, TestSet
-from aaformer_lit.data.dataset import DATASETS, Counts, ReIDDataset
+from aaformer_lit.data import synthetic
+from aaformer_lit.data.counts import Counts
+from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
+from aaformer_lit.data.dataset import DATASETS, ReIDDataset
+from aaformer_lit.data.datasets import cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke
 
 __all__ = [
     "DATASETS",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.images import complaints, decode, read_bytes, read_image
-from aaformer_lit.data.samples import in_threads
+from aaformer_lit.data.person_images import in_threads
 from aaformer_lit.errors import ImageError
 
 

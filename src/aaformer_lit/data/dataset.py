@@ -11,17 +11,19 @@ from __future__ import annotations
 import gc
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from aaformer_lit.data.counts import Counts, count, unmatched
 from aaformer_lit.data.images import IMAGE_SUFFIXES
 from aaformer_lit.data.locate import locate
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record
+from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
 warn = rank_zero_only(log.warning)
@@ -29,17 +31,6 @@ count_log = logging.getLogger(f"{__name__}.counts")  # apart, as `prepare` print
 
 SPLITS = ("train", "query", "gallery")
 DATASETS: dict[str, type[ReIDDataset]] = {}
-
-
-class Counts(NamedTuple):
-    """Size of a split; junk images (pid -1) are not counted, distractors (pid 0) are, as one id."""
-
-    images: int
-    ids: int
-    cameras: int
-
-    def __str__(self) -> str:
-        return ", ".join(plural(number, noun[:-1]) for noun, number in self._asdict().items())
 
 
 class ReIDDataset:
@@ -230,33 +221,6 @@ def image_files(folder: Path) -> list[Path]:
     """The image files in a folder, sorted by name; one listing, no call per file."""
     named = {path.name: path for path in folder.iterdir()}
     return [named[name] for name in sorted(named) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
-
-
-def count(records: Iterable[Record]) -> Counts:
-    """Images, distinct pids and distinct known cameras."""
-    records = list(records)
-    return Counts(len(records), len({r.pid for r in records}), len({r.camid for r in records if r.camid >= 0}))
-
-
-def unmatched(query: Sequence[Record], gallery: Iterable[Record]) -> list[Record]:
-    """Queries without a gallery image of their pid in another camera (an unknown camera, -1, counts as another)."""
-    cameras: dict[int, set[int]] = {q.pid: set() for q in query}
-    for r in gallery:
-        if r.pid in cameras:
-            cameras[r.pid].add(r.camid)
-    return [q for q in query if not any(camid != q.camid or camid < 0 for camid in cameras[q.pid])]
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 id`, `2 ids`, `12,936 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def some(items: Iterable[object], limit: int = 5) -> str:
-    """The first few items, and how many more there are."""
-    items = list(items)
-    rest = f" and {len(items) - limit:,} more" if len(items) > limit else ""
-    return ", ".join(str(item) for item in items[:limit]) + rest
 
 
 @contextmanager

@@ -7,9 +7,10 @@ found = rank(gallery, index, gallery.layout.select(extractor.features([pixels]),
 """
 
 from aaformer_lit.gallery.extractor import Extractor
-from aaformer_lit.gallery.index import NOWHERE, FaissFlat, FaissIVFPQ, Index, Neighbours
+from aaformer_lit.gallery.index.base import NOWHERE, Index, Neighbours
+from aaformer_lit.gallery.index.faiss import FaissFlat, FaissIVFPQ
+from aaformer_lit.gallery.index.qdrant import Qdrant
 from aaformer_lit.gallery.layout import ALL, Layout
-from aaformer_lit.gallery.qdrant import Qdrant
 from aaformer_lit.gallery.ranking import rank, verdicts
 from aaformer_lit.gallery.sources import Crop, find_crops
 from aaformer_lit.gallery.store import Gallery

@@ -20,9 +20,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aaformer_lit.checkpoint import description, load_model
+from aaformer_lit.checkpoints.load import description, load_model
 from aaformer_lit.data.transforms import Transforms, resize
-from aaformer_lit.errors import ConfigError, ImageError, NumericsError
+from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
 from aaformer_lit.gallery.layout import Layout
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.models import ViTBaseline
@@ -37,7 +37,7 @@ class Extractor:
 
     Args:
         network: in eval mode.
-        about: what its checkpoint says of itself (`aaformer_lit.checkpoint.description`): model and preprocessing.
+        about: what its checkpoint says of itself (`aaformer_lit.checkpoints.load.description`): model and preprocessing.
         ckpt: where it came from, for the record.
         flip_test: average the descriptor with that of the mirrored image.
         precision: `32-true`, `bf16-mixed` or `16-mixed`, as of a Lightning trainer.
@@ -209,3 +209,15 @@ def _init_worker(_: int) -> None:
 def _cpus() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, 8)
+
+
+def checkpoint_of(ckpt: str | None, gallery: Any) -> str:
+    """The checkpoint to extract the queries with: the one given, else the one that made the gallery."""
+    if ckpt is not None:
+        return ckpt
+    recorded = gallery.about.get("ckpt")
+    if recorded is None or not Path(recorded).exists():
+        raise GalleryError(
+            f"the checkpoint that made {gallery.folder} is not at {recorded} any more. Give it as ckpt=."
+        )
+    return str(recorded)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.index import NOWHERE, Index, Neighbours
+from aaformer_lit.gallery.index.base import NOWHERE, Index, Neighbours
 from aaformer_lit.gallery.sources import Crop, identity
 from aaformer_lit.gallery.store import Gallery
 

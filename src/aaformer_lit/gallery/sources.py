@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from aaformer_lit.data.dataset import image_files, plural, some
-from aaformer_lit.data.folder import identify, name_pattern
+from aaformer_lit.data.dataset import image_files
+from aaformer_lit.data.datasets.folder import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, read_image
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
+from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
 

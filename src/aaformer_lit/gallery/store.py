@@ -23,7 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError, GalleryError, NumericsError
-from aaformer_lit.gallery.index import Index, Shelf, copies
+from aaformer_lit.gallery.index.base import Copies, Index, Shelf
 from aaformer_lit.gallery.layout import ALL, Layout
 from aaformer_lit.gallery.sources import Crop, Frames, identity
 from aaformer_lit.gallery.versions import (
@@ -298,3 +298,12 @@ def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
 
 def _entries(table: pd.DataFrame, chosen: np.ndarray) -> list[tuple[int, Any]]:
     return list(zip(chosen.nonzero()[0].tolist(), table[chosen].itertuples(index=False), strict=True))
+
+
+def copies(place: Mapping[str, str]) -> Copies:
+    """The engine of a recorded place. It is imported on demand, as all engines are optional."""
+    if place["engine"] != "qdrant":
+        raise GalleryError(f"the gallery has a copy in {place['engine']}, which this version does not know. Update it.")
+    from aaformer_lit.gallery.index.qdrant import Qdrant
+
+    return Qdrant(place["url"])

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from aaformer_lit.data.dataset import plural, some
-from aaformer_lit.data.samples import in_threads
+from aaformer_lit.data.person_images import in_threads
 from aaformer_lit.errors import GalleryError, ImageError
 from aaformer_lit.gallery.extractor import Extractor, Progress
-from aaformer_lit.gallery.index import steps
+from aaformer_lit.gallery.index.base import steps
 from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import Gallery, digest
+from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
 

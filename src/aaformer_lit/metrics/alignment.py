@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from aaformer_lit.metrics.sealed import SealedMetric
+from aaformer_lit.metrics.structured import SealedMetric
 from aaformer_lit.structures import NO_PART
 
 

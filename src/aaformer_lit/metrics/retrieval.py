@@ -21,7 +21,7 @@ from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics.distance import tiles
 from aaformer_lit.metrics.expansion import Expansion
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
-from aaformer_lit.metrics.sealed import SealedMetric
+from aaformer_lit.metrics.structured import SealedMetric
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics
 
 ALL_TOKENS = ""

@@ -1,0 +1,1 @@
+"""How a command starts, what it says, and how it ends."""

@@ -1,0 +1,44 @@
+"""What a command says: its console, the options it was composed of, and its table of results."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+from rich.table import Table
+
+# a file has no width: tables there are as wide as they need
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+
+
+def choices() -> dict[str, Any]:
+    """The option chosen in each config group of this job; empty where the config was not composed by Hydra."""
+    if not HydraConfig.initialized():
+        return {}
+    return {k: v for k, v in HydraConfig.get().runtime.choices.items() if not str(k).startswith("hydra/")}
+
+
+def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:
+    """A small table of the test metrics, and where everything was written."""
+    table = Table(title=None)
+    for column in ("tokens", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP"):
+        table.add_column(column, justify="left" if column == "tokens" else "right")
+    for key in metrics:
+        subset = re.fullmatch(r"(test/(?:.+/)?)mAP(_(?!trapezoid).+)?", key)
+        if subset:
+            prefix, suffix = subset.group(1), subset.group(2) or ""
+            names = ("mAP", "rank1", "rank5", "rank10", "mINP")
+            values = [metrics.get(f"{prefix}{name}{suffix}") for name in names]
+            label = f"{prefix.removeprefix('test/')}{suffix.removeprefix('_') or 'all'}"
+            table.add_row(label, *("-" if v is None else f"{100 * v:.1f}" for v in values))
+    console.print(table)
+    console.print(f"written to {run_dir}:")
+    for path in sorted(p for p in run_dir.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        if ".hydra" not in path.parts:
+            console.print(f"  {path.relative_to(run_dir)}", highlight=False)

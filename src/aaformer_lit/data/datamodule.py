@@ -1,0 +1,285 @@
+"""The data module of every re-ID data set: records in, PK batches for training and query + gallery loaders out.
+
+A data set's own module (`Market1501DataModule`, ...) only says how to open its data set; what is common is here: hold
+out validation ids, attach part masks, make labels, check that training is possible, build the loaders.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import cv2
+import torch
+import torch.distributed as dist
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, DistributedSampler
+
+from aaformer_lit.data.counts import Counts, count
+from aaformer_lit.data.dataset import DATASETS, ReIDDataset, warn
+from aaformer_lit.data.holdout import hold_out, union
+from aaformer_lit.data.masks import PartTable, attach_masks
+from aaformer_lit.data.person_images import PersonImages, readable
+from aaformer_lit.data.sampler import PKSampler
+from aaformer_lit.data.transforms import Transforms
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.structures import Record
+from aaformer_lit.utils.text import plural, some
+
+__all__ = ["DATASETS", "Counts", "ReIDDataModule", "ReIDDataset", "TestSet"]
+
+MAX_SIDE = 2048  # pixels of an image as the network sees it
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """A query and a gallery to rank for it. Its loader runs over query + gallery: index < len(query) is a query."""
+
+    __test__: ClassVar[bool] = False  # not a test class, whatever pytest thinks of the name
+
+    name: str
+    query: Sequence[Record]
+    gallery: Sequence[Record]
+
+
+class ReIDDataModule(LightningDataModule):
+    """Batches for training and testing on one data set, or on several (`sources`).
+
+    Args:
+        root: the folder that holds the data sets (`paths.data`), or the data set's own folder.
+        image_size: (height, width) in pixels.
+        ids_per_batch: P, `images_per_id`: K; P x K is the global batch whatever the number of GPUs.
+        eval_batch_size: images per batch and process in testing.
+        num_workers: loader processes; None: the CPUs this process may use, 8 at most.
+        pin_memory: None: if there is a CUDA device.
+        seed: of the sampler, the augmentation and the choice of held-out ids.
+        transforms: augmentation and normalisation.
+        cache: keep the decoded training images, resized to `image_size`, in memory.
+        val_ids: share of the training ids held out to form the query and gallery of `val_set`; they are not trained on.
+        on_bad_image: "error" when a file that does not decode is met; "skip" decodes all files first and drops those.
+        masks: folder of body-part label maps, one PNG per image; `mask_parts`: part name -> label values in them.
+
+    After `setup`: `train_records`, `query_records`, `gallery_records` (the first test set's), `test_sets`, `val_set`,
+    `labels` (pid -> 0..n-1), `num_classes`, `part_names`, `fingerprint`.
+    """
+
+    dataset_class: ClassVar[type[ReIDDataset] | None] = None
+
+    train_records: Sequence[Record]
+    test_sets: dict[str, TestSet]
+    val_set: TestSet | None
+    labels: dict[int, int]
+    fingerprint: dict[str, Any]
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        image_size: Sequence[int] = (256, 128),
+        ids_per_batch: int = 16,
+        images_per_id: int = 4,
+        eval_batch_size: int = 128,
+        num_workers: int | None = None,
+        pin_memory: bool | None = None,
+        seed: int = 0,
+        transforms: Transforms | None = None,
+        cache: bool = False,
+        val_ids: float = 0.0,
+        on_bad_image: Literal["error", "skip"] = "error",
+        masks: str | Path | None = None,
+        mask_parts: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(image_size) != 2 or min(image_size) < 1:
+            raise ConfigError(f"data.image_size={list(image_size)} must be [height, width] in pixels, e.g. [256, 128].")
+        if max(image_size) > MAX_SIDE:
+            raise ConfigError(
+                f"data.image_size={list(image_size)} is too large: up to {MAX_SIDE} pixels a side. Images of people are seldom "
+                "larger than [384, 128], and memory and time grow with the square of the number of pixels."
+            )
+        if not 0 <= val_ids < 1:
+            raise ConfigError(f"data.val_ids={val_ids} is a share of the training ids. Use 0 (none) or e.g. 0.1.")
+        if on_bad_image not in ("error", "skip"):
+            raise ConfigError(f"data.on_bad_image={on_bad_image!r} is unknown. Use error or skip.")
+        bounds = {"num_workers": (num_workers or 0, 0), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
+        for name, (value, low) in bounds.items():
+            if value < low:
+                raise ConfigError(f"data.{name}={value} is too small. Use {low} or more.")
+        if masks is not None and not mask_parts:
+            raise ConfigError(
+                "data.masks is set but data.mask_parts is not: say which label values make up which part, e.g. "
+                "data.mask_parts='{head: [1, 2], torso: [3], legs: [4, 5]}'."
+            )
+        self.root = Path(root).expanduser()
+        self.image_size = (image_size[0], image_size[1])
+        self.ids_per_batch, self.images_per_id = ids_per_batch, images_per_id
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = _cpus() if num_workers is None else num_workers
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.seed = seed
+        self.transforms = transforms or Transforms()
+        self.cache, self.val_ids, self.on_bad_image = cache, val_ids, on_bad_image
+        self.masks = masks
+        self.part_table = PartTable(mask_parts) if mask_parts else None
+        self.bad_images: list[str] = []
+        self._sources: tuple[list[ReIDDataset], list[ReIDDataset]] | None = None
+        self._cached: PersonImages | None = None
+
+    def open(self) -> ReIDDataset:
+        """The data set, found and indexed; modules of data sets with options pass them on."""
+        if self.dataset_class is None:
+            raise NotImplementedError(f"{type(self).__name__} must name its dataset_class or say what its sources are")
+        return self.dataset_class(self.root)
+
+    def sources(self) -> tuple[list[ReIDDataset], list[ReIDDataset]]:
+        """The data sets to train on and those to test on."""
+        dataset = self.open()
+        return [dataset], [dataset]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.labels)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        return self.part_table.names if self.part_table else ()
+
+    @property
+    def query_records(self) -> Sequence[Record]:
+        return next((test_set.query for test_set in self.test_sets.values()), ())
+
+    @property
+    def gallery_records(self) -> Sequence[Record]:
+        return next((test_set.gallery for test_set in self.test_sets.values()), ())
+
+    def prepare_data(self) -> None:
+        """Index once in the first process, so that what a data set unpacks on first use is there for the others."""
+        self._sources = self._sources or self.sources()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Index the data; for `stage="fit"` also check that a batch can be made."""
+        if not hasattr(self, "labels"):
+            self.prepare_data()
+            assert self._sources is not None
+            self._assign(*self._sources)
+        if stage == "fit":
+            self._sampler()
+
+    def teardown(self, stage: str | None = None) -> None:
+        if self.bad_images:
+            warn("%s left out of this run, as undecodable.", plural(len(self.bad_images), "image"))
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        images = self._cached or PersonImages(
+            self.train_records,
+            self.image_size,
+            self.transforms.train(self.image_size),
+            labels=self.labels,
+            part_table=self.part_table,
+            seed=self.seed,
+        )
+        if self.cache and self._cached is None:
+            images.cache()
+            self._cached = images
+        sampler = self._sampler()
+        if self.trainer is not None:
+            # of a continued training Lightning tells the epoch only after the workers have drawn their first batches
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
+        return self._loader(images, persistent=True, batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[DataLoader[dict[str, Any]]]:
+        return [] if self.val_set is None else self._test_loader(self.val_set, persistent=True)
+
+    def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
+        return [self._test_loader(test_set) for test_set in self.test_sets.values()]
+
+    def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
+        train = union([self._usable(d, d.train) for d in train_sets])
+        self.test_sets = {
+            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery)) for d in test_sets if d.query
+        }
+        self.val_set = None
+        if self.val_ids:
+            train, query, gallery = hold_out(train, self.val_ids, self.seed)
+            self.val_set = TestSet("val", query, gallery)
+        self.train_records = train
+        self.labels = {pid: label for label, pid in enumerate(sorted({r.pid for r in train}))}
+        self.fingerprint = self._fingerprint(train_sets, test_sets)
+        if self.bad_images:
+            warn(
+                "left out: %s that cannot be decoded: %s",
+                plural(len(self.bad_images), "image"),
+                some(self.bad_images, 3),
+            )
+
+    def _usable(self, dataset: ReIDDataset, records: Sequence[Record]) -> Sequence[Record]:
+        """The records with their masks where asked for, without the unreadable ones where those are to be skipped."""
+        if self.masks is not None:
+            records = attach_masks(records, dataset.folder, self.masks)
+        if self.on_bad_image == "skip":
+            records, problems = readable(records)
+            self.bad_images += problems
+        return records
+
+    def _fingerprint(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> dict[str, Any]:
+        extra: dict[str, Any] = {"bad_images": len(self.bad_images)}
+        if self.val_set is not None:
+            extra["held_out_ids"] = count(self.val_set.query).ids
+        if len(train_sets) == len(test_sets) == 1 and train_sets[0] is test_sets[0]:
+            return train_sets[0].fingerprint() | extra
+        train, test = [d.fingerprint() for d in train_sets], [d.fingerprint() for d in test_sets]
+        name = f"{'+'.join(d.name for d in train_sets)} -> {'+'.join(d.name for d in test_sets)}"
+        return {"name": name, "variant": "joint", "train": train, "test": test} | extra
+
+    def _sampler(self) -> PKSampler:
+        labels = [self.labels[r.pid] for r in self.train_records]
+        rank, world_size = self._rank()
+        return PKSampler(
+            labels, self.ids_per_batch, self.images_per_id, seed=self.seed, rank=rank, world_size=world_size
+        )
+
+    def _test_loader(self, test_set: TestSet, persistent: bool = False) -> DataLoader[dict[str, Any]]:
+        images = PersonImages(
+            [*test_set.query, *test_set.gallery], self.image_size, self.transforms.test(), part_table=self.part_table
+        )
+        rank, world_size = self._rank()
+        # each process takes every world_size-th image; the last ones repeat a few so that all have equally many
+        sampler: DistributedSampler[Any] | None = (
+            DistributedSampler(images, world_size, rank, shuffle=False) if world_size > 1 else None
+        )
+        return self._loader(images, persistent, batch_size=self.eval_batch_size, sampler=sampler)
+
+    def _loader(self, images: PersonImages, persistent: bool, **how: Any) -> DataLoader[dict[str, Any]]:
+        return DataLoader(
+            images,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            persistent_workers=persistent and self.num_workers > 0,
+            worker_init_fn=_init_worker,
+            # the loader draws a seed for its workers; not from the global generator, which training also uses
+            generator=torch.Generator().manual_seed(self.seed),
+            **how,
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_rank(), dist.get_world_size()
+        return 0, 1
+
+
+def _cpus() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, 8)
+
+
+def _init_worker(_: int) -> None:
+    cv2.setNumThreads(0)

@@ -1,0 +1,23 @@
+"""A trained network as a file for other programs: written, compared with the network it came from, and only then kept."""
+
+from aaformer_lit.deploy.card import model_card
+from aaformer_lit.deploy.compare import Comparison, compare
+from aaformer_lit.deploy.deployed import Deployed
+from aaformer_lit.deploy.export_checked import export_checked
+from aaformer_lit.deploy.formats import OnnxFormat, SafetensorsFormat, TorchExportFormat
+from aaformer_lit.deploy.preprocess import Preprocess
+from aaformer_lit.deploy.test_images import own_images, probe_images
+
+__all__ = [
+    "Comparison",
+    "Deployed",
+    "OnnxFormat",
+    "Preprocess",
+    "SafetensorsFormat",
+    "TorchExportFormat",
+    "compare",
+    "export_checked",
+    "model_card",
+    "own_images",
+    "probe_images",
+]

@@ -1,0 +1,121 @@
+"""Write, compare, keep: an exported file takes its name only after it was found to compute what the network does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aaformer_lit.checkpoints.load import description, load_model
+from aaformer_lit.data.transforms import resize
+from aaformer_lit.deploy.compare import compare
+from aaformer_lit.deploy.deployed import Deployed
+from aaformer_lit.deploy.formats import Format, portable
+from aaformer_lit.deploy.test_images import own_images, probe_images
+from aaformer_lit.errors import ExportError
+from aaformer_lit.models import ViTBaseline
+from aaformer_lit.utils.environment import machine
+from aaformer_lit.utils.files import write_json
+
+
+def export_checked(
+    ckpt: str | Path,
+    form: Format,
+    target: Path,
+    *,
+    images: int = 256,
+    paths: Sequence[Path] = (),
+    tolerance: float = 1e-4,
+    max_flipped: float = 1e-3,
+    seed: int = 0,
+    extra_files: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Export a checkpoint to `target`, and write the comparison to `<target>.report.json`; returns the report.
+
+    Args:
+        ckpt: checkpoint, exported folder or hub id.
+        form: how to keep it.
+        target: a file, or a folder for formats that are folders; replaced if it is there.
+        images: how many images to compare on.
+        paths: image files to compare on as well.
+        tolerance, max_flipped: see `Comparison.problem`.
+        seed: of the images.
+        extra_files: texts to put into an exported folder, by name.
+
+    Raises:
+        ExportError: the format cannot hold the network, or the file computes something else; then nothing is left behind.
+    """
+    network, about = load_model(ckpt), portable(description(ckpt))
+    assert isinstance(network, ViTBaseline)
+    deployed = form.deployed(network, about["data"])
+    probes = probe_images(images, network.image_size, seed, any_size=form.preprocess)
+    if paths:
+        probes["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
+    inputs = probes if form.preprocess else normalised(probes, about["data"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+        written = Path(folder, target.name)
+        form.write(deployed, about, written)
+        comparison = compare(deployed, form.read(written), inputs)
+        problem = comparison.problem(tolerance, max_flipped)
+        if problem is not None:
+            raise ExportError(
+                f"the exported {target.name} does not compute what {ckpt} does: {problem}. It was not kept. "
+                "Another opset or version of the exporting packages may do better; format=safetensors is exact."
+            )
+        report = {
+            "file": target.name,
+            "format": type(form).__name__,
+            **vars(form),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "megabytes": round(_size(written) / 1e6, 1),
+            "tolerance": tolerance,
+            "max_flipped": max_flipped,
+            **comparison.as_dict(),
+            **({"preprocessing": against_loader(deployed, probes)} if form.preprocess else {}),
+            **machine(),
+        }
+        for name, text in (extra_files or {}).items():
+            (written / name).write_text(text)
+        _put(written, target)
+    write_json(target.with_name(f"{target.name}.report.json"), report)
+    return report
+
+
+def normalised(probes: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+    """uint8 HWC images as a graph without preprocessing takes them."""
+    mean, std = (torch.tensor(list(data[name]))[:, None, None] for name in ("mean", "std"))
+    return {kind: [(x.permute(2, 0, 1) / 255 - mean) / std for x in images] for kind, images in probes.items()}
+
+
+def against_loader(deployed: Deployed, probes: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+    """How far the resizing inside the graph is from the loader's, which the network was trained and tested with."""
+    assert deployed.preprocess is not None
+    size = deployed.network.image_size
+    inside, loader = [], []
+    for image in (image for images in probes.values() for image in images):
+        inside.append(deployed.preprocess.resize(image[None])[0])
+        loader.append(torch.from_numpy(resize(image.numpy(), size)).permute(2, 0, 1).float())
+    levels = (torch.stack(inside) - torch.stack(loader)).abs()
+    return {
+        "largest_difference_in_grey_levels": int(levels.max()),
+        "share_of_pixels_that_differ": float((levels > 0).float().mean()),
+    }
+
+
+def _put(written: Path, target: Path) -> None:
+    """Rename into place; files of an existing folder (a clone of a hub repository, say) are replaced one by one."""
+    if not written.is_dir():
+        written.replace(target)
+        return
+    target.mkdir(exist_ok=True)
+    for file in sorted(written.iterdir()):
+        file.replace(target / file.name)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size

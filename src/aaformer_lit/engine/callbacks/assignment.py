@@ -1,0 +1,72 @@
+"""How the parts share the patches, logged while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from aaformer_lit.assign import Sinkhorn, sinkhorn
+from aaformer_lit.engine.fsdp import unsharded
+from aaformer_lit.metrics import assignment_statistics
+from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.ops import similarity_scores
+from aaformer_lit.utils.modules import evaluating
+
+
+class AssignmentMonitor(Callback):
+    """Logs how the patches are shared out (`assign/*`), on the last training batch of an epoch.
+
+    `largest_share` is the share of patches that the largest part takes (1/P is equal, 1 is collapse), `empty_share` the
+    share of parts without a patch of their own, `entropy` that of the subset sizes over log P (1 is equal). With the
+    `Sinkhorn` assigner `marginal_error` is how far its plan is from equal parts (Eq. 4), in mass: 0 is converged.
+
+    Args:
+        every_n_epochs: how often.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and trainer.is_last_batch
+        network: Any = pl_module.network
+        if not due or not network.granularities:
+            return
+        network = unsharded(network, pl_module.description())  # type: ignore[operator]
+        if not trainer.is_global_zero:
+            return
+        mask = batch.get("part_mask")
+        errors: list[float] = []
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, args: errors.extend(marginal_errors(layer, args[0])))
+            for layer in network.modules()
+            if isinstance(layer, AutoAlignedAttention) and isinstance(layer.assigner, Sinkhorn)
+        ]
+        with trainer.precision_plugin.forward_context(), torch.no_grad(), evaluating(network):
+            # past the compiled network, which would not see the hooks
+            output = network.forward(batch["image"][:16], None if mask is None else mask[:16], return_assignments=True)
+        for hook in hooks:
+            hook.remove()
+        statistics = assignment_statistics(output.assignments, network.granularities)
+        if errors:
+            statistics["marginal_error"] = sum(errors) / len(errors)
+        values = {f"assign/{name}": value for name, value in statistics.items()}
+        pl_module.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=True)
+
+
+def marginal_errors(layer: AutoAlignedAttention, sequence: Float[Tensor, "batch length dim"]) -> list[float]:
+    """One number per granularity: the L1 distance of the plan's row sums from 1/P, mean over images and heads."""
+    assert isinstance(layer.assigner, Sinkhorn)
+    projections = layer.project(sequence)
+    scores = similarity_scores(projections.part_queries, projections.patch_keys, layer.similarity)
+    errors = []
+    for group in scores.split(layer.parts, dim=-2):
+        plan = sinkhorn(group, layer.assigner.epsilon, layer.assigner.iterations)
+        errors.append((plan.sum(dim=-1) - 1 / group.shape[-2]).abs().sum(dim=-1).mean().item())
+    return errors

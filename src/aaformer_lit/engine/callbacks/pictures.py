@@ -1,0 +1,91 @@
+"""ProbePictures: the same few images, drawn again and again while the network learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from aaformer_lit import viz
+from aaformer_lit.data.person_images import PersonImages
+from aaformer_lit.engine.fsdp import unsharded
+from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
+from aaformer_lit.metrics import SquaredEuclidean
+from aaformer_lit.structures import FeatureSet, Record
+from aaformer_lit.utils.modules import evaluating
+from aaformer_lit.utils.sequences import spread
+
+
+class ProbePictures(Callback):
+    """Part maps (`pictures/assignment`) and ranking lists (`pictures/rankings`) of a fixed probe set in W&B and TensorBoard.
+
+    The probe set are queries of the held-out ids (`data.val_ids`), else of the test set, spread over it, and a small gallery
+    with their answers; it is only looked at. Nothing is drawn where no logger takes images, and training goes on with the
+    same random numbers as without.
+
+    Args:
+        every_n_epochs: how often; after the last epoch too.
+        images: queries in the probe set.
+        gallery: images to rank for them.
+        answers: of these shown for each query.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, images: int = 6, gallery: int = 64, answers: int = 8) -> None:
+        self.every_n_epochs, self.images, self.gallery, self.answers = every_n_epochs, images, gallery, answers
+        self._records: tuple[list[Record], list[Record]] | None = None
+        self._batch: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        if not due:
+            return
+        network: Any = unsharded(pl_module.network, pl_module.description())  # type: ignore[operator,arg-type]
+        if not trainer.is_global_zero or not takes_pictures(trainer.loggers):
+            return
+        with isolate_rng(), torch.no_grad(), evaluating(network), trainer.precision_plugin.forward_context():
+            self._draw(trainer, network, epoch)
+
+    def _draw(self, trainer: Trainer, network: Any, epoch: int) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        query, gallery = self._probe(data)
+        device = next(network.parameters()).device
+        images, mask = (self._batch[k].to(device) if k in self._batch else None for k in ("image", "part_mask"))
+        assert images is not None
+        step, title = trainer.global_step, f"epoch {epoch}"
+        features = network.embed(images, mask)
+        pids, camids = self._batch["pid"], self._batch["camid"]
+        split = len(query)
+        first, second = (
+            FeatureSet(features[rows].cpu(), pids[rows], camids[rows]) for rows in (slice(split), slice(split, None))
+        )
+        distances = SquaredEuclidean(first.features, second.features).rows(slice(None)).sqrt()
+        ranking = viz.rank_gallery(distances, first, second, self.answers)
+        paths = [record.path for record in query], [record.path for record in gallery]
+        log_picture(trainer.loggers, "pictures/rankings", viz.ranking_lists(*paths, ranking, title=title), step)
+        if network.granularities:
+            membership = network.assignments(images[:split], None if mask is None else mask[:split])[-1]
+            pixels = viz.denormalise(images[:split].cpu(), data.transforms.mean, data.transforms.std)
+            figure = viz.assignment_maps(pixels, membership.cpu(), network.grid, network.granularities, title=title)
+            log_picture(trainer.loggers, "pictures/assignment", figure, step)
+
+    def _probe(self, data: Any) -> tuple[list[Record], list[Record]]:
+        """The probe set's records; its images are read once."""
+        if self._records is None:
+            source = data.val_set or next(iter(data.test_sets.values()))
+            query = spread(source.query, self.images)
+            pids = {record.pid for record in query}
+            answers = [record for record in source.gallery if record.pid in pids]
+            others = [record for record in source.gallery if record.pid not in pids]
+            gallery = spread(answers, self.gallery // 2)
+            gallery += spread(others, self.gallery - len(gallery))
+            images = PersonImages(
+                [*query, *gallery], data.image_size, data.transforms.test(), part_table=data.part_table
+            )
+            self._batch = default_collate([images[i] for i in range(len(images))])
+            self._records = query, gallery
+        return self._records

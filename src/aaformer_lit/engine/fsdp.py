@@ -1,0 +1,74 @@
+"""`trainer=fsdp`: weights, gradients and optimizer state divided among the processes (torch's FSDP2, through Lightning).
+
+Every process computes on its own images, as under `ddp`; a layer's weights are gathered just before it is needed. Checkpoints
+are whole and in one file, as everywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch.strategies import ModelParallelStrategy
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from aaformer_lit.checkpoints.load import build_network, check_same_model, read_checkpoint
+
+
+class Sharded(ModelParallelStrategy):
+    """Lightning's FSDP2 strategy over all processes, with checkpoints like those of other strategies."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        # torch warns of what would break if such a view were changed in place, which nothing here does
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+        super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        assert self.model is not None
+        check_same_model(self.model.state_dict(), read_checkpoint(checkpoint_path)["state_dict"])
+        return super().load_checkpoint(checkpoint_path, weights_only)
+
+
+def shard(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Divide the parameters among the processes of `mesh`, once; attention and MLP of each block come and go by themselves."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    if isinstance(network, FSDPModule):
+        return
+    for block in [module for module in network.modules() if isinstance(module, Block)]:
+        # not whole blocks, whose forward an AAformer does not use
+        fully_shard(block.attn, mesh=mesh)
+        fully_shard(block.mlp, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+def unsharded(network: nn.Module, about: Mapping[str, Any]) -> nn.Module | None:
+    """The network for one process alone: itself or, where it is sharded, a whole copy on the first process (None elsewhere).
+
+    Every process must call, for each gives its share.
+
+    Args:
+        network: sharded or not.
+        about: what a checkpoint would say of it (`aaformer_lit.checkpoints.load.describe`).
+    """
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    from torch.distributed.fsdp import FSDPModule
+
+    if not isinstance(network, FSDPModule):
+        return network
+    device = next(network.parameters()).device
+    state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if dist.get_rank() != 0:
+        return None
+    copy = build_network(about)
+    copy.load_state_dict(state)
+    return copy.to(device).train(network.training)

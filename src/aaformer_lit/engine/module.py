@@ -1,0 +1,162 @@
+"""ReIDModule: the LightningModule that wires network, loss, optimisation and metric; it does no arithmetic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from aaformer_lit.checkpoints.load import check_same_model, describe
+from aaformer_lit.engine.fsdp import shard
+from aaformer_lit.engine.results import Results, flatten_results
+from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank
+from aaformer_lit.errors import NumericsError
+from aaformer_lit.losses import ReIDLoss
+from aaformer_lit.metrics import ReIDRetrieval
+from aaformer_lit.models import ViTBaseline
+from aaformer_lit.ops.distributed import gather_batch, is_distributed
+from aaformer_lit.optim import Optimization
+from aaformer_lit.structures import ReIDBatch
+
+
+class ReIDModule(LightningModule):
+    """Training and testing of any network here.
+
+    Args:
+        network: an `AAformer`, `ViTBaseline` or another of `aaformer_lit.models`.
+        loss: the objective; None for a module that only tests.
+        optimization: optimizer and schedule; None for a module that only tests.
+        about: the model and data config that a checkpoint carries, so that `load_model` can build the network again.
+        retrieval: further arguments of `ReIDRetrieval`, such as `ranks` or `rerank`.
+        flip_test: average the descriptor with that of the mirrored image (test-time augmentation).
+    """
+
+    def __init__(
+        self,
+        network: ViTBaseline,
+        loss: ReIDLoss | None = None,
+        optimization: Optimization | None = None,
+        about: Mapping[str, Any] | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        flip_test: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.loss, self.optimization = network, loss, optimization
+        self.about, self.retrieval, self.flip_test = dict(about or {}), dict(retrieval or {}), flip_test
+        self.results: Results = {}
+        self._metrics: dict[str, ReIDRetrieval] = {}
+        self._random_state: dict[str, Tensor] = {}
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.network, self.device_mesh["data_parallel"])
+
+    def on_train_epoch_start(self) -> None:
+        assert self.loss is not None, "built for testing only"
+        self.loss.epoch = self.current_epoch
+        # epochs of the PK sampler differ by a batch or two; Lightning asks for the length only once, and would then leave
+        # out batches of longer epochs and validations of shorter ones
+        loop, limit = self.trainer.fit_loop, self.trainer.limit_train_batches
+        loader: Any = self.trainer.train_dataloader
+        batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+        assert loop._combined_loader is not None
+        loop._combined_loader.limits = [batches]
+        loop.max_batches = self.trainer.val_check_batch = batches
+
+    def training_step(self, batch: ReIDBatch, batch_idx: int) -> Tensor:
+        assert self.loss is not None, "built for testing only"
+        output = self.network(batch["image"], batch.get("part_mask"))
+        terms = self.loss(output, batch["pid"], gather_batch if is_distributed() else None)
+        self._check_finite(terms, batch)
+        values = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["pid"]))
+        self.log("loss", values["train/loss"], prog_bar=True, logger=False)
+        loss: Tensor = terms["loss"]
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        assert self.optimization is not None, "built for testing only"
+        optimizer, schedule = self.optimization.build(self.network, self.trainer.max_epochs or 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def on_validation_epoch_start(self) -> None:
+        val_set = self.trainer.datamodule.val_set  # type: ignore[attr-defined]
+        self._metrics = {val_set.name: self._metric(len(val_set.query))}
+
+    def validation_step(self, batch: ReIDBatch, batch_idx: int) -> None:
+        self._update(next(iter(self._metrics)), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            metrics = next(iter(self._metrics.values())).compute()[""]
+            # equal on all ranks already, which Lightning cannot know
+            self.log_dict(metrics.as_dict("val/"), sync_dist=True)
+        self._metrics = {}
+
+    def on_test_epoch_start(self) -> None:
+        test_sets = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]
+        self._metrics = {name: self._metric(len(test_set.query)) for name, test_set in test_sets.items()}
+
+    def test_step(self, batch: ReIDBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._update(list(self._metrics)[dataloader_idx], batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.results = {name: metric.compute() for name, metric in self._metrics.items()}
+        self.log_dict(flatten_results(self.results), sync_dist=True)
+
+    @property
+    def feature_metrics(self) -> Mapping[str, ReIDRetrieval]:
+        """The metric of each test set of the last test, with the features in it."""
+        return self._metrics
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["aaformer_lit"] = self.description()
+        checkpoint["random_state"] = random_states(self.device)
+
+    def share_features(self) -> None:
+        """Let each process have the features of all, for what one does alone with `feature_metrics`. All must call."""
+        if is_distributed():
+            for metric in self._metrics.values():
+                metric.sync(dist_sync_fn=metric.dist_sync_fn)
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint says of the network."""
+        return describe(self.about.get("model", {}), self.network.num_classes, self.about.get("data", {}))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "state_dict" in checkpoint:  # else `Sharded` has checked and loaded it already
+            check_same_model(self.state_dict(), checkpoint["state_dict"])
+        self._random_state = checkpoint.get("random_state", {})
+
+    def on_train_start(self) -> None:
+        seed_rank(self.global_rank)
+        restore_random_states(self._random_state, self.global_rank, self.trainer.world_size, self.device)
+
+    def _metric(self, num_query: int) -> ReIDRetrieval:
+        subsets = self.network.token_groups
+        return ReIDRetrieval(num_query, subsets, normalize=self.network.normalize, **self.retrieval).to(self.device)
+
+    def _update(self, name: str, batch: ReIDBatch) -> None:
+        descriptor = self.network(batch["image"], batch.get("part_mask")).descriptor.float()
+        if self.flip_test:
+            mask = batch.get("part_mask")
+            mirrored = self.network(batch["image"].flip(-1), None if mask is None else mask.flip(-1))
+            descriptor = (descriptor + mirrored.descriptor.float()) / 2
+        self._metrics[name].update(descriptor, batch["pid"], batch["camid"], batch["index"])
+
+    def _check_finite(self, terms: Mapping[str, Tensor], batch: ReIDBatch) -> None:
+        if torch.isfinite(terms["loss"]):
+            return
+        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        records = self.trainer.datamodule.train_records  # type: ignore[attr-defined]
+        names = [records[int(i)].path.name for i in batch["index"]]
+        evidence = {"batch": dict(batch), "files": names, "terms": {k: v.item() for k, v in terms.items()}}
+        raise NumericsError(
+            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): {', '.join(bad)} of the batch "
+            f"{', '.join(names[:8])}{' ...' if len(names) > 8 else ''}. "
+            "Lower optim.optimizer.lr, clip gradients (trainer.gradient_clip_val=1) or use trainer.precision=bf16-mixed or 32.",
+            evidence,
+        )

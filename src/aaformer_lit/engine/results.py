@@ -1,0 +1,96 @@
+"""What a test found, flattened to the names of `metrics.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aaformer_lit.metrics import PartAlignment
+from aaformer_lit.structures import RetrievalMetrics
+
+Results = dict[str, dict[str, RetrievalMetrics]]
+
+
+def flatten_results(results: Results, prefix: str = "test/") -> dict[str, float]:
+    """Names as in `metrics.json`: one test set `test/mAP`, `test/mAP_parts`; several also `test/<set>/mAP`, and their mean."""
+    flat: dict[str, float] = {}
+    per_set = [_of_subsets(subsets, prefix) for subsets in results.values()]
+    if len(per_set) > 1:
+        for name, subsets in results.items():
+            flat |= _of_subsets(subsets, f"{prefix}{name}/")
+    shared = set.intersection(*(set(values) for values in per_set)) if per_set else set()
+    means = {key: sum(values[key] for values in per_set) / len(per_set) for key in per_set[0] if key in shared}
+    return means | flat
+
+
+def _of_subsets(subsets: Mapping[str, RetrievalMetrics], prefix: str) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for subset, metrics in subsets.items():
+        flat |= {f"{key}_{subset}" if subset else key: value for key, value in metrics.as_dict(prefix).items()}
+    return flat
+
+
+Alignments = dict[str, tuple[PartAlignment, ...]]
+
+
+def flatten_alignment(results: Mapping[str, Sequence[PartAlignment]], prefix: str = "test/") -> dict[str, float]:
+    """Names as in `metrics.json`, of the last layer: `test/alignment/nmi` is the mean of the granularities,
+    `test/alignment/nmi_parts_2` that of one; several test sets also have `test/<set>/alignment/nmi`, and their mean.
+    """
+    per_set = {name: _of_granularities(alignments) for name, alignments in results.items()}
+    flat = {f"{prefix}alignment/{key}": value for key, value in _mean(list(per_set.values())).items()}
+    if len(per_set) > 1:
+        for name, values in per_set.items():
+            flat |= {f"{prefix}{name}/alignment/{key}": value for key, value in values.items()}
+    return flat
+
+
+def _of_granularities(alignments: Sequence[PartAlignment]) -> dict[str, float]:
+    each = [alignment.last_layer() for alignment in alignments]
+    flat = _mean(each)
+    if len(each) > 1:
+        for alignment, values in zip(alignments, each, strict=True):
+            flat |= {f"{key}_parts_{alignment.parts}": value for key, value in values.items()}
+    return flat
+
+
+def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: sum(values[key] for values in several) / len(several) for key in (several[0] if several else ())}
+
+
+def alignment_rows(results: Mapping[str, Sequence[PartAlignment]]) -> list[dict[str, Any]]:
+    """One row per test set, granularity, layer and head (both counted from 1).
+
+    `background_share` is the mean over the parts of the attention that falls on background; `subset_share` and `counts`
+    have an entry per part: its share of all patches, and its patches by body part, the last entry being background.
+    """
+    rows = []
+    for name, alignments in results.items():
+        for one in alignments:
+            for layer, head in torch.cartesian_prod(*map(torch.arange, one.nmi.shape)).tolist():
+                share = one.background_attention
+                row = {
+                    "set": name,
+                    "parts": one.parts,
+                    "layer": layer + 1,
+                    "head": head + 1,
+                    "nmi": one.nmi[layer, head].item(),
+                    "purity": one.purity[layer, head].item(),
+                    "background_share": None if share is None else share[layer, head].mean().item(),
+                    "background_patches": one.background[layer, head].mean().item(),
+                    "subset_entropy": one.subset_entropy[layer, head].item(),
+                    "subset_share": one.subset_share[layer, head].tolist(),
+                    "counts": one.counts[layer, head].tolist(),
+                }
+                rows.append(row)
+    return rows
+
+
+def write_alignment(path: Path, body_parts: Sequence[str], results: Mapping[str, Sequence[PartAlignment]]) -> None:
+    """`{"body_parts": [...], "rows": [...]}`, one row of the table per line."""
+    rows = ",\n".join(json.dumps(row) for row in alignment_rows(results))
+    path.write_text(f'{{"body_parts": {json.dumps([*body_parts, "background"])}, "rows": [\n{rows}\n]}}\n')

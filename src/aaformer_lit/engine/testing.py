@@ -1,0 +1,92 @@
+"""What a run leaves in its directory: `metadata.json` (what was run), `metrics.json`, `per_query.parquet` and, where parts
+were compared with masks, `alignment.json` (what came out).
+
+Files are written under a temporary name and renamed, so that each is whole or not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+from aaformer_lit.engine.loggers.media import log_best, log_hardest, log_run_files
+from aaformer_lit.engine.module import ReIDModule
+from aaformer_lit.engine.results import flatten_alignment, flatten_results, write_alignment
+from aaformer_lit.structures import Record, RetrievalMetrics
+from aaformer_lit.utils.files import write_atomically, write_json
+
+
+class _TestSet(Protocol):
+    @property
+    def query(self) -> Sequence[Record]: ...
+
+
+def run_test(
+    trainer: Trainer,
+    module: ReIDModule,
+    data: Any,
+    run_dir: Path,
+    metrics: Mapping[str, float] | None = None,
+    ckpt_path: str | None = None,
+) -> dict[str, float]:
+    """Test, and write `per_query.parquet`, `alignment.json` and `metrics.json` (last: it says that the run is finished).
+
+    Args:
+        metrics: what is known already and goes into `metrics.json` too.
+        ckpt_path: weights to test; None for those of the module.
+    """
+    trainer.test(module, datamodule=data, ckpt_path=ckpt_path, verbose=False)
+    metrics = dict(metrics or {}) | flatten_results(module.results)
+    alignment = AlignmentTest.of(trainer)
+    if alignment is not None:
+        metrics |= flatten_alignment(alignment.results)
+    if trainer.is_global_zero:
+        table = per_query_table(module.results, data.test_sets)
+        write_atomically(run_dir / "per_query.parquet", lambda path: table.to_parquet(path))
+        if alignment is not None and alignment.results:
+            body_parts, measured = alignment.body_parts, alignment.results
+            write_atomically(run_dir / "alignment.json", lambda path: write_alignment(path, body_parts, measured))
+        write_json(run_dir / "metrics.json", metrics)
+        _to_dashboards(trainer, table, data, metrics["test/mAP"], run_dir)
+    return metrics
+
+
+def _to_dashboards(trainer: Trainer, per_query: pd.DataFrame, data: Any, tested: float, run_dir: Path) -> None:
+    """The hardest queries, the best mAP (of the validations, where there were any) and the run's files."""
+    scores = [
+        float(one.best_model_score)
+        for one in trainer.checkpoint_callbacks
+        if isinstance(one, ModelCheckpoint) and one.monitor == "val/mAP" and one.best_model_score is not None
+    ]
+    queries = {name: test_set.query for name, test_set in data.test_sets.items()}
+    log_hardest(trainer.loggers, per_query, queries, trainer.global_step)
+    log_best(trainer.loggers, max(scores, default=tested), trainer.global_step)
+    log_run_files(trainer.loggers, run_dir)
+
+
+def per_query_table(
+    results: Mapping[str, Mapping[str, RetrievalMetrics]], test_sets: Mapping[str, _TestSet]
+) -> pd.DataFrame:
+    """One row per test set, token subset ("" is all tokens) and valid query: its file, ids, AP and first-hit rank."""
+    tables = []
+    for name, subsets in results.items():
+        query = test_sets[name].query
+        for subset, metrics in subsets.items():
+            records = [query[i] for i in metrics.per_query.index.tolist()]
+            columns = {
+                "set": name,
+                "subset": subset,
+                "query": [record.path.name for record in records],
+                "pid": [record.pid for record in records],
+                "camid": [record.camid for record in records],
+                "average_precision": metrics.per_query.average_precision.numpy(),
+                "first_hit_rank": metrics.per_query.first_hit_rank.numpy(),
+            }
+            tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)

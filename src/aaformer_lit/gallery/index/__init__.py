@@ -1,0 +1,1 @@
+"""Search structures over a gallery's features: one engine per file."""

@@ -1,0 +1,95 @@
+"""Nearest neighbors in a gallery: what an index is, and what all of them need.
+
+Distances are Euclidean, nearest first, of equal ones the earlier row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aaformer_lit.errors import ConfigError
+
+NOWHERE = -1
+_STEP = 65536  # rows in memory at a time while an index is filled
+
+
+class Features(Protocol):
+    """(images, dim) float32 features by slices or rows; a tensor is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+
+class Neighbours(NamedTuple):
+    """The nearest rows of each query; row -1 at distance infinity behind the last, where there are fewer than k."""
+
+    distances: Float[np.ndarray, "queries k"]
+    rows: Int[np.ndarray, "queries k"]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where an index may keep what it makes: files in `folder`, which is deleted with this version of the gallery.
+
+    `name` is of the gallery and the token group, and the same for all versions.
+    """
+
+    folder: Path
+    name: str
+
+
+class Index(Protocol):
+    """Something that finds the nearest rows.
+
+    `outside`: where it keeps features beyond the shelf, in the words of `copies`; None where it does not.
+    """
+
+    outside: Mapping[str, str] | None
+
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+        """Take the features in; ids are those of `Gallery.ids`."""
+
+    def search(
+        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbours:
+        """The k nearest rows of each query; with `keep` among those rows alone."""
+
+
+class Copies(Protocol):
+    """A place outside of the gallery that holds copies of its features."""
+
+    def forget(self, names: Sequence[str], ids: Int[np.ndarray, " gone"]) -> None:
+        """Delete these ids under all of these names of shelves."""
+
+
+def engine(module: str, package: str) -> Any:
+    """An optional package. Raises `ConfigError` where it is not installed."""
+    for chatty in ("faiss", "httpx"):  # which instruction set was loaded, every request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        return importlib.import_module(module)
+    except ImportError as cause:
+        raise ConfigError(f"this index needs {package}: pip install 'aaformer-lit[search]'.") from cause
+
+
+def steps(count: int, step: int = _STEP) -> Iterator[slice]:
+    """Slices that cover 0..count."""
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def ordered(distances: Float[np.ndarray, "queries k"], rows: Int[np.ndarray, "queries k"]) -> Neighbours:
+    """Nearest first, of equal distances the earlier row; rows -1 last."""
+    distances = np.where(rows == NOWHERE, np.inf, distances.astype(np.float64))
+    order = np.lexsort((rows, distances), axis=-1)
+    return Neighbours(np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1).astype(np.int64))

@@ -1,0 +1,135 @@
+"""FAISS (Douze et al., 2024) as an index, exact or approximate.
+
+`FaissFlat` compares with every image. `FaissIVFPQ` is for millions: features are sorted into `nlist` cells, of which a query
+looks into `nprobe`, and kept as `m` bytes each; the best candidates are then compared exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.gallery.index.base import NOWHERE, Features, Neighbours, Shelf, engine, ordered, steps
+
+log = logging.getLogger(__name__)
+
+_PER_CELL = 39  # FAISS wants so many training features for each cell, and for each of a code's 256 values
+
+
+class FaissFlat:
+    """Every image is compared; nothing is kept on disk."""
+
+    outside: Mapping[str, str] | None = None
+
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+        faiss = engine("faiss", "faiss-cpu")
+        self._index = faiss.IndexFlatL2(features[:1].shape[1])
+        for rows in steps(len(features)):
+            self._index.add(features[rows].numpy())
+
+    def search(
+        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbours:
+        faiss = engine("faiss", "faiss-cpu")
+        how = None if keep is None else faiss.SearchParameters(sel=_selector(keep))
+        squared, rows = self._index.search(queries.numpy(), k, params=how)
+        return ordered(np.sqrt(np.maximum(squared, 0)), rows)
+
+
+class FaissIVFPQ:
+    """Inverted file with product quantisation (Jegou et al., TPAMI 2011), then exact distances of the best candidates.
+
+    The trained index is kept in the gallery's folder until the gallery changes.
+
+    Args:
+        nlist: cells; None: 4 x the root of the number of images, fewer where they could not be trained.
+        m: bytes per image, a divisor of the feature's dimension; None: the largest up to 64.
+        nprobe: cells that a query looks into.
+        refine: for each answer so many candidates are compared exactly; 0 for the quantised distances.
+        seed: of the choice of training features and of k-means.
+    """
+
+    def __init__(
+        self, nlist: int | None = None, m: int | None = None, nprobe: int = 16, refine: int = 10, seed: int = 0
+    ) -> None:
+        if nprobe < 1 or refine < 0:
+            raise ConfigError(f"index.nprobe={nprobe} must be 1 or more, index.refine={refine} 0 or more.")
+        self.nlist, self.m, self.nprobe, self.refine, self.seed = nlist, m, nprobe, refine, seed
+
+    outside: Mapping[str, str] | None = None
+
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+        faiss = engine("faiss", "faiss-cpu")
+        self._features = features
+        dim = features[:1].shape[1]
+        nlist, m, bits = self._sizes(len(features), dim)
+        file = shelf.folder / f"{shelf.name}-{nlist}-{m}-{self.seed}.faiss"
+        if file.is_file():
+            self._index = faiss.read_index(str(file))
+            return
+        self._index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, nlist, m, bits)
+        for clustering in (self._index.cp, self._index.pq.cp):
+            clustering.seed = self.seed
+            clustering.min_points_per_centroid = 1  # or it warns `m` times over
+        if len(features) < _PER_CELL * 256:
+            log.warning("%d images are few to learn codes from, and index=flat is as quick on them", len(features))
+        size = min(len(features), max(256 * nlist, _PER_CELL * 256))
+        sample = np.sort(np.random.default_rng(self.seed).choice(len(features), size, replace=False))
+        log.info("training an index of %d cells and %d bytes per image on %d features", nlist, m, size)
+        self._index.train(features[torch.from_numpy(sample)].numpy())
+        for rows in steps(len(features)):
+            self._index.add(features[rows].numpy())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        faiss.write_index(self._index, str(temporary))
+        temporary.replace(file)
+
+    def search(
+        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbours:
+        faiss = engine("faiss", "faiss-cpu")
+        how = faiss.SearchParametersIVF(
+            nprobe=min(self.nprobe, self._index.nlist), sel=None if keep is None else _selector(keep)
+        )
+        wanted = min(k * max(self.refine, 1), self._index.ntotal)
+        squared, rows = self._index.search(queries.numpy(), wanted, params=how)
+        if not self.refine:
+            return ordered(np.sqrt(np.maximum(squared, 0)), rows)
+        return _exactly(queries, self._features, rows, k)
+
+    def _sizes(self, images: int, dim: int) -> tuple[int, int, int]:
+        """Cells, bytes and bits of a code, as given or as suits so many images."""
+        nlist = self.nlist or max(1, min(int(4 * math.sqrt(images)), images // _PER_CELL))
+        m = self.m or max(divisor for divisor in range(1, min(64, dim) + 1) if dim % divisor == 0)
+        if nlist > images or dim % m:
+            raise ConfigError(
+                f"index.nlist={nlist} must be at most the {images:,} images, and index.m={m} a divisor of the {dim} numbers of "
+                "a feature. Leave them out (null) to have them chosen."
+            )
+        if images < 256:
+            raise ConfigError(f"index=ivf_pq needs at least 256 images to learn from; got {images}. Use index=flat.")
+        return nlist, m, 8
+
+
+def _exactly(queries: Tensor, features: Features, rows: Int[np.ndarray, "queries wanted"], k: int) -> Neighbours:
+    """The k nearest of each query's candidates, by their own features instead of their codes."""
+    distances = np.full(rows.shape, np.inf)
+    for query, candidates in enumerate(rows):
+        found = candidates != NOWHERE
+        near = features[torch.from_numpy(candidates[found])]
+        distances[query, found] = (near - queries[query]).norm(dim=1).numpy()
+    return Neighbours(*(column[:, :k] for column in ordered(distances, rows)))
+
+
+def _selector(keep: Bool[np.ndarray, " images"]) -> Any:
+    faiss = engine("faiss", "faiss-cpu")
+    return faiss.IDSelectorBitmap(np.packbits(keep, bitorder="little"))

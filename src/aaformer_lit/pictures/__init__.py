@@ -1,0 +1,1 @@
+"""From a tested model to pictures: what there is to draw, and what can be drawn."""

@@ -1,0 +1,154 @@
+"""From a network, its test results and some images to figures: what each `kind` of picture is made from.
+
+`aaformer_lit.viz` draws; here the network is asked for what is drawn. A kind is one function from a `Scene` to a Figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from aaformer_lit import viz
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
+from aaformer_lit.pictures.scene import Scene
+from aaformer_lit.structures import FeatureSet
+
+
+def assignment(scene: Scene) -> Figure:
+    """Which patches belong to which part (Figure 1d), beside PCB's stripes."""
+    parts = scene.parts()
+    membership = scene.network.assignments(scene.batch())[scene.layer]
+    return viz.assignment_maps(scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head)
+
+
+def layers(scene: Scene) -> Figure:
+    """How the subsets move through the layers."""
+    parts = scene.parts()
+    memberships = [m.cpu() for m in scene.network.assignments(scene.batch())]
+    return viz.assignment_through_layers(scene.images(), memberships, scene.network.grid, parts, head=scene.head)
+
+
+def attention(scene: Scene) -> Figure:
+    """Where in its subset each part token looks (Figure 5)."""
+    parts = scene.parts()
+    weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
+    return viz.attention_maps(
+        scene.images(), weights.cpu(), membership.cpu(), scene.network.grid, parts, head=scene.head
+    )
+
+
+def rankings(scene: Scene) -> Figure:
+    """Nearest gallery images of some queries (Figure 4), spread over the query set; of several models side by side."""
+    metrics = {scene.name: scene.tested(), **scene.rivals}
+    rows = torch.linspace(0, len(scene.query) - 1, min(6, len(scene.query))).long()
+    lists = {name: _ranking(metric, rows, scene.answers) for name, metric in metrics.items()}
+    return viz.ranking_lists(
+        [scene.query[int(row)].path for row in rows],
+        [record.path for record in scene.gallery],
+        lists if scene.rivals else lists[scene.name],
+    )
+
+
+def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) -> viz.Ranking:
+    query, gallery = metric.feature_sets()
+    chosen = FeatureSet(query.features[rows], query.pids[rows], query.camids[rows])
+    distances = SquaredEuclidean(chosen.features, gallery.features).rows(slice(None)).sqrt()
+    return viz.rank_gallery(distances.cpu(), chosen, gallery, answers)
+
+
+def alignment(scene: Scene) -> Figure:
+    """How well the subsets match true body parts, layer by layer."""
+    if not scene.alignments:
+        raise ConfigError(
+            "the alignment needs a network with parts and data with body-part masks (data.masks, data.mask_parts); "
+            "data=synthetic has them."
+        )
+    scores: dict[str, dict[str, Any]] = {"NMI": {}, "purity": {}, "share of attention on background": {}}
+    for one in scene.alignments:
+        share = one.background if one.background_attention is None else one.background_attention
+        for score, values in zip(scores.values(), (one.nmi, one.purity, share.mean(dim=-1)), strict=True):
+            # what pools has no depth: a level to compare with
+            score[f"{one.parts} parts"] = values.cpu() if len(values) > 1 else values.mean().item()
+    shown = scene.alignments[0].counts[0, 0, :, :-1].sum(dim=0)
+    scores["purity"]["without any alignment"] = (shown.max() / shown.sum().clamp(min=1)).item()
+    return viz.alignment_over_depth(scores)
+
+
+def curves(scene: Scene) -> Figure:
+    """Loss and mAP over the training."""
+    if scene.run_dir is None:
+        raise ConfigError("training curves need the run directory of a training (metrics.csv of logger=csv).")
+    return viz.training_curves(scene.run_dir / "metrics.csv")
+
+
+def cmc(scene: Scene) -> Figure:
+    """CMC of all tokens, and of the subsets."""
+    scene.tested()
+    return viz.cmc_curves({name or "all tokens": metrics for name, metrics in scene.metrics.items()})
+
+
+def roc(scene: Scene) -> Figure:
+    """Verification: true against false accepts."""
+    return viz.verification_roc(evaluate_verification(*scene.tested().feature_sets()))
+
+
+def distances(scene: Scene) -> Figure:
+    """Distances of genuine and impostor pairs, and the threshold where errors are equal."""
+    sets = scene.tested().feature_sets()
+    return viz.distance_histogram(viz.verification_pairs(*sets), viz.eer_threshold(evaluate_verification(*sets)))
+
+
+def embedding(scene: Scene) -> Figure:
+    """The gallery's descriptors as a map coloured by identity."""
+    _, gallery = scene.tested().feature_sets()
+    chosen = torch.isin(gallery.pids, gallery.pids[gallery.pids > 0].unique()[:20]).nonzero().flatten()[:1000]
+    return viz.embedding_map(viz.project(gallery.features[chosen].cpu()), gallery.pids[chosen].cpu())
+
+
+def contact_sheet(scene: Scene) -> Figure:
+    """The images themselves."""
+    return viz.contact_sheet(scene.images())
+
+
+KINDS: dict[str, Callable[[Scene], Figure]] = {
+    function.__name__: function
+    for function in (
+        assignment,
+        layers,
+        attention,
+        rankings,
+        alignment,
+        curves,
+        cmc,
+        roc,
+        distances,
+        embedding,
+        contact_sheet,
+    )
+}
+FROM_A_TEST = frozenset({"rankings", "alignment", "cmc", "roc", "distances", "embedding"})
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise `ConfigError` for a picture that does not exist."""
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ConfigError(f"there is no picture kind={unknown[0]}. Kinds: {', '.join(KINDS)}.")
+
+
+def draw(kinds: Sequence[str], scene: Scene, folder: Path) -> list[Path]:
+    """Draw each kind into `folder/<kind>.png`.
+
+    Raises:
+        ConfigError: an unknown kind, or one that needs what the scene does not have.
+    """
+    check_kinds(kinds)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [viz.save(KINDS[kind](scene), folder / f"{kind}.png") for kind in kinds]

@@ -1,0 +1,153 @@
+"""What there is to draw: a network, its images, and what a test of it found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from omegaconf import DictConfig
+from torch import Tensor
+
+from aaformer_lit.data.images import read_image
+from aaformer_lit.data.transforms import resize
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.metrics import PartAlignment, ReIDRetrieval
+from aaformer_lit.structures import Record, RetrievalMetrics
+from aaformer_lit.utils.sequences import spread
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a picture may need.
+
+    Args:
+        network: in eval mode.
+        mean, std: of the images' normalisation.
+        paths: images to look at.
+        layer, head: of attention and assignment; `head=None` is the majority over heads.
+        answers: gallery images per query in ranking lists.
+        run_dir: of the training, for its curves.
+        query, gallery: records of the test set that `metric` and `metrics` belong to, where a test was run.
+        rivals: by name, the metrics of further models of which ranking lists are drawn, on the same records; then `name` is
+            that of this one.
+        alignments: of the parts with body parts, one per granularity, where the test measured them.
+    """
+
+    network: Any
+    mean: Sequence[float]
+    std: Sequence[float]
+    paths: Sequence[Path]
+    layer: int = -1
+    head: int | None = None
+    answers: int = 8
+    run_dir: Path | None = None
+    query: Sequence[Record] = ()
+    gallery: Sequence[Record] = ()
+    metric: ReIDRetrieval | None = None
+    metrics: Mapping[str, RetrievalMetrics] = field(default_factory=dict)
+    name: str = ""
+    rivals: Mapping[str, ReIDRetrieval] = field(default_factory=dict)
+    alignments: Sequence[PartAlignment] = ()
+
+    def images(self) -> UInt8[np.ndarray, "images height width 3"]:
+        """The images at the network's size."""
+        if not self.paths:
+            raise ConfigError("there are no images to look at; give images=FILE, images=FOLDER or a data set.")
+        return np.stack([resize(read_image(path), self.network.image_size) for path in self.paths])
+
+    def batch(self) -> Float[Tensor, "images 3 height width"]:
+        """The images as the network takes them."""
+        pixels = torch.from_numpy(self.images()).permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(list(values))[:, None, None] for values in (self.mean, self.std))
+        return ((pixels - mean) / std).to(next(self.network.parameters()).device)
+
+    def parts(self) -> tuple[int, ...]:
+        """The network's granularities."""
+        if not self.network.granularities:
+            raise ConfigError(
+                f"{type(self.network).__name__} has no parts to show; use a checkpoint of model=aaformer."
+            )
+        return tuple(self.network.granularities)
+
+    def tested(self) -> ReIDRetrieval:
+        """The metric of the test, with the features."""
+        if self.metric is None:
+            raise ConfigError("this picture needs test results; give a data set (data=...) with query and gallery.")
+        return self.metric
+
+
+def prepared_data(cfg: DictConfig, ckpt: str) -> Any:
+    """The data module, with images as this checkpoint's network takes them."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.checkpoints.load import description
+    from aaformer_lit.checkpoints.preprocessing import prepare_like_training
+
+    prepare_like_training(cfg, description(ckpt)["data"])
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("test")
+    return data
+
+
+def tested(cfg: DictConfig, ckpt: str) -> tuple[Any, Any]:
+    """The module of a checkpoint after its test, and the data it was tested on."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.checkpoints.load import load_model
+    from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.engine.module import ReIDModule
+
+    network: Any = load_model(ckpt)
+    data = prepared_data(cfg, ckpt)
+    module = ReIDModule(network)
+    quiet = {"logger": False, "enable_checkpointing": False, "default_root_dir": cfg.run_dir}
+    trainer = instantiate(cfg.trainer, callbacks=[AlignmentTest()] if "alignment" in cfg.kind else [], **quiet)
+    trainer.test(module, datamodule=data, verbose=False)
+    return module, data
+
+
+def model_names(*checkpoints: str) -> list[str]:
+    """What to call models that are compared: the network's class and parts, and where they are equal the checkpoint's run."""
+    from aaformer_lit.checkpoints.load import description
+
+    models = [description(checkpoint)["model"] for checkpoint in checkpoints]
+    names = [model["_target_"].rpartition(".")[2] + f" {list(model.get('parts', ())) or ''}" for model in models]
+    if len(set(names)) < len(names):
+        folders = [Path(checkpoint).resolve().parts for checkpoint in checkpoints]
+        # the first place where the paths differ: run, time of the run, or file
+        place = next((i for i, several in enumerate(zip(*folders, strict=False)) if len(set(several)) > 1), None)
+        if place is None:
+            raise ConfigError(f"ckpt and other are the same file, {checkpoints[0]}; give two models to compare.")
+        names = [f"{name.strip()} ({folder[place]})" for name, folder in zip(names, folders, strict=True)]
+    return [name.strip() for name in names]
+
+
+def scene_of_test(
+    module: Any, data: Any, preprocessing: dict[str, Any], run_dir: Path, count: int = 6, **how: Any
+) -> Any:
+    """The scene of a run that has just been tested: its first test set, and queries spread over it."""
+    from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.pictures.scene import Scene
+
+    name = next(iter(module.results))
+    query: Sequence[Record] = data.query_records
+    alignment = AlignmentTest.of(module.trainer)
+    return Scene(
+        module.network.eval(),
+        preprocessing["mean"],
+        preprocessing["std"],
+        spread([record.path for record in query], count),
+        run_dir=run_dir,
+        query=query,
+        gallery=data.gallery_records,
+        metric=module.feature_metrics[name],
+        metrics=module.results[name],
+        alignments=() if alignment is None else alignment.results.get(name, ()),
+        **how,
+    )

@@ -1,0 +1,1 @@
+"""What any module may need: whole files, versions of the environment, selections, words."""
