@@ -33,7 +33,7 @@ def run(command: str) -> str:
     """Run a command line with this environment's Python; returns what it printed."""
     words = shlex.split(command)
     words[0] = sys.executable if words[0] == "python" else words[0]
-    # a kernel tells programs that they may write colours and move the cursor
+    # a kernel tells programs that they may write colors and move the cursor
     environment = {key: value for key, value in os.environ.items() if "COLOR" not in key} | {"TERM": "dumb"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -58,6 +58,6 @@ def show(picture, width: int = 520) -> None:
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Picture.Resampling.LANCZOS)
     file = io.BytesIO()
-    # few colours are enough here, and a quarter of the bytes
+    # few colors are enough here, and a quarter of the bytes
     image.quantize(96, dither=Picture.Dither.NONE).save(file, "png", optimize=True)
     display(Image(file.getvalue()))

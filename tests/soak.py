@@ -1,6 +1,6 @@
 """Everything that can befall a training, done to one: `make soak`.
 
-Runs the kill-and-resume campaign, the deaths of ranks and the catalogue of bad input, and prints what was tried, survived
+Runs the kill-and-resume campaign, the deaths of ranks and the catalog of bad input, and prints what was tried, survived
 and lost.
 """
 

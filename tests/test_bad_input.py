@@ -1,4 +1,4 @@
-"""The catalogue of bad input, from the command line: each case works as its user would expect, or ends with exit code 2 and
+"""The catalog of bad input, from the command line: each case works as its user would expect, or ends with exit code 2 and
 one message that says what is wrong, what was found and how to fix it. Never a traceback, never a silent fallback.
 
 A case is one line: what is run, with what, and what the message must say. `{tmp}` is the case's own folder, `{data}` holds the
@@ -198,7 +198,7 @@ def people(folder: Path, files: dict[str, bytes] | None = None) -> Path:
 
 GOOD_FILES: dict[str, bytes] = {
     "CMYK.jpg": encoded(photo().convert("CMYK")),
-    "grey.jpg": encoded(photo().convert("L")),
+    "gray.jpg": encoded(photo().convert("L")),
     "16 bit.png": deep(),
     "RGBA.png": encoded(photo().convert("RGBA"), "PNG"),
     "palette.png": encoded(photo().convert("P"), "PNG"),
@@ -563,7 +563,7 @@ CHECKPOINTS: list[tuple[str, Callable[[Path, Path], object], str]] = [
     ),
     (
         "a model with unknown arguments",
-        rewritten(lambda c: c["aaformer_lit"]["model"].update(colour="red")),
+        rewritten(lambda c: c["aaformer_lit"]["model"].update(color="red")),
         "cannot build the network it names",
     ),
     (

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import config_hash
-from aaformer_lit.models import AAformer, ViTBaseline
+from aaformer_lit.models import AAformer, ReIDViT
 
 SMALL = ["model/backbone=small_scratch", "data.image_size=[64,32]", "run_dir=RUN"]
 ENTRIES = sorted(path.stem for path in CONF_DIR.glob("*.yaml"))
@@ -56,7 +56,7 @@ def test_every_model_and_assigner_builds(model, assigner):
             instantiate(composed(overrides).model, num_classes=5)
         return
     network = instantiate(composed(overrides).model, num_classes=5)
-    assert isinstance(network, ViTBaseline)
+    assert isinstance(network, ReIDViT)
     assert network.num_classes == 5
 
 
@@ -77,7 +77,7 @@ def test_every_backbone_builds(backbone):
 
 @pytest.mark.parametrize("optim", options("optim"))
 @pytest.mark.parametrize("recipe", options("recipe"))
-def test_optimisation_and_losses_build(optim, recipe):
+def test_optimization_and_losses_build(optim, recipe):
     cfg = composed([*SMALL, f"optim={optim}", f"recipe={recipe}"])
     network = instantiate(cfg.model, num_classes=3)
     optimizer, schedule = instantiate(cfg.optim).build(network, 120)

@@ -121,13 +121,13 @@ def test_tiles_show_subsets_and_partitions(viewer, extractor, people):
     subsets = extractor.network.assignments(batch)[-1][0]  # (heads, parts, patches)
     rows, columns = extractor.network.grid
     step = HEIGHT // rows
-    centres = [(step // 2 + step * (n // columns), step // 2 + step * (n % columns)) for n in range(rows * columns)]
+    centers = [(step // 2 + step * (n // columns), step // 2 + step * (n % columns)) for n in range(rows * columns)]
     for number, tile in enumerate(tiles[3:]):
         inner = tile.picture[FRAME:-FRAME, FRAME:-FRAME]
-        black = [bool((inner[centre] == 0).all()) for centre in centres]
+        black = [bool((inner[center] == 0).all()) for center in centers]
         assert black == (~subsets[:, number].any(dim=0)).tolist()
-    # grey has no difference of red and blue; a part's tint has its colour's
-    hue = np.array([tiles[1].picture[centre].astype(int) @ [1, 0, -1] for centre in centres])
+    # gray has no difference of red and blue; a part's tint has its color's
+    hue = np.array([tiles[1].picture[center].astype(int) @ [1, 0, -1] for center in centers])
     for number in range(2):
         red, _, blue = part_color(2, number)
         owned = subsets[:, number].all(dim=0).numpy()

@@ -44,7 +44,7 @@ def test_expansion_is_what_direct_calls_give(trained, data_dir, tmp_path, querie
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("expand.queries=-1", "expand.queries=-1"), ("expand.queries=99", "k=99 neighbours")],
+    [("expand.queries=-1", "expand.queries=-1"), ("expand.queries=99", "k=99 neighbors")],
 )
 def test_expansions_that_cannot_be(trained, data_dir, tmp_path, capsys, option, message):
     code = run_cli(

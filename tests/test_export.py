@@ -86,7 +86,7 @@ def test_onnx_with_the_preprocessing_inside(ckpt, folder, data_dir):
     )
     assert code == 0
     report = read_json(folder / "uint8.onnx.report.json")
-    assert report["preprocessing"]["largest_difference_in_grey_levels"] <= 2
+    assert report["preprocessing"]["largest_difference_in_gray_levels"] <= 2
     assert report["kinds"]["own images"]["images"] == 3
 
     session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])

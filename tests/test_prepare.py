@@ -99,7 +99,7 @@ def test_several_data_sets(prepare: Prepare, market: Path) -> None:
     assert "withdrew DukeMTMC in June 2019" in says
 
 
-def test_published_data_are_recognised(
+def test_published_data_are_recognized(
     prepare: Prepare, market: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     counts = Market1501(market).counts()

@@ -131,8 +131,8 @@ def _print_counts(dataset: ReIDDataset) -> None:
         cells = []
         for column, value in counts._asdict().items():
             expected = getattr(published[split], column) if split in published else None
-            colour = "default" if expected is None else "green" if value == expected else "yellow"
-            cells += [f"[{colour}]{value:,}[/]", "-" if expected is None else f"{expected:,}"]
+            color = "default" if expected is None else "green" if value == expected else "yellow"
+            cells += [f"[{color}]{value:,}[/]", "-" if expected is None else f"{expected:,}"]
         table.add_row(split, *cells)
     console.print(table)
     if dataset.as_published:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def report(cfg: DictConfig) -> Report:
     """Collect, join, compare, write; returns what it printed."""
     from aaformer_lit.errors import ConfigError
-    from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, keep_runs
+    from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, publish_runs
     from aaformer_lit.utils.files import write_atomically
 
     unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
@@ -44,7 +44,7 @@ def report(cfg: DictConfig) -> Report:
         _plot(table, columns, run_dir)
     console.print(f"written to {run_dir}", highlight=False)
     if cfg.keep:
-        kept = keep_runs(columns, Path(cfg.keep))
+        kept = publish_runs(columns, Path(cfg.keep))
         console.print(f"{len(kept)} runs kept in {cfg.keep}", highlight=False)
     return result
 

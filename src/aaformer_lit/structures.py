@@ -1,4 +1,4 @@
-"""What travels between the rooms of the house: one image on disk, one batch, one forward pass, a set of features, a result.
+"""Data structures shared by all modules: one image on disk, one batch, one forward pass, a set of features, a result.
 
 Everything is immutable and named; tensors carry their shapes in the annotations.
 """
@@ -47,7 +47,7 @@ class ReIDBatch(TypedDict):
 class ReIDOutput:
     """One forward pass. `*_feat` are before the neck (what the triplet loss sees); `descriptor` is what is compared at test.
 
-    `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalised; `logits` are None in eval
+    `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalized; `logits` are None in eval
     mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty.
     """
 

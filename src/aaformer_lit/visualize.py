@@ -30,10 +30,10 @@ def visualize(cfg: DictConfig) -> list[Path]:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
     about = description(cfg.ckpt)["data"]
     paths = image_files(cfg.images)
-    how = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
+    options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
     if FROM_A_TEST & set(kinds):
         module, data = tested(cfg, cfg.ckpt)
-        scene = scene_of_test(module, data, about, Path(cfg.ckpt).parent.parent, cfg.count, **how)
+        scene = scene_of_test(module, data, about, Path(cfg.ckpt).parent.parent, cfg.count, **options)
         if cfg.other:
             first, second = model_names(cfg.ckpt, cfg.other)
             rival, _ = tested(cfg, cfg.other)
@@ -43,7 +43,9 @@ def visualize(cfg: DictConfig) -> list[Path]:
         network: Any = load_model(cfg.ckpt)
         paths = paths or [record.path for record in prepared_data(cfg, cfg.ckpt).query_records]
         training = Path(cfg.ckpt).parent.parent
-        scene = Scene(network.eval(), about["mean"], about["std"], spread(paths, cfg.count), run_dir=training, **how)
+        scene = Scene(
+            network.eval(), about["mean"], about["std"], spread(paths, cfg.count), run_dir=training, **options
+        )
     files = draw(kinds, scene, Path(cfg.run_dir))
     for file in files:
         console.print(str(file), highlight=False)

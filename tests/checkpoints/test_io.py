@@ -93,7 +93,7 @@ def test_a_write_that_fails_halfway_leaves_what_was_there(folder, small_files):
     with pytest.raises(
         StorageError, match=r"cannot write .*last\.ckpt \(0\.4 MiB\): File too large; .* MiB are free there"
     ):
-        write_whole(folder / LAST, serialized(content), keep=folder / PREVIOUS)
+        write_whole(folder / LAST, serialized(content), backup=folder / PREVIOUS)
     assert sorted(path.name for path in folder.iterdir()) == [LAST, PREVIOUS]
     assert newest_whole(folder)[1]["epoch"] == 2
 
@@ -108,7 +108,7 @@ def test_a_full_disk_whenever_it_shows(folder, monkeypatch, step):
     else:
         monkeypatch.setattr(os, {"fsync": "fsync", "rename": "replace"}[step], full)
     with pytest.raises(StorageError, match=r"No space left on device.*Free some space and continue with resume=auto"):
-        write_whole(folder / LAST, b"new", keep=folder / PREVIOUS)
+        write_whole(folder / LAST, b"new", backup=folder / PREVIOUS)
     monkeypatch.undo()
     assert newest_whole(folder)[1]["epoch"] == 2
     assert not list(folder.glob(".*"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aaformer_lit.cli import processes as ranks
+from aaformer_lit.cli import processes
 from aaformer_lit.errors import RankError
 from cli_tools import TINY, only
 from faults.campaign import differences
@@ -28,18 +28,18 @@ def start(*command: str, **variables: str) -> subprocess.Popen[str]:
 
 
 def test_a_lost_partner_is_told_from_an_error_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranks, "_PATIENCE", 0.1)
+    monkeypatch.setattr(processes, "_REPORT_TIMEOUT", 0.1)
     failure = tmp_path / "failure.txt"
-    assert ranks.behind(ValueError("Connection closed by peer"), failure) is None
-    assert "without an error of its own" in str(ranks.behind(LOST, failure))
+    assert processes.root_cause(ValueError("Connection closed by peer"), failure) is None
+    assert "without an error of its own" in str(processes.root_cause(LOST, failure))
     failure.write_text("rank 1: cannot decode x.jpg\n\nTraceback ...")
-    error = ranks.behind(LOST, failure)
+    error = processes.root_cause(LOST, failure)
     assert isinstance(error, RankError)
     assert str(error) == "rank 1: cannot decode x.jpg"
 
 
 def test_a_further_rank_leaves_its_error_and_not_an_echo(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranks, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "_end_with_parent", lambda: None)
     monkeypatch.setenv("LOCAL_RANK", "3")
     failure = tmp_path / "failure.txt"
 
@@ -47,20 +47,20 @@ def test_a_further_rank_leaves_its_error_and_not_an_echo(tmp_path, monkeypatch):
         raise error
 
     with pytest.raises(SystemExit):
-        ranks.run_further_rank(lambda: fail(LOST), failure)
+        processes.run_further_process(lambda: fail(LOST), failure)
     assert not failure.exists()
     with pytest.raises(ZeroDivisionError):
-        ranks.run_further_rank(lambda: fail(ZeroDivisionError("by zero")), failure)
+        processes.run_further_process(lambda: fail(ZeroDivisionError("by zero")), failure)
     assert failure.read_text().startswith("rank 3: ZeroDivisionError: by zero\n\n")
 
 
 ORPHAN = """
 import os, sys, time
-from aaformer_lit.cli import processes as ranks
+from aaformer_lit.cli import processes
 if os.fork():
     time.sleep(0.5)
     os._exit(0)
-ranks._end_with_parent()
+processes._end_with_parent()
 open(sys.argv[1], "w").write(str(os.getpid()))
 time.sleep(60)
 """

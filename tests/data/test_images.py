@@ -136,7 +136,7 @@ def test_masks_keep_their_labels(tmp_path: Path) -> None:
     palette = Image.fromarray(labels)
     palette.putpalette(RNG.integers(0, 256, 60, np.uint8).tobytes())
     for name, image in {
-        "grey": Image.fromarray(labels),
+        "gray": Image.fromarray(labels),
         "palette": palette,
         "deep": Image.fromarray(labels.astype(np.uint16)),
     }.items():
@@ -144,7 +144,7 @@ def test_masks_keep_their_labels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_mask(tmp_path / f"{name}.png"), labels)
 
 
-def test_a_colour_picture_is_no_mask(tmp_path: Path) -> None:
+def test_a_color_picture_is_no_mask(tmp_path: Path) -> None:
     PHOTO.save(tmp_path / "m.png")
     with pytest.raises(ImageError, match="no label map"):
         read_mask(tmp_path / "m.png")

@@ -87,7 +87,7 @@ def test_a_file_as_the_root(tmp_path: Path) -> None:
     assert "cannot be listed" in message(tmp_path / "file")
 
 
-def test_another_data_set_in_the_same_layout_is_recognised(tmp_path: Path) -> None:
+def test_another_data_set_in_the_same_layout_is_recognized(tmp_path: Path) -> None:
     folder = make(tmp_path / "somewhere")
     for split in ("bounding_box_train", "query", "bounding_box_test"):
         (folder / split / "0001_c2_f0046182.jpg").touch()

@@ -18,7 +18,7 @@ SIZE = (64, 32)
 
 @pytest.fixture
 def image() -> np.ndarray:
-    """Every pixel has its own colour, none is black."""
+    """Every pixel has its own color, none is black."""
     rows, columns = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
     return np.stack([rows * 3 + 1, columns * 7 + 1, (rows + columns) + 1], axis=2).astype(np.uint8)
 
@@ -41,11 +41,11 @@ def run(transforms: Transforms, key: int, **arrays: np.ndarray) -> dict[str, Any
 
 
 def pixels(tensor: Any) -> np.ndarray:
-    """Back from normalised (3, H, W) to uint8 (H, W, 3)."""
+    """Back from normalized (3, H, W) to uint8 (H, W, 3)."""
     return np.rint((tensor.numpy().transpose(1, 2, 0) * 0.5 + 0.5) * 255).astype(np.uint8)
 
 
-def test_normalisation(image: np.ndarray) -> None:
+def test_normalization(image: np.ndarray) -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     expected = ((image / 255 - mean) / std).transpose(2, 0, 1)
     for pipeline in (Transforms(mean=mean, std=std).test(), only(mean=mean, std=std).train(SIZE)):
@@ -107,7 +107,7 @@ def test_erasing_with_the_mean(image: np.ndarray, mask: np.ndarray) -> None:
     result = run(only(erase=1.0, erase_fill="mean", mean=mean), 3, image=image, mask=mask)
     erased = result["mask"].numpy() == NO_PART
     assert abs(result["image"].numpy()[:, erased]).max() < 0.005 * 2, (
-        "the mean normalises to 0, up to rounding to uint8"
+        "the mean normalizes to 0, up to rounding to uint8"
     )
 
 

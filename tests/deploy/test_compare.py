@@ -7,7 +7,7 @@ from aaformer_lit.assign import Parsing, Sinkhorn
 from aaformer_lit.deploy import Deployed, compare, probe_images
 from aaformer_lit.deploy.compare import flipped_share, rank_agreement, token_deviation
 from aaformer_lit.deploy.deployed import Outputs, check_traceable
-from aaformer_lit.deploy.export_checked import normalised
+from aaformer_lit.deploy.export_checked import normalized
 from aaformer_lit.errors import ConfigError, ExportError
 from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
 
@@ -27,7 +27,7 @@ def deployed():
 
 @pytest.fixture(scope="module")
 def probes():
-    return normalised(probe_images(16, SIZE), {"mean": [0.5] * 3, "std": [0.5] * 3})
+    return normalized(probe_images(16, SIZE), {"mean": [0.5] * 3, "std": [0.5] * 3})
 
 
 def test_outputs_are_what_embed_gives(deployed):
@@ -78,7 +78,7 @@ def test_a_file_that_rounds_otherwise_is_faithful_at_equal_assignments(deployed,
     assert "to another part" in comparison.problem(1e-4, 1e-3)
 
 
-def test_ties_of_one_colour_are_no_mistake(deployed, probes):
+def test_ties_of_one_color_are_no_mistake(deployed, probes):
     def run(images):
         own = deployed.outputs(images).assignments.clone()
         if images[0].std(dim=(1, 2)).max() < 1e-6:
@@ -139,7 +139,7 @@ def test_deviation_of_tokens_does_not_depend_on_their_length():
     torch.testing.assert_close(token_deviation(turned, wanted, 2), torch.tensor([[0.0, 0.2]]).double())
 
 
-def test_rank_lists_of_swapped_neighbours():
+def test_rank_lists_of_swapped_neighbors():
     wanted = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0], [11.0], [13.0], [16.0]])
     assert rank_agreement(wanted, wanted)["same_throughout"] == 1
     found = wanted.clone()

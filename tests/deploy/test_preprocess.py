@@ -14,7 +14,7 @@ PREPROCESS = Preprocess(SIZE, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 @pytest.mark.parametrize(
     "original", [(64, 32), (128, 64), (129, 50), (200, 33), (30, 15), (16, 31), (30, 100), (150, 20), (64, 31), (2, 2)]
 )
-def test_pixels_are_the_loaders_within_one_grey_level(original):
+def test_pixels_are_the_loaders_within_one_gray_level(original):
     image = np.random.default_rng(0).integers(0, 256, (*original, 3), np.uint8)
     expected = torch.from_numpy(resize(image, SIZE)).permute(2, 0, 1)
     found = PREPROCESS.resize(torch.from_numpy(image)[None])[0]
@@ -26,7 +26,7 @@ def test_pixels_are_the_loaders_within_one_grey_level(original):
         assert difference.max() == 0
 
 
-def test_normalised_as_the_loader_does():
+def test_normalized_as_the_loader_does():
     image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
     expected = Transforms(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)).test()(image=image)["image"]
     torch.testing.assert_close(PREPROCESS(torch.from_numpy(image)[None])[0], expected, atol=1e-5, rtol=0)

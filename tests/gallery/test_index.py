@@ -6,23 +6,23 @@ import torch
 from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError, GalleryError
-from aaformer_lit.gallery import NOWHERE, FaissFlat, FaissIVFPQ, Gallery, Layout, Qdrant
+from aaformer_lit.gallery import NO_ROW, FaissFlat, FaissIVFPQ, Gallery, Layout, Qdrant
 from aaformer_lit.gallery.index import faiss as index_module
 from aaformer_lit.gallery.index import qdrant as qdrant_module
-from aaformer_lit.gallery.index.base import Shelf
+from aaformer_lit.gallery.index.base import IndexStorage
 from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import copies
 
 
 def clustered(images=3000, people=150, dim=32, seed=0):
-    """Unit features around as many centres as there are people."""
+    """Unit features around as many centers as there are people."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(people, dim, generator=random)
+    centers = torch.randn(people, dim, generator=random)
     pids = torch.arange(images) % people
-    return F.normalize(centres[pids] + 0.6 * torch.randn(images, dim, generator=random))
+    return F.normalize(centers[pids] + 0.6 * torch.randn(images, dim, generator=random))
 
 
-def nearest(features, queries, k, keep=None):
+def nearest(features, queries, k, mask=None):
     """The slow way, in float64."""
     distances = torch.cdist(queries.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist").numpy()
     if keep is not None:
@@ -47,7 +47,7 @@ def queries():
 
 @pytest.fixture
 def shelf(tmp_path):
-    return Shelf(tmp_path / "index-000001", "gallery-all")
+    return IndexStorage(tmp_path / "index-000001", "gallery-all")
 
 
 def test_flat_is_exact(features, queries, shelf):
@@ -83,7 +83,7 @@ def test_filters_leave_only_what_is_kept(features, queries, shelf, make, images)
     few = np.zeros(images, dtype=bool)
     few[[7, 9]] = True
     found = index.search(queries, 5, few)
-    assert (np.sort(found.rows, axis=1) == [NOWHERE, NOWHERE, NOWHERE, 7, 9]).all()
+    assert (np.sort(found.rows, axis=1) == [NO_ROW, NO_ROW, NO_ROW, 7, 9]).all()
     assert np.isinf(found.distances[:, 2:]).all()
 
 
@@ -190,7 +190,7 @@ def test_nothing_is_removed_while_a_copy_cannot_be(gallery, server, monkeypatch)
 def test_a_server_that_is_not_there(tmp_path):
     qdrant = Qdrant("http://127.0.0.1:9")
     with pytest.raises(GalleryError, match="Is the server running"):
-        qdrant.fit(torch.ones(3, 2), np.arange(3), Shelf(tmp_path, "x/y"))
+        qdrant.fit(torch.ones(3, 2), np.arange(3), IndexStorage(tmp_path, "x/y"))
 
 
 @pytest.mark.parametrize(("make", "images"), [(lambda: FaissIVFPQ(m=4), 300), (Qdrant, 20)])

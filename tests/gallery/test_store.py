@@ -77,7 +77,7 @@ def test_again_adds_only_what_is_new(gallery, extractor, images, world, monkeypa
 def test_new_labels_need_no_network(gallery, extractor, images, monkeypatch):
     monkeypatch.setattr(Extractor, "_descriptors", lambda *_: pytest.fail("extracted"))
     named, changes = update(gallery, extractor, [Crop(c.path, pid="anna") for c in find_crops(images / "c0")])
-    assert changes == Changes(relabelled=4)
+    assert changes == Changes(relabeled=4)
     assert Gallery.open(named.folder).table["pid"].tolist() == ["anna"] * 4 + ["0", "1", "2", "3"]
     # images that come without names keep those they had
     assert update(named, extractor, find_crops(images))[1] == Changes(unchanged=8)

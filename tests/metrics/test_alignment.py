@@ -26,7 +26,7 @@ PARTS, LABELS, LAYERS, HEADS, PATCHES = (2, 3), 4, 2, 3, 20
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 4), labels=st.integers(1, 5), patches=st.integers(1, 60))
-def test_nmi_and_purity_of_random_labellings(seed, parts, labels, patches):
+def test_nmi_and_purity_of_random_labelings(seed, parts, labels, patches):
     rng = np.random.default_rng(seed)
     part, label = rng.integers(0, parts, patches), rng.integers(0, labels, patches)
     table = torch.zeros(parts, labels, dtype=torch.int64)

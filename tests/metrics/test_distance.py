@@ -23,7 +23,7 @@ def test_squared_euclidean_equals_differences_in_float64():
     torch.testing.assert_close(pair_distances(QUERY, GALLERY, row, col).double(), expected[row, col])
 
 
-def test_cosine_is_half_the_squared_distance_of_normalised_features():
+def test_cosine_is_half_the_squared_distance_of_normalized_features():
     unit = [torch.nn.functional.normalize(x.double()) for x in (QUERY, GALLERY)]
     half = SquaredEuclidean(*unit).rows(slice(2, 7)) / 2
     torch.testing.assert_close(Cosine(QUERY, GALLERY).rows(slice(2, 7)), half.float(), rtol=0, atol=1e-6)

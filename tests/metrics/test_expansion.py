@@ -13,7 +13,7 @@ QUERY, GALLERY = FEATURES[0, :11], FEATURES[1]
 
 
 @pytest.mark.parametrize(("k", "alpha"), [(1, 0.0), (5, 0.0), (5, 3.0), (40, 2.0)])
-def test_queries_join_their_neighbours(k, alpha):
+def test_queries_join_their_neighbors(k, alpha):
     expected = reference.expand(QUERY.numpy(), GALLERY.numpy(), k, alpha)
     np.testing.assert_allclose(expand_features(QUERY, GALLERY, k=k, alpha=alpha, chunk_size=4), expected, atol=1e-5)
 
@@ -27,5 +27,5 @@ def test_database_side_augmentation_leaves_the_image_itself_out():
 
 
 def test_k_must_fit():
-    with pytest.raises(ConfigError, match=r"k=40 neighbours.*got 39"):
+    with pytest.raises(ConfigError, match=r"k=40 neighbors.*got 39"):
         expand_features(GALLERY, k=40)

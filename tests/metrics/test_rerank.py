@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking against dense loops; nearest neighbours against a stable argsort."""
+"""k-reciprocal re-ranking against dense loops; nearest neighbors against a stable argsort."""
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 import reference
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import KReciprocal, SquaredEuclidean, evaluate_retrieval, k_reciprocal_rerank, rerank
-from aaformer_lit.metrics.neighbours import nearest_neighbours, self_neighbours, smallest
+from aaformer_lit.metrics.neighbors import nearest_neighbors, self_neighbors, smallest
 from aaformer_lit.structures import FeatureSet
 
 
 def features(seed, queries, gallery, dim=6, levels=0):
-    """Blobs around few centres, so that the sets do grow; on an integer grid (levels > 0) with many exact ties."""
+    """Blobs around few centers, so that the sets do grow; on an integer grid (levels > 0) with many exact ties."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(4, dim))
-    values = centres[rng.integers(0, 4, queries + gallery)] + 0.5 * rng.normal(size=(queries + gallery, dim))
+    centers = rng.normal(size=(4, dim))
+    values = centers[rng.integers(0, 4, queries + gallery)] + 0.5 * rng.normal(size=(queries + gallery, dim))
     if levels:
         values = np.round(values * levels)
     return torch.from_numpy(values).float().split([queries, gallery])
@@ -94,7 +94,7 @@ def test_evaluate_retrieval_streams_the_same_distances():
     assert got.mAP != evaluate_retrieval(*sets).mAP
 
 
-def test_junk_is_dropped_before_it_can_be_a_neighbour():
+def test_junk_is_dropped_before_it_can_be_a_neighbor():
     query, gallery = features(6, 10, 60)
     pids = torch.arange(60) % 5 - 1
     gallery_set = FeatureSet(gallery, pids, torch.ones(60, dtype=torch.int64))
@@ -129,18 +129,18 @@ def test_smallest_is_a_stable_argsort_cut_at_k(seed, rows, columns, levels, data
 
 
 @pytest.mark.parametrize("levels", [0, 1])
-def test_neighbours_within_two_sets_for_every_tile_size(levels):
+def test_neighbors_within_two_sets_for_every_tile_size(levels):
     query, gallery = features(7, 13, 46, levels=levels)
     everyone = torch.cat([query, gallery])
     squared = torch.from_numpy(reference.squared_euclidean(everyone.numpy(), everyone.numpy()))
     order = squared.sort(dim=1, stable=True).indices[:, :9]
     for tile in (5, 13, 64):
-        got = self_neighbours([query, gallery], 9, tile)
+        got = self_neighbors([query, gallery], 9, tile)
         assert torch.equal(got.indices, order)
         torch.testing.assert_close(got.farthest.double(), squared.amax(1), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(got.distances.double(), squared.gather(1, order), rtol=1e-5, atol=1e-5)
         assert (
             got.distances[got.indices == torch.arange(59)[:, None]].eq(0).all()
         )  # an image is itself, without rounding
-    across = nearest_neighbours(SquaredEuclidean(query, gallery), 4, chunk_size=5)
+    across = nearest_neighbors(SquaredEuclidean(query, gallery), 4, chunk_size=5)
     assert torch.equal(across.indices, squared[:13, 13:].sort(dim=1, stable=True).indices[:, :4])

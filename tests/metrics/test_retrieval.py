@@ -45,7 +45,7 @@ def assert_equal(got, want):
         assert torch.equal(getattr(got.per_query, field), getattr(want.per_query, field))
 
 
-def test_every_subset_is_its_tokens_concatenated_then_normalised():
+def test_every_subset_is_its_tokens_concatenated_then_normalized():
     results = feed(ReIDRetrieval(QUERIES, SUBSETS), range(IMAGES)).compute()
     assert list(results) == ["", *SUBSETS]
     assert_equal(results[""], expected())
@@ -91,7 +91,7 @@ def test_feature_sets_for_saving():
     assert metric.feature_sets()[0].features.shape == (QUERIES, TOKENS * DIM)
 
 
-def test_half_precision_descriptors_are_normalised_in_float32():
+def test_half_precision_descriptors_are_normalized_in_float32():
     descriptor, pids, camids = world()
     metric = ReIDRetrieval(QUERIES)
     metric.update((descriptor * 1000).half(), pids, camids, torch.arange(IMAGES))

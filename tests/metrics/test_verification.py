@@ -66,7 +66,7 @@ def test_equals_scikit_learn(seed, levels, chunk_size):
     assert got.tar == pytest.approx({rate: tar[far <= rate].max() for rate in FAR})
     assert got.eer == pytest.approx(crossing(far, tar), abs=1e-9)
     for threshold, share, rate in zip(got.thresholds[1:-1], got.roc_tar[1:-1], got.roc_far[1:-1], strict=True):
-        accepted = distances <= threshold.item() * (1 + 1e-12)  # neighbouring thresholds are 1e-8 apart
+        accepted = distances <= threshold.item() * (1 + 1e-12)  # neighboring thresholds are 1e-8 apart
         assert share == pytest.approx(accepted[same].mean())
         assert rate == pytest.approx(accepted[~same].mean())
 

@@ -125,7 +125,7 @@ def test_what_is_no_plain_vit_is_refused(name):
         build_backbone(name, (64, 32))
 
 
-@pytest.mark.parametrize("options", [{"num_heads": 5}, {"stride": 0}, {"stride": 17}, {"colour": "red"}])
+@pytest.mark.parametrize("options", [{"num_heads": 5}, {"stride": 0}, {"stride": 17}, {"color": "red"}])
 def test_geometry_that_does_not_fit_is_a_config_error(options):
     with pytest.raises(ConfigError):
         build(**options)

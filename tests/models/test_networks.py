@@ -137,7 +137,7 @@ def test_grad_checkpointing_changes_no_gradient():
         torch.testing.assert_close(plain, checkpointed)
 
 
-def test_descriptor_is_neck_output_or_not_and_embed_normalises():
+def test_descriptor_is_neck_output_or_not_and_embed_normalizes():
     network = AAformer(tiny(), num_classes=4)
     network.heads.neck.running_mean.fill_(0.5)
     network.eval()

@@ -164,7 +164,7 @@ def test_extreme_scores_stay_finite(size):
 
 
 def test_float32_queries_beside_half_precision_values():
-    """A normalised q and k under autocast: float32, where v is not."""
+    """A normalized q and k under autocast: float32, where v is not."""
     _, q, k, v = layer_inputs([2, 3])
     exact = [x.detach() for x in (q, k, v.half())]
     inputs = [x.clone().requires_grad_() for x in exact]
@@ -205,9 +205,9 @@ def test_torch_finds_the_operators_well_formed():
     leaves = [x.detach().requires_grad_() for x in inputs]
     torch.library.opcheck(torch.ops.aaformer_lit.auto_alignment.default, (*leaves, *arguments))
     inputs = [x.detach() for x in inputs]
-    output, words, normalisers = torch.ops.aaformer_lit.auto_alignment(*inputs, *arguments)
+    output, words, normalizers = torch.ops.aaformer_lit.auto_alignment(*inputs, *arguments)
     torch.library.opcheck(
-        torch.ops.aaformer_lit.auto_alignment_backward.default, (output, *inputs, output, words, normalisers)
+        torch.ops.aaformer_lit.auto_alignment_backward.default, (output, *inputs, output, words, normalizers)
     )
 
 

@@ -7,7 +7,7 @@ from aaformer_lit.viz import assignment_maps, assignment_through_layers, part_co
 from aaformer_lit.viz.patches import LIFT, OUTSIDE, TINT
 
 GRID, PARTS = (6, 2), [2, 3]
-GREY = 102  # luma 0.4
+GRAY = 102  # luma 0.4
 
 
 def stripes(parts: int) -> torch.Tensor:
@@ -15,11 +15,11 @@ def stripes(parts: int) -> torch.Tensor:
 
 
 def image(count: int = 1) -> np.ndarray:
-    return np.full((count, 96, 32, 3), GREY, np.uint8)
+    return np.full((count, 96, 32, 3), GRAY, np.uint8)
 
 
 def tinted(granularity: int, number: int) -> np.ndarray:
-    lifted = LIFT + (1 - LIFT) * GREY / 255
+    lifted = LIFT + (1 - LIFT) * GRAY / 255
     return ((1 - TINT) * lifted + TINT * np.array(part_color(granularity, number))) * 255
 
 
@@ -27,12 +27,12 @@ def near(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.abs(found - wanted).max() <= 2)
 
 
-def test_patches_have_the_colour_of_their_part_on_the_canvas(pixel) -> None:
+def test_patches_have_the_color_of_their_part_on_the_canvas(pixel) -> None:
     assignment = torch.cat([stripes(2).flip(0), stripes(3)]).expand(1, 4, 5, 12)
     figure = assignment_maps(image(), assignment, GRID, PARTS)
     original, two, three = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["image", "2 parts", "3 parts"]
-    assert (pixel(figure, original, 0.5, 0.5) == GREY).all()
+    assert (pixel(figure, original, 0.5, 0.5) == GRAY).all()
     assert near(pixel(figure, two, 0.5, 0.25), tinted(2, 1))
     assert near(pixel(figure, two, 0.5, 0.75), tinted(2, 0))
     for number, place in enumerate((1 / 6, 3 / 6, 5 / 6)):
@@ -48,7 +48,7 @@ def test_most_heads_decide_or_the_chosen_head(pixel) -> None:
     assert near(pixel(first, first.axes[1], 0.5, 0.25), tinted(2, 1))
 
 
-def test_fixed_partitions_stand_beside_it_in_the_same_colours(pixel) -> None:
+def test_fixed_partitions_stand_beside_it_in_the_same_colors(pixel) -> None:
     head = torch.zeros(2, 1, 12, dtype=torch.bool)
     head[0, 0, :2], head[1, 0, 2:4] = True, True  # a mask of one class, elsewhere in each image
     figure = assignment_maps(
@@ -59,7 +59,7 @@ def test_fixed_partitions_stand_beside_it_in_the_same_colours(pixel) -> None:
     for strip in strips:
         assert near(pixel(figure, strip[1], 0.3, 5 / 6), tinted(3, 2))
         assert near(pixel(figure, strip[3], 0.3, 0.9), tinted(2, 1))
-    outside = np.full(3, OUTSIDE * GREY)
+    outside = np.full(3, OUTSIDE * GRAY)
     assert near(pixel(figure, strips[0][2], 0.3, 1 / 12), tinted(1, 0))
     assert near(pixel(figure, strips[0][2], 0.3, 3 / 12), outside)
     assert near(pixel(figure, strips[1][2], 0.3, 3 / 12), tinted(1, 0))
@@ -84,7 +84,7 @@ def test_chosen_tokens_are_rows_of_their_own_with_the_rest_dark(pixel) -> None:
     assert len(figure.axes) == 20
     assert [row[0].get_ylabel() for row in rows] == ["part 2 of 2", "part 3 of 3"] * 2
     assert near(pixel(figure, rows[2][3], 0.5, 0.75), tinted(2, 1))
-    assert near(pixel(figure, rows[2][3], 0.5, 0.25), np.full(3, OUTSIDE * GREY))
+    assert near(pixel(figure, rows[2][3], 0.5, 0.25), np.full(3, OUTSIDE * GRAY))
     assert near(pixel(figure, rows[3][3], 0.3, 0.95), tinted(3, 2))
 
 

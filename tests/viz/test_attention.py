@@ -11,7 +11,7 @@ GRID, PARTS = (4, 2), [1, 2]
 
 
 def example(images: int = 1, heads: int = 2) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
-    """Grey images; part 0 owns all patches, parts 1 and 2 the upper and lower half, in head 1 the other way round."""
+    """Gray images; part 0 owns all patches, parts 1 and 2 the upper and lower half, in head 1 the other way round."""
     upper = torch.arange(8) < 4
     first = torch.stack([torch.ones(8, dtype=torch.bool), upper, ~upper])
     second = torch.stack([torch.ones(8, dtype=torch.bool), ~upper, upper])
@@ -60,7 +60,7 @@ def test_all_heads_are_averaged_over_the_union_of_their_subsets() -> None:
         assert np.array_equal(found.images[0].get_array(), wanted.images[0].get_array())
 
 
-def test_frames_carry_the_part_colours() -> None:
+def test_frames_carry_the_part_colors() -> None:
     figure = attention_maps(*example(), GRID, PARTS)
     colors = [to_rgb(panel.spines["left"].get_edgecolor()) for panel in figure.axes[1:4]]
     assert colors == [part_color(1, 0), part_color(2, 0), part_color(2, 1)]
@@ -95,5 +95,5 @@ def test_errors_name_what_is_off() -> None:
         attention_maps(images, attention, assignment, GRID, PARTS, head=2)
     with pytest.raises(ValueError, match="assignment must be"):
         attention_maps(images, attention, assignment[:, :, :2], GRID, PARTS)
-    with pytest.raises(TypeError, match="denormalise"):
+    with pytest.raises(TypeError, match="denormalize"):
         attention_maps(images / 255.0, attention, assignment, GRID, PARTS)

@@ -17,11 +17,11 @@ def test_tsne_keeps_two_clusters_apart_and_is_repeatable() -> None:
     features[12:] += 5
     points = project(features, seed=3)
     assert points.shape == (24, 2)
-    centres = points[:12].mean(0), points[12:].mean(0)
+    centers = points[:12].mean(0), points[12:].mean(0)
     spread = max(
-        np.linalg.norm(points[:12] - centres[0], axis=1).max(), np.linalg.norm(points[12:] - centres[1], axis=1).max()
+        np.linalg.norm(points[:12] - centers[0], axis=1).max(), np.linalg.norm(points[12:] - centers[1], axis=1).max()
     )
-    assert np.linalg.norm(centres[0] - centres[1]) > spread
+    assert np.linalg.norm(centers[0] - centers[1]) > spread
     assert np.array_equal(points, project(features, seed=3))
 
 
@@ -57,7 +57,7 @@ def test_unknown_method_and_too_few_images() -> None:
         project(np.zeros((3, 3)))
 
 
-def test_people_are_points_of_one_colour_and_the_rest_grey() -> None:
+def test_people_are_points_of_one_color_and_the_rest_gray() -> None:
     pids = torch.tensor([7, 7, 7, 3, 3, 9, 5, 5])
     points = np.arange(16, dtype=np.float32).reshape(8, 2)
     figure = embedding_map(points, pids, max_ids=2)

@@ -6,34 +6,34 @@ import torch
 from PIL import Image
 
 from aaformer_lit.errors import ImageError
-from aaformer_lit.viz import denormalise
+from aaformer_lit.viz import denormalize
 from aaformer_lit.viz.images import as_array, as_picture, as_pictures, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def test_denormalise_undoes_normalisation_for_every_value() -> None:
+def test_denormalize_undoes_normalization_for_every_value() -> None:
     image = np.arange(256 * 3, dtype=np.uint8).reshape(16, 16, 3)
     x = (torch.from_numpy(image).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
         3, 1, 1
     )
-    assert np.array_equal(denormalise(x, MEAN, STD), image)
-    assert np.array_equal(denormalise(torch.stack([x, -x]), MEAN, STD)[0], image)
-    assert np.array_equal(denormalise(x.bfloat16(), (0.5,) * 3, (0.5,) * 3).shape, image.shape)
+    assert np.array_equal(denormalize(x, MEAN, STD), image)
+    assert np.array_equal(denormalize(torch.stack([x, -x]), MEAN, STD)[0], image)
+    assert np.array_equal(denormalize(x.bfloat16(), (0.5,) * 3, (0.5,) * 3).shape, image.shape)
 
 
-def test_denormalise_clips() -> None:
+def test_denormalize_clips() -> None:
     x = torch.tensor([-9.0, 0.0, 9.0]).view(3, 1, 1)
-    assert denormalise(x, (0.5,) * 3, (0.5,) * 3).tolist() == [[[0, 128, 255]]]
+    assert denormalize(x, (0.5,) * 3, (0.5,) * 3).tolist() == [[[0, 128, 255]]]
 
 
-def test_denormalise_refuses_channels_last() -> None:
+def test_denormalize_refuses_channels_last() -> None:
     with pytest.raises(ValueError, match=r"3, height, width.*got shape \(8, 4, 3\)"):
-        denormalise(np.zeros((8, 4, 3), np.float32), MEAN, STD)
+        denormalize(np.zeros((8, 4, 3), np.float32), MEAN, STD)
 
 
-def test_normalised_images_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"uint8.*got float32.*denormalise"):
+def test_normalized_images_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"uint8.*got float32.*denormalize"):
         as_picture(torch.rand(8, 4, 3))
     with pytest.raises(ValueError, match=r"got shape \(3, 8, 4\)"):
         as_picture(np.zeros((3, 8, 4), np.uint8))

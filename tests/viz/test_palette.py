@@ -27,17 +27,17 @@ def test_tokens_follow_the_order_of_the_sequence() -> None:
     assert [t.name for t in tokens] == ["part 1 of 2", "part 2 of 2", "part 1 of 3", "part 2 of 3", "part 3 of 3"]
 
 
-def test_a_part_keeps_its_colour_whatever_stands_beside_it() -> None:
+def test_a_part_keeps_its_color_whatever_stands_beside_it() -> None:
     alone, among = part_tokens([3]), part_tokens([2, 3, 4])
     assert [t.color for t in alone] == [t.color for t in among if t.granularity == 3]
 
 
 @pytest.mark.parametrize("granularity", [1, 2, 3, 6, 10, 11, 20, 30])
-def test_parts_of_one_granularity_have_colours_of_their_own(granularity: int) -> None:
+def test_parts_of_one_granularity_have_colors_of_their_own(granularity: int) -> None:
     assert len({part_color(granularity, p) for p in range(granularity)}) == granularity
 
 
-def test_small_granularities_share_no_colour() -> None:
+def test_small_granularities_share_no_color() -> None:
     assert len({t.color for t in part_tokens([1, 2, 3, 4])}) == 10
 
 

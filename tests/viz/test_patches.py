@@ -11,7 +11,7 @@ from aaformer_lit.viz.patches import (
     TINT,
     assignment_overlay,
     attention_overlay,
-    grey,
+    gray,
     majority,
     patch_maps,
     pixel_patches,
@@ -29,7 +29,7 @@ def test_every_pixel_belongs_to_the_patch_it_lies_in(rows: int, columns: int, he
     assert set(patch.flat) == set(range(rows * columns))
 
 
-def test_attention_is_coloured_by_level_and_black_outside() -> None:
+def test_attention_is_colored_by_level_and_black_outside() -> None:
     image = np.full((8, 4, 3), 102, np.uint8)  # luma 0.4
     attention = np.array([0.1, 0.4, 0.2, 0.9], np.float32)
     member = np.array([True, True, False, False])  # the 0.9 outside the subset must not set the scale
@@ -47,7 +47,7 @@ def test_no_attention_at_all_is_blue_and_an_empty_subset_black() -> None:
     assert not attention_overlay(image, np.ones(4, np.float32), np.zeros(4, bool), (2, 2)).any()
 
 
-def test_assignment_tints_the_grey_image_and_darkens_the_rest() -> None:
+def test_assignment_tints_the_gray_image_and_darkens_the_rest() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[...] = (200, 100, 50)
     luma = (0.299 * 200 + 0.587 * 100 + 0.114 * 50) / 255
@@ -57,7 +57,7 @@ def test_assignment_tints_the_grey_image_and_darkens_the_rest() -> None:
     assert painted[1, 1] == pytest.approx((1 - TINT) * lifted + TINT * np.array(RED), abs=0.003)
     assert painted[2, 6] == pytest.approx((1 - TINT) * lifted + TINT * np.array(BLUE), abs=0.003)
     assert painted[6, 6] == pytest.approx([OUTSIDE * luma] * 3, abs=0.003)
-    assert grey(image)[0, 0] == pytest.approx([luma] * 3)
+    assert gray(image)[0, 0] == pytest.approx([luma] * 3)
 
 
 def test_light_lines_run_between_subsets_only() -> None:
@@ -69,7 +69,7 @@ def test_light_lines_run_between_subsets_only() -> None:
     assert line.sum() == 8
 
 
-def test_a_shared_patch_is_striped_in_both_colours() -> None:
+def test_a_shared_patch_is_striped_in_both_colors() -> None:
     image = np.zeros((64, 32, 3), np.uint8)
     painted = assignment_overlay(image, np.array([[True], [True]]), [RED, BLUE], (1, 1)).astype(int)
     red, blue = painted[..., 0] > painted[..., 2], painted[..., 2] > painted[..., 0]

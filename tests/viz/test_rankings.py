@@ -81,7 +81,7 @@ def test_borders_and_signs_say_right_or_wrong_on_the_canvas(pixel) -> None:
     assert [panel.get_ylabel() for panel in (first[0], second[0])] == ["a", "b"]
 
 
-def test_unknown_people_have_grey_borders_and_no_sign() -> None:
+def test_unknown_people_have_gray_borders_and_no_sign() -> None:
     figure = ranking_lists(QUERIES, gallery, Ranking(RANKING.gallery, RANKING.distances))
     assert figure.axes[1].get_title() == "0.10"
     assert to_rgb(figure.axes[1].spines["left"].get_edgecolor()) == to_rgb(UNKNOWN)

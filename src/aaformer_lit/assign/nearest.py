@@ -1,4 +1,4 @@
-"""Nearest neighbour (Table V): each patch to the part it resembles most; nothing stops a part from taking all."""
+"""Nearest neighbor (Table V): each patch to the part it resembles most; nothing stops a part from taking all."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Sinkhorn(Assigner):
         part_mask: Tensor | None = None,
         **options: Any,
     ) -> PartAttention:
-        """As the base, through the fused front door."""
+        """As the base, through the fused kernel where there is one."""
         return auto_alignment(
             queries, keys, values, epsilon=self.epsilon, iterations=self.iterations, rounding=self.rounding, **options
         )

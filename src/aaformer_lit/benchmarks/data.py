@@ -1,4 +1,4 @@
-"""The training pipeline (decode, resize, flip, pad-crop, erase, normalise) against torchvision's on Pillow images."""
+"""The training pipeline (decode, resize, flip, pad-crop, erase, normalize) against torchvision's on Pillow images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def data(full: bool, repeats: int) -> list[Measurement]:
 
     count, settings = (256 if full else 48), Transforms()
     spec = SyntheticSpec(num_train_ids=count, num_test_ids=1)
-    normalise = [T.ToTensor(), T.Normalize(settings.mean, settings.std)]
+    normalize = [T.ToTensor(), T.Normalize(settings.mean, settings.std)]
     resize = T.Resize(SIZE, T.InterpolationMode.BICUBIC)
     augment = [T.RandomHorizontalFlip(), T.Pad(10), T.RandomCrop(SIZE)]
-    train = T.Compose([resize, *augment, *normalise, T.RandomErasing(0.5, value="random")])
+    train = T.Compose([resize, *augment, *normalize, T.RandomErasing(0.5, value="random")])
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{pid:04d}_c1s1_000001_00.jpg") for pid in spec.train_pids]
         for pid, path in zip(spec.train_pids, paths, strict=True):
@@ -35,7 +35,7 @@ def data(full: bool, repeats: int) -> list[Measurement]:
         records = [Record(path, pid, 1) for pid, path in zip(spec.train_pids, paths, strict=True)]
         plain = PersonImages(records, SIZE, settings.test())[0]["image"]
         with Image.open(paths[0]) as image:
-            check("data", plain.mean(), T.Compose([resize, *normalise])(image.convert("RGB")).mean(), 0.01)
+            check("data", plain.mean(), T.Compose([resize, *normalize])(image.convert("RGB")).mean(), 0.01)
         images = PersonImages(records, SIZE, settings.train(SIZE), labels={r.pid: i for i, r in enumerate(records)})
 
         def ours() -> None:

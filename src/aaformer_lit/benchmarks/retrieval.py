@@ -80,13 +80,13 @@ def _measured(
 
 
 def _features(queries: int, images: int, ids: int, dim: int) -> tuple[FeatureSet, FeatureSet]:
-    """Noisy descriptors around a centre per identity, on the GPU if there is one."""
+    """Noisy descriptors around a center per identity, on the GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    centres = torch.randn(ids, dim, device=device)
+    centers = torch.randn(ids, dim, device=device)
 
     def some(count: int) -> FeatureSet:
         pids = torch.randint(ids, (count,))
-        features = torch.randn(count, dim, device=device).mul_(2).add_(centres[pids.to(device)])
+        features = torch.randn(count, dim, device=device).mul_(2).add_(centers[pids.to(device)])
         return FeatureSet(torch.nn.functional.normalize(features, dim=1), pids + 1, torch.randint(6, (count,)))
 
     return some(queries), some(images)

@@ -31,7 +31,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        write_whole(path, serialized(checkpoint), keep=path.with_name(PREVIOUS) if path.name == LAST else None)
+        write_whole(path, serialized(checkpoint), backup=path.with_name(PREVIOUS) if path.name == LAST else None)
 
 
 def serialized(content: Any) -> memoryview:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, open_dict
 
 
 def prepare_like_training(cfg: DictConfig, preprocessing: dict[str, Any]) -> None:
-    """Images are resized and normalised as the network saw them in training, whatever the data config says."""
+    """Images are resized and normalized as the network saw them in training, whatever the data config says."""
     with open_dict(cfg):
         cfg.data.image_size = preprocessing["image_size"]
         cfg.data.transforms.mean, cfg.data.transforms.std = preprocessing["mean"], preprocessing["std"]

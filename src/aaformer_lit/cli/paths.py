@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parents[1] / "conf"
 
 CONF_DIR = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _PACKAGE / "conf"

@@ -1,4 +1,4 @@
-"""Several processes, one job: where one ends, all do, and what is reported is its error and not what the others made of it.
+"""Several processes, one job: if one process fails, all stop, and its error is reported.
 
 A rank whose partner is gone fails with a lost connection. It looks into the run's `failure.txt`, where a rank that Lightning
 has started puts its own error, and the job reports that. A further rank also ends with the process that has started it:
@@ -29,11 +29,11 @@ _LOST = (
     "gloo",
 )
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # where Lightning lets ranks meet
-_PATIENCE = 3.0  # seconds that a rank's error may take to its file
-_FAREWELL = 10.0  # seconds that the others may take to end after the first rank
+_REPORT_TIMEOUT = 3.0  # seconds that a rank's error may take to its file
+_SHUTDOWN_TIMEOUT = 10.0  # seconds that the others may take to end after the first rank
 
 
-def run_further_rank(work: Callable[[], object], failure: Path) -> None:
+def run_further_process(work: Callable[[], object], failure: Path) -> None:
     """Run `work` in a process that another one has started, and leave its error in the file `failure`.
 
     Args:
@@ -55,7 +55,7 @@ def run_further_rank(work: Callable[[], object], failure: Path) -> None:
 
 
 @contextmanager
-def partners_of_one_job() -> Iterator[None]:
+def job_processes() -> Iterator[None]:
     """See a job's other processes off when it ends: the next job of a sweep, in this process too, has its own."""
     before = {name: os.environ.get(name) for name in _RENDEZVOUS}
     try:
@@ -72,11 +72,11 @@ def partners_of_one_job() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def behind(error: BaseException, failure: Path) -> RankError | None:
+def root_cause(error: BaseException, failure: Path) -> RankError | None:
     """The error of the rank whose end made this one fail; None for an error of this rank's own."""
     if not _lost_a_partner(error):
         return None
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _REPORT_TIMEOUT
     while time.monotonic() < until and not failure.exists():
         time.sleep(0.1)
     if failure.exists():
@@ -104,7 +104,7 @@ def _end_started_ranks() -> None:
         started: list[subprocess.Popen[bytes]] = getattr(thread, "_child_processes", [])
         for process in started:
             try:
-                process.wait(_FAREWELL)
+                process.wait(_SHUTDOWN_TIMEOUT)
             except subprocess.TimeoutExpired:  # in a collective that nobody else will ever join
                 process.kill()
         started.clear()

@@ -40,7 +40,9 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     keep_freed_memory()
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
-            processes.run_further_rank(lambda: function(_load(Path(job_config))), Path(job_config).with_name(FAILURE))
+            processes.run_further_process(
+                lambda: function(_load(Path(job_config))), Path(job_config).with_name(FAILURE)
+            )
             return
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of print-and-exit: the errors are handled below
         failures: list[AAformerError] = []
@@ -87,10 +89,10 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 (run_dir / FAILURE).unlink(missing_ok=True)
                 _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
                 os.environ[_JOB_CONFIG] = str(job_config)
-            with processes.partners_of_one_job():
+            with processes.job_processes():
                 return function(cfg)
         except Exception as error:
-            known = _known(error) or (processes.behind(error, run_dir / FAILURE) if has_directory else None)
+            known = _known(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
             if has_directory:
                 _write(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")

@@ -59,7 +59,7 @@ class ReIDDataModule(LightningDataModule):
         num_workers: loader processes; None: the CPUs this process may use, 8 at most.
         pin_memory: None: if there is a CUDA device.
         seed: of the sampler, the augmentation and the choice of held-out ids.
-        transforms: augmentation and normalisation.
+        transforms: augmentation and normalization.
         cache: keep the decoded training images, resized to `image_size`, in memory.
         val_ids: share of the training ids held out to form the query and gallery of `val_set`; they are not trained on.
         on_bad_image: "error" when a file that does not decode is met; "skip" decodes all files first and drops those.
@@ -256,7 +256,7 @@ class ReIDDataModule(LightningDataModule):
         )
         return self._loader(images, persistent, batch_size=self.eval_batch_size, sampler=sampler)
 
-    def _loader(self, images: PersonImages, persistent: bool, **how: Any) -> DataLoader[dict[str, Any]]:
+    def _loader(self, images: PersonImages, persistent: bool, **options: Any) -> DataLoader[dict[str, Any]]:
         return DataLoader(
             images,
             num_workers=self.num_workers,
@@ -265,7 +265,7 @@ class ReIDDataModule(LightningDataModule):
             worker_init_fn=_init_worker,
             # the loader draws a seed for its workers; not from the global generator, which training also uses
             generator=torch.Generator().manual_seed(self.seed),
-            **how,
+            **options,
         )
 
     def _rank(self) -> tuple[int, int]:

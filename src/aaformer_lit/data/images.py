@@ -1,8 +1,8 @@
 """From a file to RGB pixels: whatever a camera, a scraper or an old data set wrote becomes (height, width, 3) uint8.
 
-8-bit grey or RGB JPEG and PNG, which is what the benchmarks hold, take OpenCV's fast decoder. Everything else (palette,
-alpha, CMYK, 16 bit, other formats) and every file without its end marker goes to Pillow, which converts colours
-properly and says when data are missing, where OpenCV would return grey pixels. EXIF orientation is applied on both
+8-bit gray or RGB JPEG and PNG, which is what the benchmarks hold, take OpenCV's fast decoder. Everything else (palette,
+alpha, CMYK, 16 bit, other formats) and every file without its end marker goes to Pillow, which converts colors
+properly and says when data are missing, where OpenCV would return gray pixels. EXIF orientation is applied on both
 ways.
 
 A JPEG damaged in its middle still decodes, to wrong pixels; libjpeg mentions most of that on stderr and nowhere else. It is
@@ -37,7 +37,7 @@ _REMEDY = "Replace or remove the file, or set data.on_bad_image=skip."
 
 
 class Header(NamedTuple):
-    """What the first bytes of a JPEG or PNG say. `plain`: complete, and 8-bit grey or RGB."""
+    """What the first bytes of a JPEG or PNG say. `plain`: complete, and 8-bit gray or RGB."""
 
     height: int
     width: int
@@ -105,9 +105,9 @@ def peek(data: bytes) -> Header | None:
         if data.startswith(b"\xff\xd8"):
             return _peek_jpeg(data)
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+            width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
             complete = data.endswith(b"IEND\xaeB`\x82")
-            return Header(height, width, complete and depth == 8 and colour in (0, 2))
+            return Header(height, width, complete and depth == 8 and color in (0, 2))
     except (struct.error, IndexError):
         pass
     return None
@@ -169,11 +169,11 @@ def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
 
 
 def _rgb(path: Path, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    if image.mode.startswith("I"):  # 16 bit grey; Pillow's own conversion would clip at 255
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
+    if image.mode.startswith("I"):  # 16 bit gray; Pillow's own conversion would clip at 255
+        gray = np.asarray(image).astype(np.int64)
+        if gray.min() < 0 or gray.max() > 0xFFFF:
             raise ImageError(f"{path} holds 32-bit values. Convert it to an 8-bit image.")
-        return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat((gray >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise ImageError(f"{path} holds floating-point values, whose range is unknown. Convert it to an 8-bit image.")
     return np.array(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""What happens to an image between disk and network: bicubic resize, flip, pad and crop, random erasing, normalise.
+"""What happens to an image between disk and network: bicubic resize, flip, pad and crop, random erasing, normalize.
 
 The resize is not random and comes first, apart from the rest, so that its result can be kept in memory. The random part
 is an albumentations pipeline whose generators are set for every single sample (`reseed`): left alone, albumentations
@@ -53,7 +53,7 @@ def resize_mask(mask: PartMask, size: tuple[int, int]) -> PartMask:
 
 
 class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is untyped here
-    """Random erasing (Zhong et al., AAAI 2020): a rectangle of random area and aspect becomes noise or the mean colour.
+    """Random erasing (Zhong et al., AAAI 2020): a rectangle of random area and aspect becomes noise or the mean color.
 
     The rectangle is drawn again until it fits. albumentations' own `Erasing` limits the area instead, to 15 % on a 2:1
     image.
@@ -88,10 +88,10 @@ class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is
 
 @dataclass(frozen=True)
 class Transforms:
-    """The settings of augmentation and normalisation; `train` and `test` build the pipelines from them.
+    """The settings of augmentation and normalization; `train` and `test` build the pipelines from them.
 
     `flip` and `erase` are probabilities, `pad` the zero border in pixels before the random crop, `erase_area` the
-    smallest and largest share of the image to erase, `erase_fill` noise ("random") or the mean colour ("mean"); `mean`
+    smallest and largest share of the image to erase, `erase_fill` noise ("random") or the mean color ("mean"); `mean`
     and `std` are per channel (RGB) in [0, 1].
     """
 
@@ -125,7 +125,7 @@ class Transforms:
             )
 
     def train(self, size: tuple[int, int]) -> A.Compose:
-        """Augments and normalises an image of (height, width) `size`; call `reseed` before every sample."""
+        """Augments and normalizes an image of (height, width) `size`; call `reseed` before every sample."""
         fill = self.erase_fill if self.erase_fill == "random" else [round(255 * m) for m in self.mean]
         steps: list[A.BasicTransform] = [A.HorizontalFlip(p=self.flip)]
         if self.pad:
@@ -134,7 +134,7 @@ class Transforms:
         return A.Compose(steps)
 
     def test(self) -> A.Compose:
-        """Normalises; nothing is random."""
+        """Normalizes; nothing is random."""
         return A.Compose(self._to_tensor())
 
     def _to_tensor(self) -> list[A.BasicTransform]:

@@ -39,7 +39,7 @@ def model_card(about: Mapping[str, Any], ckpt: Path | None = None) -> str:
         "## Results\n\n" + _results(metrics, ckpt),
         "## Use and limits\n\n"
         "Re-identification is surveillance technology. Use it with the consent and under the law of those it is pointed at. "
-        "The licence and the terms of the data set that it was trained on apply to what was learnt from it. A descriptor "
+        "The license and the terms of the data set that it was trained on apply to what was learnt from it. A descriptor "
         "says how alike two pictures look, not who somebody is; results on cameras and people unlike those of the training "
         "are usually much worse than the ones above.",
         "## Provenance\n\n" + (_table(_provenance(metadata)) if metadata else "Unknown."),

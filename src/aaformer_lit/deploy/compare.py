@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from aaformer_lit.deploy.deployed import Deployed, Outputs
 
 Exported = Callable[[Tensor], Outputs]
-# on an image of one colour patches differ by their position alone, and many are held equally: its flips say nothing
+# on an image of one color patches differ by their position alone, and many are held equally: its flips say nothing
 FLAT = ("black", "white", "constant")
 
 
@@ -50,7 +50,7 @@ class Comparison:
     rank_lists: Mapping[str, float]
 
     def problem(self, tolerance: float, max_flipped: float) -> str | None:
-        """Why the file must not be kept, or None; `max_flipped` is the share on images that are not of one colour."""
+        """Why the file must not be kept, or None; `max_flipped` is the share on images that are not of one color."""
         worst = torch.cat([self.tokens_at_equal, self.features_at_equal[:, None]], dim=1).amax(dim=1)
         if not worst.isfinite().all():
             kind = self.kinds[int((~worst.isfinite()).nonzero()[0])]

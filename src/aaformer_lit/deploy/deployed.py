@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from aaformer_lit.assign import Assigner, Parsing
 from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.errors import ExportError
-from aaformer_lit.models import AAformer, ViTBaseline
+from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.ops import PartAttention, part_attention
 
 
@@ -34,10 +34,10 @@ class Deployed(nn.Module):
 
     Args:
         network: an `AAformer` or another of `aaformer_lit.models`.
-        preprocess: None for a graph that takes normalised images of the network's size.
+        preprocess: None for a graph that takes normalized images of the network's size.
     """
 
-    def __init__(self, network: ViTBaseline, preprocess: Preprocess | None = None) -> None:
+    def __init__(self, network: ReIDViT, preprocess: Preprocess | None = None) -> None:
         super().__init__()
         # plain torch operators are traced on a CPU; a CUDA tensor would take the fused kernel, which no other program has
         self.network, self.preprocess = network.cpu().eval(), preprocess
@@ -87,7 +87,7 @@ class Given(Assigner):
         return PartAttention(part_attention(queries, keys, values, self.membership), self.membership)
 
 
-def check_traceable(network: ViTBaseline) -> None:
+def check_traceable(network: ReIDViT) -> None:
     """Raise `ExportError` for a network that is not a fixed graph from images alone."""
     assigner = getattr(network, "assigner", None)
     if isinstance(assigner, Parsing):

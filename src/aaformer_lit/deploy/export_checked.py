@@ -17,7 +17,7 @@ from aaformer_lit.deploy.deployed import Deployed
 from aaformer_lit.deploy.formats import Format, portable
 from aaformer_lit.deploy.test_images import own_images, probe_images
 from aaformer_lit.errors import ExportError
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import ReIDViT
 from aaformer_lit.utils.environment import machine
 from aaformer_lit.utils.files import write_json
 
@@ -50,12 +50,12 @@ def export_checked(
         ExportError: the format cannot hold the network, or the file computes something else; then nothing is left behind.
     """
     network, about = load_model(ckpt), portable(description(ckpt))
-    assert isinstance(network, ViTBaseline)
+    assert isinstance(network, ReIDViT)
     deployed = form.deployed(network, about["data"])
     probes = probe_images(images, network.image_size, seed, any_size=form.preprocess)
     if paths:
         probes["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
-    inputs = probes if form.preprocess else normalised(probes, about["data"])
+    inputs = probes if form.preprocess else normalized(probes, about["data"])
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
         written = Path(folder, target.name)
@@ -86,7 +86,7 @@ def export_checked(
     return report
 
 
-def normalised(probes: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+def normalized(probes: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
     """uint8 HWC images as a graph without preprocessing takes them."""
     mean, std = (torch.tensor(list(data[name]))[:, None, None] for name in ("mean", "std"))
     return {kind: [(x.permute(2, 0, 1) / 255 - mean) / std for x in images] for kind, images in probes.items()}
@@ -102,7 +102,7 @@ def against_loader(deployed: Deployed, probes: Mapping[str, Sequence[Tensor]]) -
         loader.append(torch.from_numpy(resize(image.numpy(), size)).permute(2, 0, 1).float())
     levels = (torch.stack(inside) - torch.stack(loader)).abs()
     return {
-        "largest_difference_in_grey_levels": int(levels.max()),
+        "largest_difference_in_gray_levels": int(levels.max()),
         "share_of_pixels_that_differ": float((levels > 0).float().mean()),
     }
 

@@ -20,7 +20,7 @@ from aaformer_lit.deploy.compare import Exported
 from aaformer_lit.deploy.deployed import Deployed, Outputs, check_traceable
 from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.errors import ExportError, first_line
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import ReIDViT
 
 NAMES = ("features", "assignments")
 
@@ -29,7 +29,7 @@ class Format:
     """One way to keep a network. `file_name` is the name it has in a run directory.
 
     Args:
-        preprocess: take uint8 NHWC images of any size, and resize and normalise them inside.
+        preprocess: take uint8 NHWC images of any size, and resize and normalize them inside.
     """
 
     file_name: ClassVar[str]
@@ -37,7 +37,7 @@ class Format:
     def __init__(self, preprocess: bool = False) -> None:
         self.preprocess = preprocess
 
-    def deployed(self, network: ViTBaseline, data: Mapping[str, Any]) -> Deployed:
+    def deployed(self, network: ReIDViT, data: Mapping[str, Any]) -> Deployed:
         """What the file is to compute; `data` is the checkpoint's preprocessing (image size, mean, std)."""
         check_traceable(network)
         preprocess = Preprocess(data["image_size"], data["mean"], data["std"]) if self.preprocess else None
@@ -142,7 +142,7 @@ class SafetensorsFormat(Format):
     def __init__(self) -> None:
         super().__init__()
 
-    def deployed(self, network: ViTBaseline, data: Mapping[str, Any]) -> Deployed:
+    def deployed(self, network: ReIDViT, data: Mapping[str, Any]) -> Deployed:
         return Deployed(network).eval()
 
     def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
@@ -157,7 +157,7 @@ class SafetensorsFormat(Format):
 
     def read(self, path: Path) -> Exported:
         network = load_model(path)
-        assert isinstance(network, ViTBaseline)
+        assert isinstance(network, ReIDViT)
         return Deployed(network).eval().outputs
 
 

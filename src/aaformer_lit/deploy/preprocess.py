@@ -1,8 +1,8 @@
-"""The loader's preprocessing as a graph: uint8 images of any size in, resized and normalised images out.
+"""The loader's preprocessing as a graph: uint8 images of any size in, resized and normalized images out.
 
 Resizing is linear, so along each axis it is a matrix: the mean over the covered area where the image shrinks, bicubic
 interpolation where it grows, as `data.transforms.resize` does with OpenCV. OpenCV computes in fixed point and rounds
-between the two steps; here pixels are rounded once, at most one grey level away from the loader's.
+between the two steps; here pixels are rounded once, at most one gray level away from the loader's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _A = -0.75  # of the bicubic kernel, as in OpenCV
 
 
 class Preprocess(nn.Module):
-    """uint8 NHWC (RGB) -> float NCHW of the network's size, normalised.
+    """uint8 NHWC (RGB) -> float NCHW of the network's size, normalized.
 
     Args:
         image_size: (height, width) that the network takes.
@@ -37,7 +37,7 @@ class Preprocess(nn.Module):
         return (self.resize(images) / 255 - self.mean) / self.std
 
     def resize(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
-        """Whole grey levels from 0 to 255."""
+        """Whole gray levels from 0 to 255."""
         pixels = images.permute(0, 3, 1, 2).float()
         down = resize_matrix(images.shape[1], self.height)
         across = resize_matrix(images.shape[2], self.width)
@@ -55,9 +55,9 @@ def resize_matrix(old: int, new: int) -> Float[Tensor, "new old"]:
     overlap = torch.minimum(start + scale, position + 1) - torch.maximum(start, position)
     area = overlap.clamp_min(0) / scale
 
-    centre = (index + 0.5) * scale - 0.5
-    taps = centre.floor() + torch.arange(-1, 3)
-    weights = _bicubic((centre - taps).abs())
+    center = (index + 0.5) * scale - 0.5
+    taps = center.floor() + torch.arange(-1, 3)
+    weights = _bicubic((center - taps).abs())
     # beyond the border stands the pixel at the border
     inside = torch.minimum(taps.clamp_min(0), count - 1)
     bicubic = (weights[:, :, None] * (inside[:, :, None] == position)).sum(dim=1)

@@ -1,6 +1,6 @@
 """Images to compare a network and its exported file on: people, noise, and the extremes that real cameras also produce.
 
-A lens cap (black), glare (white), a wall (one colour), a broken sensor (noise, saturated pixels): attention over equal
+A lens cap (black), glare (white), a wall (one color), a broken sensor (noise, saturated pixels): attention over equal
 patches is where programs differ, if they do.
 """
 
@@ -35,7 +35,7 @@ _SIZES = {
 def probe_images(
     count: int, image_size: tuple[int, int], seed: int = 0, any_size: bool = False
 ) -> dict[str, list[Tensor]]:
-    """`count` different images by kind: one black, one white, an eighth each of one colour, saturated and noise; people.
+    """`count` different images by kind: one black, one white, an eighth each of one color, saturated and noise; people.
 
     Args:
         count: 8 or more.
@@ -54,11 +54,11 @@ def probe_images(
     def noise(kind: str) -> np.ndarray:
         return rng.integers(0, 256, (eighth, *shape(kind), 3), np.uint8)
 
-    colours = rng.integers(0, 256, (eighth, 1, 1, 3), np.uint8)
+    colors = rng.integers(0, 256, (eighth, 1, 1, 3), np.uint8)
     arrays = {
         "black": np.zeros((1, *shape("black"), 3), np.uint8),
         "white": np.full((1, *shape("white"), 3), 255, np.uint8),
-        "constant": np.broadcast_to(colours, (eighth, *shape("constant"), 3)),
+        "constant": np.broadcast_to(colors, (eighth, *shape("constant"), 3)),
         "saturated": (noise("saturated") // 128 * 255).astype(np.uint8),
         "noise": noise("noise"),
         "people": np.stack(list(_people(count - 2 - 3 * eighth, shape("people"), seed))),

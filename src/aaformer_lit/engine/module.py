@@ -1,4 +1,4 @@
-"""ReIDModule: the LightningModule that wires network, loss, optimisation and metric; it does no arithmetic of its own."""
+"""ReIDModule: the LightningModule that wires network, loss, optimization and metric; it does no arithmetic of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aaformer_lit.engine.rng import random_states, restore_random_states, seed_r
 from aaformer_lit.errors import NumericsError
 from aaformer_lit.losses import ReIDLoss
 from aaformer_lit.metrics import ReIDRetrieval
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import ReIDViT
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
 from aaformer_lit.structures import ReIDBatch
@@ -36,7 +36,7 @@ class ReIDModule(LightningModule):
 
     def __init__(
         self,
-        network: ViTBaseline,
+        network: ReIDViT,
         loss: ReIDLoss | None = None,
         optimization: Optimization | None = None,
         about: Mapping[str, Any] | None = None,

@@ -7,7 +7,7 @@ found = rank(gallery, index, gallery.layout.select(extractor.features([pixels]),
 """
 
 from aaformer_lit.gallery.extractor import Extractor
-from aaformer_lit.gallery.index.base import NOWHERE, Index, Neighbours
+from aaformer_lit.gallery.index.base import NO_ROW, Index, Neighbors
 from aaformer_lit.gallery.index.faiss import FaissFlat, FaissIVFPQ
 from aaformer_lit.gallery.index.qdrant import Qdrant
 from aaformer_lit.gallery.layout import ALL, Layout
@@ -18,7 +18,7 @@ from aaformer_lit.gallery.update import Changes, check_same_model, create_for, u
 
 __all__ = [
     "ALL",
-    "NOWHERE",
+    "NO_ROW",
     "Changes",
     "Crop",
     "Extractor",
@@ -27,7 +27,7 @@ __all__ = [
     "Gallery",
     "Index",
     "Layout",
-    "Neighbours",
+    "Neighbors",
     "Qdrant",
     "check_same_model",
     "create_for",

@@ -1,6 +1,6 @@
 """From person images to descriptors: what the evaluation does with a test image, for any images, in batches.
 
-Files are decoded, resized and normalised by the functions of the test loader, in worker processes that work ahead of the
+Files are decoded, resized and normalized by the functions of the test loader, in worker processes that work ahead of the
 network. `fingerprint` names the function from pixels to descriptor: equal fingerprints, comparable features.
 """
 
@@ -25,7 +25,7 @@ from aaformer_lit.data.transforms import Transforms, resize
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
 from aaformer_lit.gallery.layout import Layout
 from aaformer_lit.gallery.sources import Crop, Frames
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import ReIDViT
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Progress = Callable[[int, int], object]
@@ -51,7 +51,7 @@ class Extractor:
 
     def __init__(
         self,
-        network: ViTBaseline,
+        network: ReIDViT,
         about: Mapping[str, Any],
         *,
         ckpt: str | Path | None = None,
@@ -77,17 +77,17 @@ class Extractor:
         self.transforms = Transforms(mean=data["mean"], std=data["std"])
 
     @classmethod
-    def from_checkpoint(cls, ckpt: str | Path, **how: Any) -> Extractor:
+    def from_checkpoint(cls, ckpt: str | Path, **options: Any) -> Extractor:
         """The extractor of a training checkpoint or an exported folder. Raises `CheckpointError`."""
         network: Any = load_model(ckpt)
-        return cls(network, description(ckpt), ckpt=ckpt, **how)
+        return cls(network, description(ckpt), ckpt=ckpt, **options)
 
     def features(
         self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None
     ) -> Float[Tensor, "images tokens dim"]:
         """The descriptors of files, boxes in them, or RGB pixels, in their order, float32 in main memory.
 
-        They are not normalised, and keep the tokens apart; `self.layout.select` makes features of a token group of them.
+        They are not normalized, and keep the tokens apart; `self.layout.select` makes features of a token group of them.
 
         Raises:
             ImageError: the first image that cannot be read.
@@ -153,7 +153,7 @@ class Extractor:
         )
 
 
-def fingerprint(network: ViTBaseline, about: Mapping[str, Any]) -> str:
+def fingerprint(network: ReIDViT, about: Mapping[str, Any]) -> str:
     """Sixteen hex digits of all that makes a descriptor: weights, the model's config, preprocessing.
 
     Not in it: the classifiers and the number of training ids, which the descriptor does not see, where the backbone's

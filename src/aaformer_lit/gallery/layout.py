@@ -1,7 +1,7 @@
 """What the numbers of a stored descriptor mean: which token they belong to, and which tokens make up a group.
 
-A gallery keeps the tokens of every image apart and not normalised, as the network gives them. So any group can be ranked
-by alone, with the very features that the evaluation compares: its tokens side by side, then L2-normalised.
+A gallery keeps the tokens of every image apart and not normalized, as the network gives them. So any group can be ranked
+by alone, with the very features that the evaluation compares: its tokens side by side, then L2-normalized.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import ReIDViT
 
 ALL = "all"
 
@@ -35,7 +35,7 @@ class Layout:
     normalize: bool
 
     @classmethod
-    def of(cls, network: ViTBaseline) -> Layout:
+    def of(cls, network: ReIDViT) -> Layout:
         """The layout of what this network puts out."""
         groups = {ALL: tuple(range(network.num_tokens)), **network.token_groups}
         groups |= {f"part_{token}": (token,) for token in range(1, network.num_tokens)}
@@ -54,7 +54,7 @@ class Layout:
     def select(
         self, descriptors: Float[Tensor, "images tokens dim"], group: str = ALL
     ) -> Float[Tensor, "images features"]:
-        """The float32 features of one token group, normalised where the network's are. Raises as `members`."""
+        """The float32 features of one token group, normalized where the network's are. Raises as `members`."""
         features = descriptors[:, list(self.members(group))].flatten(1).float()
         return F.normalize(features) if self.normalize else features
 

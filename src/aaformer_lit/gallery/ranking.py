@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.index.base import NOWHERE, Index, Neighbours
+from aaformer_lit.gallery.index.base import NO_ROW, Index, Neighbors
 from aaformer_lit.gallery.sources import Crop, identity
 from aaformer_lit.gallery.store import Gallery
 
@@ -26,7 +26,7 @@ def rank(
     queries: Sequence[Crop] = (),
     camids: Collection[str | int] | None = None,
     like_evaluation: bool = False,
-) -> Neighbours:
+) -> Neighbors:
     """The k nearest rows of the gallery for each query.
 
     Args:
@@ -44,22 +44,22 @@ def rank(
         raise ConfigError(f"k={k} must be 1 or more.")
     if not len(gallery):
         raise ConfigError(f"the gallery {gallery.folder} is empty. Extract images into it first.")
-    keep = _of_cameras(gallery, camids) if camids is not None else np.ones(len(gallery), dtype=bool)
+    mask = _of_cameras(gallery, camids) if camids is not None else np.ones(len(gallery), dtype=bool)
     wanted = min(k, len(gallery))
-    found = Neighbours(np.full((len(features), wanted), np.inf), np.full((len(features), wanted), NOWHERE))
+    found = Neighbors(np.full((len(features), wanted), np.inf), np.full((len(features), wanted), NO_ROW))
     for who, rows in _by_identity(queries, len(features), like_evaluation).items():
-        allowed = keep & ~_ignored(gallery, *who) if like_evaluation else keep
+        allowed = mask & ~_ignored(gallery, *who) if like_evaluation else mask
         answers = index.search(features[rows], wanted, None if allowed.all() else allowed)
         for mine, theirs in zip(found, answers, strict=True):
             mine[rows, : theirs.shape[1]] = theirs
     return found
 
 
-def verdicts(gallery: Gallery, queries: Sequence[Crop], found: Neighbours) -> list[list[bool | None]]:
+def verdicts(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> list[list[bool | None]]:
     """For each answer whether it is the query's person; None where either is unknown."""
     pids: list[Any] = gallery.table["pid"].tolist()
     return [
-        [None if not (query.pid and pids[row]) else query.pid == pids[row] for row in rows if row != NOWHERE]
+        [None if not (query.pid and pids[row]) else query.pid == pids[row] for row in rows if row != NO_ROW]
         for query, rows in zip(queries, found.rows, strict=True)
     ]
 
@@ -71,8 +71,8 @@ def _of_cameras(gallery: Gallery, camids: Collection[str | int]) -> Bool[np.ndar
     if unknown or not wanted:
         named = ", ".join(camid or "(unknown)" for camid in known)
         raise ConfigError(f"no image of the gallery is from camera {', '.join(unknown)}. Its cameras: {named}.")
-    keep: np.ndarray = gallery.table["camid"].isin(wanted).to_numpy(dtype=bool)
-    return keep
+    mask: np.ndarray = gallery.table["camid"].isin(wanted).to_numpy(dtype=bool)
+    return mask
 
 
 def _by_identity(queries: Sequence[Crop], count: int, apart: bool) -> dict[tuple[str, str], list[int]]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ImageError
-from aaformer_lit.gallery.index.base import NOWHERE, Neighbours
+from aaformer_lit.gallery.index.base import NO_ROW, Neighbors
 from aaformer_lit.gallery.ranking import verdicts
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
@@ -37,13 +37,13 @@ figcaption { font-size: 11px; overflow-wrap: anywhere; white-space: pre-line; }
 _VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}
 
 
-def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbours, tokens: str) -> dict[str, Any]:
+def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens: str) -> dict[str, Any]:
     """All answers as plain values; paths of answers are those of the gallery's table, below `root`."""
     right = verdicts(gallery, queries, found)
     content = []
     for number, query in enumerate(queries):
         answers = []
-        for place, row in enumerate(row for row in found.rows[number].tolist() if row != NOWHERE):
+        for place, row in enumerate(row for row in found.rows[number].tolist() if row != NO_ROW):
             crop = gallery.crop(row)
             answers.append(
                 {
@@ -57,7 +57,7 @@ def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbours, tokens
     return facts | {"fingerprint": gallery.about["fingerprint"], "results": content}
 
 
-def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbours) -> Figure:
+def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> Figure:
     """The answers as ranking lists (the paper's Figure 4), with verdicts where everybody in it is known."""
     right = verdicts(gallery, queries, found)
     matches = None
@@ -66,13 +66,13 @@ def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbours) -> 
         for number, row in enumerate(right):
             matches[number, : len(row)] = row
     frames = Frames()
-    ranking = Ranking(found.rows, np.where(found.rows == NOWHERE, np.nan, found.distances), matches)
+    ranking = Ranking(found.rows, np.where(found.rows == NO_ROW, np.nan, found.distances), matches)
     return ranking_lists(
         lambda query: _pixels(frames, queries[query]), lambda row: _pixels(gallery.image, row), ranking
     )
 
 
-def as_page(gallery: Gallery, queries: Sequence[Crop], found: Neighbours, tokens: str, total: int | None = None) -> str:
+def as_page(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens: str, total: int | None = None) -> str:
     """One HTML file that needs no other: the answers to each query in a row, green where right, red where wrong.
 
     `total`: of how many queries these are some.
@@ -81,7 +81,7 @@ def as_page(gallery: Gallery, queries: Sequence[Crop], found: Neighbours, tokens
     sections = []
     for number, query in enumerate(queries):
         cells = [_cell("", _pixels(frames, query), query.path.name, f"query\n{_who(query)}")]
-        rows = [row for row in found.rows[number].tolist() if row != NOWHERE]
+        rows = [row for row in found.rows[number].tolist() if row != NO_ROW]
         for place, row in enumerate(rows):
             color, sign = _VERDICTS[right[number][place]]
             about = f"{place + 1}: {found.distances[number, place]:.3f}{sign}\n{_who(gallery.crop(row))}"
@@ -103,7 +103,7 @@ def thumbnail(pixels: Pixels) -> str:
 
 
 def _cell(color: str, pixels: Pixels, name: str, about: str) -> str:
-    """One image with its caption; no colour for the query."""
+    """One image with its caption; no color for the query."""
     name, about = html.escape(name), html.escape(about)
     role, border = ("", f' style="border-color: {color}"') if color else (' class="query"', "")
     return (
@@ -117,7 +117,7 @@ def _who(crop: Crop) -> str:
 
 
 def _pixels(read: Callable[[Any], Pixels], what: Crop | int) -> Pixels:
-    """The image, or grey where its file is gone: an answer stands without it."""
+    """The image, or gray where its file is gone: an answer stands without it."""
     try:
         return read(what)
     except ImageError:

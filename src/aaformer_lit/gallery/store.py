@@ -23,7 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError, GalleryError, NumericsError
-from aaformer_lit.gallery.index.base import Copies, Index, Shelf
+from aaformer_lit.gallery.index.base import Copies, Index, IndexStorage
 from aaformer_lit.gallery.layout import ALL, Layout
 from aaformer_lit.gallery.sources import Crop, Frames, identity
 from aaformer_lit.gallery.versions import (
@@ -65,7 +65,7 @@ class Gallery:
         folder: where it is.
         about: the content of `gallery.json`.
         table: one row per person image.
-        descriptors: (images, tokens, dim), not normalised.
+        descriptors: (images, tokens, dim), not normalized.
         root: where the images are now, if they have moved since.
     """
 
@@ -145,7 +145,7 @@ class Gallery:
         return ids
 
     def features(self, group: str = ALL) -> Float[Tensor, "images features"]:
-        """The features of a token group as they are compared: float32, normalised where the network's are."""
+        """The features of a token group as they are compared: float32, normalized where the network's are."""
         return self.rows(group)[:]
 
     def rows(self, group: str = ALL) -> Rows:
@@ -199,11 +199,11 @@ class Gallery:
         ]
         there = self.keys()
         replaced = [there[key] for key in keys if key in there]
-        keep = np.ones(len(self), dtype=bool)
-        keep[replaced] = False
-        self._recall(self.ids[~keep])
-        table = pd.concat([self.table[keep], frame(entries)], ignore_index=True)
-        joined = torch.cat([self.descriptors[torch.from_numpy(keep)], stored])
+        mask = np.ones(len(self), dtype=bool)
+        mask[replaced] = False
+        self._recall(self.ids[~mask])
+        table = pd.concat([self.table[mask], frame(entries)], ignore_index=True)
+        joined = torch.cat([self.descriptors[torch.from_numpy(mask)], stored])
         return self._commit(table, joined, next_id=first + len(entries))
 
     def relabel(self, crops: Sequence[Crop]) -> Gallery:
@@ -257,7 +257,9 @@ class Gallery:
             about = self.about | {"copies": [*self.about["copies"], dict(index.outside)]}
             write_switch(self.folder, about)
             self.about = about
-        index.fit(self.rows(group), self.ids, Shelf(self.folder / f"index-{self.version:06d}", self._shelf(group)))
+        index.fit(
+            self.rows(group), self.ids, IndexStorage(self.folder / f"index-{self.version:06d}", self._shelf(group))
+        )
         return index
 
     def _shelf(self, group: str) -> str:

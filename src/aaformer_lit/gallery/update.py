@@ -26,7 +26,7 @@ class Changes:
 
     added: int = 0
     changed: int = 0
-    relabelled: int = 0
+    relabeled: int = 0
     unchanged: int = 0
     removed_before: int = 0
     unreadable: int = 0
@@ -89,7 +89,7 @@ def update(
     digests = _digests(list(wanted.values()))
     there = gallery.keys()
     table = gallery.table
-    new, changed, relabelled = [], [], []
+    new, changed, relabeled = [], [], []
     removed = {key for key, crop in wanted.items() if gallery.was_removed(crop, digests.get(str(crop.path), ""))}
     for key, crop in wanted.items():
         if key in removed:
@@ -103,7 +103,7 @@ def update(
         if table["hash"].iat[there[key]] != digests.get(str(crop.path)):
             changed.append(crop)
         elif (pid, camid) != (crop.pid, crop.camid):
-            relabelled.append(crop)
+            relabeled.append(crop)
     todo, added, stored = new + changed, 0, 0
     bad: list[ImageError] = []
     for part in steps(len(todo), portion):
@@ -120,10 +120,10 @@ def update(
         stored += len(good)
     if bad:
         log.warning("left out: %s: %s", plural(len(bad), "image"), some(map(str, bad), 3))
-    if relabelled:
-        gallery = gallery.relabel(relabelled)
-    unchanged = len(wanted) - len(todo) - len(relabelled) - len(removed)
-    changes = Changes(added, stored - added, len(relabelled), unchanged, len(removed), len(bad))
+    if relabeled:
+        gallery = gallery.relabel(relabeled)
+    unchanged = len(wanted) - len(todo) - len(relabeled) - len(removed)
+    changes = Changes(added, stored - added, len(relabeled), unchanged, len(removed), len(bad))
     return gallery, changes
 
 

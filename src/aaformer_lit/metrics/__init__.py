@@ -13,7 +13,7 @@ from aaformer_lit.metrics.alignment import (
 )
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean
 from aaformer_lit.metrics.expansion import Expansion, expand_features
-from aaformer_lit.metrics.neighbours import nearest_neighbours
+from aaformer_lit.metrics.neighbors import nearest_neighbors
 from aaformer_lit.metrics.ranking import evaluate_retrieval
 from aaformer_lit.metrics.rerank import KReciprocal, k_reciprocal_rerank
 from aaformer_lit.metrics.retrieval import ReIDRetrieval
@@ -35,7 +35,7 @@ __all__ = [
     "expand_features",
     "k_reciprocal_rerank",
     "largest_share",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "nmi",
     "patch_labels",
     "purity",

@@ -20,12 +20,12 @@ from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from aaformer_lit.metrics.structured import SealedMetric
+from aaformer_lit.metrics.structured import StructuredMetric
 from aaformer_lit.structures import NO_PART
 
 
 def nmi(table: Num[Tensor, "*batch parts labels"]) -> Float[Tensor, "*batch"]:
-    """Normalised mutual information (arithmetic mean of the entropies) of contingency tables.
+    """Normalized mutual information (arithmetic mean of the entropies) of contingency tables.
 
     As in scikit-learn: 1 if parts and labels both take one value only, 0 if one of them does; 0 for an empty table.
     """
@@ -104,7 +104,7 @@ class PartAlignment:
         return {name: value.item() for name, value in values.items()}
 
 
-class AlignmentMeter(SealedMetric):
+class AlignmentMeter(StructuredMetric):
     """Streams assignments and patch labels into contingency tables; `compute` gives a `PartAlignment` per granularity.
 
     Args:

@@ -84,7 +84,7 @@ def _products(
 
 
 class Cosine(SquaredEuclidean):
-    """Cosine distances `1 - cos(q, g)`: half the squared Euclidean distance of L2-normalised features."""
+    """Cosine distances `1 - cos(q, g)`: half the squared Euclidean distance of L2-normalized features."""
 
     @torch.no_grad()
     def rows(self, rows: slice) -> Float[Tensor, "rows gallery"]:

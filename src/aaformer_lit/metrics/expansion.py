@@ -1,6 +1,6 @@
-"""Query expansion: a feature joined by its neighbours (AQE, Chum et al. 2007; alpha-QE, Radenovic et al., TPAMI 2019).
+"""Query expansion: a feature joined by its neighbors (AQE, Chum et al. 2007; alpha-QE, Radenovic et al., TPAMI 2019).
 
-A feature becomes the L2-normalised sum of itself and its k nearest database features, each weighted by its cosine similarity
+A feature becomes the L2-normalized sum of itself and its k nearest database features, each weighted by its cosine similarity
 to the power alpha: alpha = 0 is the plain average (AQE). Applied to the gallery itself it is database-side augmentation.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics.distance import Cosine, tiles
-from aaformer_lit.metrics.neighbours import smallest
+from aaformer_lit.metrics.neighbors import smallest
 from aaformer_lit.structures import FeatureSet
 
 
@@ -26,8 +26,8 @@ class Expansion:
     Without looking at labels or cameras, so a query may be joined by images that the Market rule ignores when it ranks.
 
     Args:
-        queries: neighbours that join each query; 0 leaves the queries as they are.
-        gallery: neighbours that join each gallery image; 0 leaves the gallery as it is.
+        queries: neighbors that join each query; 0 leaves the queries as they are.
+        gallery: neighbors that join each gallery image; 0 leaves the gallery as it is.
         alpha: power of the similarity that weights them; 0 is the plain average.
     """
 
@@ -39,7 +39,7 @@ class Expansion:
         if self.queries < 0 or self.gallery < 0 or self.alpha < 0:
             raise ConfigError(
                 f"expand.queries={self.queries}, expand.gallery={self.gallery} and expand.alpha={self.alpha} must be at "
-                "least 0. Usual are 5 to 10 neighbours and alpha=3."
+                "least 0. Usual are 5 to 10 neighbors and alpha=3."
             )
 
     def __call__(self, query: FeatureSet, gallery: FeatureSet) -> tuple[FeatureSet, FeatureSet]:
@@ -61,20 +61,20 @@ def expand_features(
     alpha: float = 3.0,
     chunk_size: int = 256,
 ) -> Float[Tensor, "images dim"]:
-    """Expanded, L2-normalised features.
+    """Expanded, L2-normalized features.
 
     Args:
-        features: those to expand, for example the queries; normalised first.
-        database: where the neighbours come from, for example the gallery; None takes `features` themselves, each without
-            itself as a neighbour (database-side augmentation).
-        k: neighbours per feature.
-        alpha: power of the cosine similarity that weights a neighbour; negative similarities count as 0.
+        features: those to expand, for example the queries; normalized first.
+        database: where the neighbors come from, for example the gallery; None takes `features` themselves, each without
+            itself as a neighbor (database-side augmentation).
+        k: neighbors per feature.
+        alpha: power of the cosine similarity that weights a neighbor; negative similarities count as 0.
         chunk_size: features expanded at a time.
     """
     pool = features if database is None else database
     available = len(pool) - (database is None)
     if not 1 <= k <= available:
-        raise ConfigError(f"expansion by k={k} neighbours needs at least as many database features; got {available}.")
+        raise ConfigError(f"expansion by k={k} neighbors needs at least as many database features; got {available}.")
     distances = Cosine(features, pool)
     out = torch.empty_like(features)
     for rows in tiles(len(features), chunk_size):

@@ -49,7 +49,7 @@ def evaluate_retrieval(
     """CMC, mAP (both forms) and mINP by Euclidean distance, on the device of the gallery's features.
 
     Args:
-        query: query features, compared as they are: normalise them first where cosine similarity is meant.
+        query: query features, compared as they are: normalize them first where cosine similarity is meant.
         gallery: gallery features; pid -1 is dropped.
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`; None ranks by plain distance.
@@ -67,7 +67,7 @@ def evaluate_retrieval(
     compare = rerank.prepare if rerank else SquaredEuclidean
     distances = compare(query.features, gallery.features)
     slices = [_rank_slice(distances, index, rows) for rows in tiles(len(query), chunk_size)]
-    return summarise(slices, ranks)
+    return summarize(slices, ranks)
 
 
 def _rank_slice(distances: RowDistances, index: MatchIndex, rows: slice) -> Int[Tensor, "rows hits"]:
@@ -77,7 +77,7 @@ def _rank_slice(distances: RowDistances, index: MatchIndex, rows: slice) -> Int[
     return hit_ranks(block, matches).cpu()
 
 
-def summarise(hits: Sequence[Int[Tensor, "rows hits"]], ranks: Sequence[int]) -> RetrievalMetrics:
+def summarize(hits: Sequence[Int[Tensor, "rows hits"]], ranks: Sequence[int]) -> RetrievalMetrics:
     """Means over the queries that have a match, from the hit ranks of consecutive slices of queries."""
     valid = torch.cat([(h > 0).any(dim=1) for h in hits] or [torch.zeros(0, dtype=torch.bool)])
     if not valid.any():
@@ -153,7 +153,7 @@ def hit_ranks(distances: Float[Tensor, "rows gallery"], matches: Pairs) -> Int[T
 def _count_by_sorting(
     distances: Float[Tensor, "rows gallery"], threshold: Float[Tensor, "rows hits"]
 ) -> tuple[Int[Tensor, "rows hits"], Int[Tensor, "rows hits"]]:
-    """How many of each row are below, and not above, each threshold. On a CPU numpy's vectorised sort of the values alone
+    """How many of each row are below, and not above, each threshold. On a CPU numpy's vectorized sort of the values alone
     takes a tenth of the matrix product's time; torch's sort takes half of it, one comparison per match a fifth."""
 
     def count(rows: slice) -> tuple[Tensor, Tensor]:

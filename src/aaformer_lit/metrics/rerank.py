@@ -1,13 +1,13 @@
 """k-reciprocal re-ranking (Zhong et al., CVPR 2017) in memory proportional to the number of images.
 
-Two images are k-reciprocal neighbours if each is among the other's k nearest, over queries and gallery together. The sets of
-such neighbours, grown by those of their members, are compared by the Jaccard distance, and a share `lambda_value` of the
+Two images are k-reciprocal neighbors if each is among the other's k nearest, over queries and gallery together. The sets of
+such neighbors, grown by those of their members, are compared by the Jaccard distance, and a share `lambda_value` of the
 original distance is mixed in. As in the authors' code: squared Euclidean distances, each image's divided by its largest;
-k1 + 1 neighbours, since the image itself is one; growth by the round(k1 / 2)-reciprocal neighbours of a member if more than
+k1 + 1 neighbors, since the image itself is one; growth by the round(k1 / 2)-reciprocal neighbors of a member if more than
 2/3 of those are members already; weights exp(-distance) that sum to 1; the mean of the k2 nearest images' weights.
 
 The authors' code holds several N x N matrices (35-140 GB at MSMT17 size). But a row of the weights has some hundred entries,
-so here it is a sparse matrix, the neighbours come from tiles of the distances, and the Jaccard distances from slices.
+so here it is a sparse matrix, the neighbors come from tiles of the distances, and the Jaccard distances from slices.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances, tiles
-from aaformer_lit.metrics.neighbours import SelfNeighbours, self_neighbours
+from aaformer_lit.metrics.neighbors import SelfNeighbors, self_neighbors
 
 # entries of intermediate tensors per step, which bounds the memory above the features
 _STEP = 2**22
@@ -38,7 +38,7 @@ def k_reciprocal_rerank(
     """Re-ranked distances of all queries to all gallery images, for sizes where (Q, G) fits.
 
     `evaluate_retrieval(query, gallery, rerank=KReciprocal(k1, k2, lambda_value))` streams over them instead. Features are
-    taken as they are: normalise them first where cosine similarity is meant.
+    taken as they are: normalize them first where cosine similarity is meant.
     """
     return KReciprocal(k1, k2, lambda_value).prepare(query_features, gallery_features).rows(slice(None))
 
@@ -48,7 +48,7 @@ class KReciprocal:
     """The three parameters of the method; `prepare` does the work that all queries share.
 
     Args:
-        k1: neighbours that count for reciprocity.
+        k1: neighbors that count for reciprocity.
         k2: images whose weights are averaged (local query expansion); 1 switches it off.
         lambda_value: share of the original distance, 0 to 1.
     """
@@ -65,11 +65,11 @@ class KReciprocal:
     def prepare(self, query: Float[Tensor, "queries dim"], gallery: Float[Tensor, "gallery dim"]) -> RerankedDistances:
         original = SquaredEuclidean(query, gallery)
         query = original.query
-        found = self_neighbours([query, gallery], max(self.k1 + 1, self.k2))
+        found = self_neighbors([query, gallery], max(self.k1 + 1, self.k2))
         # where all images are equal their distances stay 0 instead of NaN
         found = found._replace(farthest=found.farthest.clamp(min=torch.finfo(found.farthest.dtype).tiny))
         members = expanded_sets(found.indices, self.k1)
-        weights = _neighbour_weights(query, gallery, members, found)
+        weights = _neighbor_weights(query, gallery, members, found)
         if self.k2 > 1:
             weights = _average_rows(weights, found.indices[:, : self.k2])
         return RerankedDistances(original, found.farthest[: len(query)], weights, self.lambda_value)
@@ -124,11 +124,11 @@ class RerankedDistances:
         return overlap
 
 
-def expanded_sets(neighbours: Int[Tensor, "images k"], k1: int) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
-    """The k1-reciprocal neighbours of each image, grown by those of their members: pairs (image, member), sorted."""
-    images = len(neighbours)
-    near = neighbours[:, : k1 + 1]
-    half = neighbours[:, : round(k1 / 2) + 1]  # rounds .5 to even, like the authors' np.around
+def expanded_sets(neighbors: Int[Tensor, "images k"], k1: int) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
+    """The k1-reciprocal neighbors of each image, grown by those of their members: pairs (image, member), sorted."""
+    images = len(neighbors)
+    near = neighbors[:, : k1 + 1]
+    half = neighbors[:, : round(k1 / 2) + 1]  # rounds .5 to even, like the authors' np.around
     mutual, half_mutual = _reciprocal(near), _reciprocal(half)
     rows_out, cols_out = [], []
     for rows in tiles(images, max(1, _STEP // (near.shape[1] ** 2 * half.shape[1]))):
@@ -146,7 +146,7 @@ def expanded_sets(neighbours: Int[Tensor, "images k"], k1: int) -> tuple[Int[Ten
 
 
 def _reciprocal(near: Int[Tensor, "images k"]) -> Bool[Tensor, "images k"]:
-    """Whether each neighbour counts the image among its own."""
+    """Whether each neighbor counts the image among its own."""
     out = torch.empty_like(near, dtype=torch.bool)
     for rows in tiles(len(near), max(1, _STEP // near.shape[1] ** 2)):
         image = torch.arange(rows.start, rows.stop, device=near.device)
@@ -154,16 +154,16 @@ def _reciprocal(near: Int[Tensor, "images k"]) -> Bool[Tensor, "images k"]:
     return out
 
 
-def _neighbour_weights(
+def _neighbor_weights(
     query: Float[Tensor, "queries dim"],
     gallery: Float[Tensor, "gallery dim"],
     members: tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]],
-    found: SelfNeighbours,
+    found: SelfNeighbors,
 ) -> SparseRows:
     """exp(-distance / largest distance) for the members of each image, scaled to sum to 1."""
     row, col = members
     distance = torch.full((len(row),), torch.nan, dtype=found.farthest.dtype, device=row.device)
-    # most members are among the nearest neighbours, whose distance is known
+    # most members are among the nearest neighbors, whose distance is known
     for pairs in tiles(len(row), max(1, _STEP // found.indices.shape[1])):
         pair, place = (found.indices[row[pairs]] == col[pairs, None]).nonzero().T
         distance[pair + pairs.start] = found.distances[row[pairs][pair], place]
@@ -180,13 +180,13 @@ def _neighbour_weights(
     return SparseRows(_starts(row, len(found.farthest)), col, weight / total[row])
 
 
-def _average_rows(weights: SparseRows, neighbours: Int[Tensor, "images k2"]) -> SparseRows:
+def _average_rows(weights: SparseRows, neighbors: Int[Tensor, "images k2"]) -> SparseRows:
     """Local query expansion: each row becomes the mean of its k2 nearest images' rows."""
-    images, k2 = neighbours.shape
+    images, k2 = neighbors.shape
     length = weights.start[1:] - weights.start[:-1]
     rows_out, cols_out, values_out = [], [], []
-    for rows in _bounded(length[neighbours].sum(dim=1)):
-        source = neighbours[rows].flatten()
+    for rows in _bounded(length[neighbors].sum(dim=1)):
+        source = neighbors[rows].flatten()
         count = length[source]
         at = _ranges(weights.start[source], count)
         row = torch.arange(rows.start, rows.stop, device=at.device).repeat_interleave(k2).repeat_interleave(count)
@@ -199,7 +199,7 @@ def _average_rows(weights: SparseRows, neighbours: Int[Tensor, "images k2"]) -> 
 
 
 def _transpose(weights: SparseRows, queries: int) -> SparseRows:
-    """Who holds an image among its neighbours: gallery images (counted from 0) by column, with their weights."""
+    """Who holds an image among its neighbors: gallery images (counted from 0) by column, with their weights."""
     images = len(weights.start) - 1
     first = int(weights.start[queries])
     col, order = weights.col[first:].sort(stable=True)

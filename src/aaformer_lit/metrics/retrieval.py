@@ -21,23 +21,23 @@ from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics.distance import tiles
 from aaformer_lit.metrics.expansion import Expansion
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
-from aaformer_lit.metrics.structured import SealedMetric
+from aaformer_lit.metrics.structured import StructuredMetric
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics
 
 ALL_TOKENS = ""
 
 
-class ReIDRetrieval(SealedMetric):
+class ReIDRetrieval(StructuredMetric):
     """CMC, mAP and mINP of a test set, for the whole descriptor and for chosen tokens of it.
 
     Args:
         num_query: images with index < num_query are queries, the others gallery.
         subsets: further results by name, such as `{"global": [0], "parts": [1, 2, 3]}`: the chosen tokens concatenated.
             The result "" is that of all tokens, always.
-        normalize: L2-normalise the concatenated tokens.
+        normalize: L2-normalize the concatenated tokens.
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`.
-        expansion: of queries and gallery by their neighbours, before the ranking.
+        expansion: of queries and gallery by their neighbors, before the ranking.
         num_gallery: if given, images missing at the end of the gallery are noticed too.
         chunk_size: queries compared at a time.
         kwargs: of `torchmetrics.Metric`.

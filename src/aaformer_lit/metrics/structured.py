@@ -1,4 +1,4 @@
-"""SealedMetric: a torchmetrics Metric whose result is a named, frozen object."""
+"""StructuredMetric: a torchmetrics Metric whose result is a named, frozen object."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from torchmetrics import Metric
 
 
-class SealedMetric(Metric):
+class StructuredMetric(Metric):
     """`torchmetrics.Metric` clones the tensors inside a result, and refuses frozen dataclasses on its way: so it gets the
-    result in an envelope that it does not look into. Synchronisation and caching stay the base class's."""
+    result in an envelope that it does not look into. Synchronization and caching stay the base class's."""
 
     def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
-        synced = super()._wrap_compute(lambda: _Envelope(compute()))
+        synced = super()._wrap_compute(lambda: _Opaque(compute()))
 
         @functools.wraps(compute)
-        def unsealed() -> Any:
+        def structured() -> Any:
             return synced().content
 
-        return unsealed
+        return structured
 
 
-class _Envelope:
+class _Opaque:
     def __init__(self, content: Any) -> None:
         self.content = content

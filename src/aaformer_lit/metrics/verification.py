@@ -79,15 +79,15 @@ def evaluate_verification(
         impostor += torch.bincount(torch.searchsorted(edges, block, out_int32=True).flatten(), minlength=len(impostor))
     tar = genuine.cumsum(0).double().cpu() / len(squared)
     accepted = impostor[:-1].cumsum(0).double().cpu() / impostors
-    return _summarise(accepted, tar, _signed_root(edges.double()).cpu(), far, len(squared), impostors)
+    return _summarize(accepted, tar, _signed_root(edges.double()).cpu(), far, len(squared), impostors)
 
 
 def _signed_root(squared: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
-    """Euclidean thresholds in float64, where neighbouring floats stay apart; the one just below 0 accepts nothing."""
+    """Euclidean thresholds in float64, where neighboring floats stay apart; the one just below 0 accepts nothing."""
     return squared.abs().sqrt() * squared.sign()
 
 
-def _summarise(
+def _summarize(
     accepted: Float[Tensor, " points"],
     tar: Float[Tensor, " points"],
     thresholds: Float[Tensor, " points"],

@@ -17,10 +17,10 @@ from torch.utils.checkpoint import checkpoint
 from aaformer_lit.assign import Assigner, Sinkhorn
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models.attention import AutoAlignedAttention
-from aaformer_lit.models.vit import ViTBaseline
+from aaformer_lit.models.base import ReIDViT
 
 
-class AAformer(ViTBaseline):
+class AAformer(ReIDViT):
     """A plain ViT whose attention layers are MAA layers.
 
     Args:
@@ -32,7 +32,7 @@ class AAformer(ViTBaseline):
         similarity: what the assigner compares: `cosine`, `dot` (Eq. 3 as printed), `scaled`.
         visibility: whether CLS and patches see the part tokens: `mutual` or `isolated`.
         part_pos_embed: learn a position embedding for the part tokens.
-        neck_feature, normalize, grad_checkpointing: as in `ViTBaseline`.
+        neck_feature, normalize, grad_checkpointing: as in `ReIDViT`.
     """
 
     def __init__(

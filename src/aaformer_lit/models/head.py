@@ -34,12 +34,12 @@ class TokenHeads(nn.Module):
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch tokens ids"] | None]:
         """Features after the neck, and logits (None in eval mode)."""
-        after = self._normalise(tokens.flatten(1)).view_as(tokens)
+        after = self._normalize(tokens.flatten(1)).view_as(tokens)
         if not self.training or self.classifier is None:
             return after, None
         return after, torch.einsum("btd,tcd->btc", after, self.classifier)
 
-    def _normalise(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
+    def _normalize(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
         if not self.training or not is_distributed():
             return self.neck(features)  # type: ignore[no-any-return]
         first = dist.get_rank() * len(features)

@@ -34,7 +34,7 @@ def start_parts(
         start: `normal` leaves what the constructor drew (std 0.02); `cls` adds CLS, position included, to that; `stripes`
             is CLS, moved by its own length towards the mean patch (position included) of a horizontal stripe; `kmeans`
             likewise, towards a cluster of the patches' features before the last layer, numbered from top to bottom.
-        images: normalised images for `stripes` and `kmeans`; a hundred are plenty.
+        images: normalized images for `stripes` and `kmeans`; a hundred are plenty.
         part_mask: (B, H, W) part of each pixel, for the parsing assigner.
 
     Raises:

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner, Parsing, Stripes
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.vit import ViTBaseline
+from aaformer_lit.models.base import ReIDViT
 
 
-class PooledViT(ViTBaseline):
+class PooledViT(ReIDViT):
     """A plain ViT with the means of its last layer's patches as part features.
 
     Args:
@@ -29,7 +29,7 @@ class PooledViT(ViTBaseline):
         assigner: whose subsets are pooled, `Stripes` (None) or `Parsing`.
         num_classes: training identities; 0 for a network that only embeds.
         image_size: (height, width) in pixels, used when `backbone` is a name.
-        neck_feature, normalize, grad_checkpointing: as in `ViTBaseline`.
+        neck_feature, normalize, grad_checkpointing: as in `ReIDViT`.
     """
 
     # the other schemes compare patches with part tokens, and there are none

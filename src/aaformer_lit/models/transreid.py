@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.vit import ViTBaseline
+from aaformer_lit.models.base import ReIDViT
 from aaformer_lit.structures import ReIDOutput
 
 
-class TransReID(ViTBaseline):
+class TransReID(ReIDViT):
     """A plain ViT with a jigsaw branch.
 
     Args:
@@ -37,7 +37,7 @@ class TransReID(ViTBaseline):
         shuffle: the shuffle takes turns between so many consecutive stretches of the image.
         num_classes: training identities; 0 for a network that only embeds.
         image_size: (height, width) in pixels, used when `backbone` is a name.
-        neck_feature, normalize, grad_checkpointing: as in `ViTBaseline`.
+        neck_feature, normalize, grad_checkpointing: as in `ReIDViT`.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Auto-Alignment (AAformer, Sec. III-B): group an image's patches by optimal transport, then attend within the groups.
 
-The front door of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
+The entry point of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
 CUDA device it runs as one fused kernel (`triton_kernel`), elsewhere as plain torch (`reference`).
 """
 
@@ -23,7 +23,7 @@ HAS_TRITON = find_spec("triton") is not None
 
 
 class PartAttention(NamedTuple):
-    """Output of the part tokens, and who belonged to whom (None where it was not asked for and never materialised)."""
+    """Output of the part tokens, and who belonged to whom (None where it was not asked for and never materialized)."""
 
     output: Float[Tensor, "batch heads parts dim"]
     membership: Bool[Tensor, "batch heads parts patches"] | Float[Tensor, "batch heads parts patches"] | None

@@ -78,7 +78,7 @@ def _rows(tensor: Tensor) -> tuple[Any, ...]:
     return tensor, *tensor.stride()[:3]
 
 
-def _room_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _empty_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for a result (batch, heads, rows, dim), laid out (batch, rows, heads, dim) as the projections around it."""
     batch, heads, rows, dim = tensor.shape
     return tensor.new_empty(batch, rows, heads, dim, dtype=dtype).transpose(1, 2)
@@ -95,34 +95,34 @@ def _align(
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, total, dim = queries.shape
     patches = keys.shape[-2]
-    output, words, normalisers = _room(queries, keys, values)
+    output, words, normalizers = _empty_outputs(queries, keys, values)
     scale = dim**-0.5
     tile = forward_tile(total, patches, dim, max(queries.itemsize, values.itemsize))
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):  # triton launches on the current device, which need not be the tensors'
         forward_kernel[(batch * heads,)](
-            *_rows(queries), *_rows(keys), *_rows(values), output, words, normalisers, heads,
+            *_rows(queries), *_rows(keys), *_rows(values), output, words, normalizers, heads,
             LOG2_E / epsilon * (scale if similarity == "scaled" else 1.0), LOG2_E * scale,
             COSINE=similarity == "cosine", ITERATIONS=iterations, BOUNDS=(0, *itertools.accumulate(parts)),
             PATCHES=patches, DIM=dim, INTERPRETED=INTERPRETED, **tile,
         )  # fmt: skip
-    return output, words, normalisers
+    return output, words, normalizers
 
 
 @torch.library.custom_op(
     "aaformer_lit::auto_alignment_backward",
     mutates_args=(),
-    schema="(Tensor grad, Tensor queries, Tensor keys, Tensor values, Tensor output, Tensor words, Tensor normalisers)"
+    schema="(Tensor grad, Tensor queries, Tensor keys, Tensor values, Tensor output, Tensor words, Tensor normalizers)"
     " -> (Tensor, Tensor, Tensor)",
 )
 def _align_backward(
-    grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, output: Tensor, words: Tensor, normalisers: Tensor
+    grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, output: Tensor, words: Tensor, normalizers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, total, dim = queries.shape
-    grads = _room_for_grads(queries, keys, values)
+    grads = _empty_grads(queries, keys, values)
     with torch.cuda.device_of(queries):
         backward_kernel[(batch * heads,)](
-            *_rows(queries), *_rows(keys), *_rows(values), *_rows(grad), *_rows(output), words, normalisers, *grads,
+            *_rows(queries), *_rows(keys), *_rows(values), *_rows(grad), *_rows(output), words, normalizers, *grads,
             heads, LOG2_E * dim**-0.5, PARTS=total, PATCHES=keys.shape[-2], DIM=dim, INTERPRETED=INTERPRETED,
             **backward_tile(total, dim, max(queries.itemsize, values.itemsize)),
         )  # fmt: skip
@@ -130,19 +130,19 @@ def _align_backward(
 
 
 @_align.register_fake
-def _room(queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_outputs(queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Output; a word per patch whose bit p says that part p holds it; log2 of each part's sum of exponentials."""
     words = keys.new_empty(keys.shape[:-1], dtype=torch.uint8 if queries.shape[-2] <= 8 else torch.int32)
-    return _room_like(queries, values.dtype), words, queries.new_empty(queries.shape[:-1], dtype=torch.float32)
+    return _empty_like(queries, values.dtype), words, queries.new_empty(queries.shape[:-1], dtype=torch.float32)
 
 
 @_align_backward.register_fake
 def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _room_for_grads(queries, keys, values)
+    return _empty_grads(queries, keys, values)
 
 
-def _room_for_grads(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    q_grad, k_grad, v_grad = (_room_like(x, x.dtype) for x in (queries, keys, values))
+def _empty_grads(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    q_grad, k_grad, v_grad = (_empty_like(x, x.dtype) for x in (queries, keys, values))
     return q_grad, k_grad, v_grad
 
 

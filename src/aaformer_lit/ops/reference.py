@@ -1,4 +1,4 @@
-"""The MAA layer's arithmetic in plain torch (AAformer, Eq. 2): the CPU path and the kernels' yardstick.
+"""The MAA layer's arithmetic in plain torch (AAformer, Eq. 2): the CPU path and the kernels' reference.
 
 What the transport compares is computed in float32 whatever the autocast dtype, because half precision would regroup patches.
 """
@@ -44,7 +44,7 @@ def similarity_scores(
         return products
     if similarity == "scaled":
         return products / math.sqrt(queries.shape[-1])
-    # normalising the few scores is cheaper than normalising every key
+    # normalizing the few scores is cheaper than normalizing every key
     q_length: Tensor = torch.linalg.vector_norm(queries, dim=-1, dtype=products.dtype)
     k_length: Tensor = torch.linalg.vector_norm(keys, dim=-1, dtype=products.dtype)
     return products / (q_length[..., None] * k_length[..., None, :]).clamp_min(1e-12)

@@ -74,7 +74,7 @@ def _exp_holds(scores: Tensor, epsilon: float) -> bool:
 
 
 def _scaled(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Eq. 5 as printed: exp(scores / epsilon), rows and columns divided by their sums in turn; a cacheful at a time."""
+    """Eq. 5 as printed: exp(scores / epsilon), rows and columns divided by their sums in turn; in chunks that fit the cache."""
     plan = scores.clone() if scores.dtype == torch.float64 else scores.to(torch.float32, copy=True)
     plan = plan.contiguous()
     problems = plan.view(-1, *plan.shape[-2:])

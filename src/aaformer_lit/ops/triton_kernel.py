@@ -6,7 +6,7 @@ Forward, one program per image and head: the scores of its N patches and P part 
 happens there, Sinkhorn of every granularity, rounding, softmax within the subsets, weighted sum of V. The plan never
 exists in memory; the grouping leaves as one word per patch (a byte for up to 8 parts) whose bit p says that part p holds
 the patch. Backward, one program per image and head, a walk over blocks of patches: the softmax is recomputed from q, k,
-the words and the saved normalisers, so the gradient is exact at the given grouping.
+the words and the saved normalizers, so the gradient is exact at the given grouping.
 
 Cost on paper. The floor is bytes: forward reads K and V once; backward reads both and writes dK and dV. ViT-B at 256x128,
 batch 64, bf16 is 768 problems of 128 x 64 per layer: 25 MB and 50 MB, or 7.5 and 15 us at an H100's 3.35 TB/s. To
@@ -97,7 +97,7 @@ def _round(plan, bit, parts, patches, real_patch, BOUNDS: tl.constexpr):
 @triton.jit
 def forward_kernel(
     q, q_batch, q_head, q_row, k, k_batch, k_head, k_row, v, v_batch, v_head, v_row,
-    output, words, normalisers, heads, sharpness, scale,
+    output, words, normalizers, heads, sharpness, scale,
     COSINE: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr, PATCHES: tl.constexpr, DIM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
@@ -140,7 +140,7 @@ def forward_kernel(
     top = tl.max(logits, axis=0)
     weights = tl.exp2(logits - top[None, :])
     total = tl.sum(weights, axis=0)
-    tl.store(normalisers + (image * heads + head) * PARTS + parts, top + _log2(total, INTERPRETED), mask=parts < PARTS)
+    tl.store(normalizers + (image * heads + head) * PARTS + parts, top + _log2(total, INTERPRETED), mask=parts < PARTS)
     weights = (weights / total[None, :]).to(v.dtype.element_ty)
     output += image * PARTS * heads * DIM + head * DIM
     for start in range(0, DIM, BLOCK_D):
@@ -153,7 +153,7 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     q, q_batch, q_head, q_row, k, k_batch, k_head, k_row, v, v_batch, v_head, v_row,
-    g, g_batch, g_head, g_row, o, o_batch, o_head, o_row, words, normalisers, q_grad, k_grad, v_grad, heads, scale,
+    g, g_batch, g_head, g_row, o, o_batch, o_head, o_row, words, normalizers, q_grad, k_grad, v_grad, heads, scale,
     PARTS: tl.constexpr, PATCHES: tl.constexpr, DIM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
@@ -169,7 +169,7 @@ def backward_kernel(
     k_grad += image * PATCHES * row + head * DIM
     v_grad += image * PATCHES * row + head * DIM
 
-    normaliser = tl.load(normalisers + (image * heads + head) * PARTS + parts, mask=parts < PARTS, other=0.0)
+    normalizer = tl.load(normalizers + (image * heads + head) * PARTS + parts, mask=parts < PARTS, other=0.0)
     # the mean of the weights' gradient under the weights
     mean = tl.sum(g_tile.to(tl.float32) * o_tile.to(tl.float32), axis=1)
     q_sum = tl.zeros((BLOCK_D, BLOCK_P), tl.float32)
@@ -180,7 +180,7 @@ def backward_kernel(
         word = tl.load(words + (image * heads + head) * PATCHES + patches, mask=patches < PATCHES, other=0)
         members = ((word.to(tl.int32)[:, None] >> parts[None, :]) & 1) != 0
         logits = _dot(k_tile, tl.trans(q_tile), INTERPRETED) * scale
-        weights = tl.exp2(tl.where(members, logits - normaliser[None, :], -float("inf")))
+        weights = tl.exp2(tl.where(members, logits - normalizer[None, :], -float("inf")))
         weights_grad = _dot(v_tile, tl.trans(g_tile), INTERPRETED)
         # `scale` counts in powers of two; the derivative of 2**x brings log(2)
         to_q = (weights * (weights_grad - mean[None, :]) * (scale * 0.6931471805599453)).to(k_tile.dtype)

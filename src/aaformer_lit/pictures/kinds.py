@@ -106,7 +106,7 @@ def distances(scene: Scene) -> Figure:
 
 
 def embedding(scene: Scene) -> Figure:
-    """The gallery's descriptors as a map coloured by identity."""
+    """The gallery's descriptors as a map colored by identity."""
     _, gallery = scene.tested().feature_sets()
     chosen = torch.isin(gallery.pids, gallery.pids[gallery.pids > 0].unique()[:20]).nonzero().flatten()[:1000]
     return viz.embedding_map(viz.project(gallery.features[chosen].cpu()), gallery.pids[chosen].cpu())

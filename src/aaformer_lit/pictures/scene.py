@@ -27,7 +27,7 @@ class Scene:
 
     Args:
         network: in eval mode.
-        mean, std: of the images' normalisation.
+        mean, std: of the images' normalization.
         paths: images to look at.
         layer, head: of attention and assignment; `head=None` is the majority over heads.
         answers: gallery images per query in ranking lists.
@@ -129,7 +129,7 @@ def model_names(*checkpoints: str) -> list[str]:
 
 
 def scene_of_test(
-    module: Any, data: Any, preprocessing: dict[str, Any], run_dir: Path, count: int = 6, **how: Any
+    module: Any, data: Any, preprocessing: dict[str, Any], run_dir: Path, count: int = 6, **options: Any
 ) -> Any:
     """The scene of a run that has just been tested: its first test set, and queries spread over it."""
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
@@ -149,5 +149,5 @@ def scene_of_test(
         metric=module.feature_metrics[name],
         metrics=module.results[name],
         alignments=() if alignment is None else alignment.results.get(name, ()),
-        **how,
+        **options,
     )

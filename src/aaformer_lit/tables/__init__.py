@@ -8,7 +8,7 @@ from aaformer_lit.tables.collect import Run, collect
 from aaformer_lit.tables.compare import Comparison, compare_rows
 from aaformer_lit.tables.join import Cell, Column, join
 from aaformer_lit.tables.paper import PaperTable, Row
-from aaformer_lit.tables.publish import keep_runs
+from aaformer_lit.tables.publish import publish_runs
 from aaformer_lit.tables.render import FORMATS, Report
 
 __all__ = [
@@ -24,6 +24,6 @@ __all__ = [
     "collect",
     "compare_rows",
     "join",
-    "keep_runs",
     "paired_bootstrap",
+    "publish_runs",
 ]

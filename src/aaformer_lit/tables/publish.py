@@ -21,7 +21,7 @@ SUBSETS = ("", "global", "parts")
 _MACHINE = ("paths", "run_dir", "logger", "pictures", "resume", "ckpt_path")
 
 
-def keep_runs(columns: Iterable[Column], folder: Path) -> list[Path]:
+def publish_runs(columns: Iterable[Column], folder: Path) -> list[Path]:
     """Write each finished run of the columns to `folder/<row>-<seed>`, replacing what is there; returns the new folders.
 
     With several columns the folders are numbered, `<row>-<seed>-<column>`.

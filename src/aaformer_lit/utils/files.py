@@ -30,13 +30,13 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(content, indent=2, default=str) + "\n"))
 
 
-def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
+def write_whole(path: Path, content: bytes | memoryview, backup: Path | None = None) -> None:
     """Write a file that is whole or not there, whatever ends the process meanwhile.
 
     Args:
         path: the file.
         content: its bytes.
-        keep: the name that a file already at `path` gets; without it, that file is replaced.
+        backup: the name that a file already at `path` gets; without it, that file is replaced.
 
     Raises:
         StorageError: the disk is full, or the file cannot be written for another reason. What was there is untouched.
@@ -48,8 +48,8 @@ def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = Non
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
+        if backup is not None and path.exists():
+            os.replace(path, backup)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Pictures of what the network sees and answers: each function takes plain results and returns a matplotlib Figure.
 
-Nothing here runs a network or touches pyplot's global state. Images are uint8 RGB (`denormalise` brings a network's
-input back), part p of granularity g has the same colour in every picture, and `save` writes a file whole or not at all.
+Nothing here runs a network or touches pyplot's global state. Images are uint8 RGB (`denormalize` brings a network's
+input back), part p of granularity g has the same color in every picture, and `save` writes a file whole or not at all.
 """
 
 from aaformer_lit.viz.assignment import assignment_maps, assignment_through_layers
@@ -10,7 +10,7 @@ from aaformer_lit.viz.contact_sheet import contact_sheet
 from aaformer_lit.viz.curves import alignment_over_depth, cmc_curves, read_metrics_csv, training_curves
 from aaformer_lit.viz.embedding import embedding_map, project
 from aaformer_lit.viz.figure import save
-from aaformer_lit.viz.images import denormalise
+from aaformer_lit.viz.images import denormalize
 from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.rankings import Ranking, rank_gallery, ranking_lists
 from aaformer_lit.viz.tables import Dot, table_plot
@@ -34,7 +34,7 @@ __all__ = [
     "attention_maps",
     "cmc_curves",
     "contact_sheet",
-    "denormalise",
+    "denormalize",
     "distance_histogram",
     "eer_threshold",
     "embedding_map",

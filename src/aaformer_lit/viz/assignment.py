@@ -1,6 +1,6 @@
 """Which patch belongs to which part (Figure 1d), beside fixed partitions (Figure 1b-c) and from layer to layer.
 
-Each granularity is a picture of its own, because it groups all patches anew. A patch takes the colour of its part;
+Each granularity is a picture of its own, because it groups all patches anew. A patch takes the color of its part;
 light lines run between subsets; a patch of no part is dark, one shared by several parts is striped.
 """
 
@@ -33,7 +33,7 @@ def assignment_maps(
     others: Mapping[str, Array] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """The assignment of one layer as coloured patches: one strip per image, one panel per granularity.
+    """The assignment of one layer as colored patches: one strip per image, one panel per granularity.
 
     `head=None` gives a patch to the part that most heads gave it to. `others` are partitions to compare with, by name:
     each the membership of a single granularity, (parts, patches) for all images alike (PCB's stripes), (images, parts,

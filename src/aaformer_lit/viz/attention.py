@@ -1,7 +1,7 @@
 """Part attention maps (the paper's Figure 5): where in its own subset each part token looks.
 
 One strip per image: the image, then one map per part token. Blue to red is increasing attention, from zero to the map's
-own largest weight; patches outside the token's subset are black. Frames carry the part colours of the other pictures.
+own largest weight; patches outside the token's subset are black. Frames carry the part colors of the other pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aaformer_lit.viz.palette import BLUE_TO_RED, part_tokens
 from aaformer_lit.viz.patches import attention_overlay, patch_maps
 from aaformer_lit.viz.strips import of_head, strips
 
-FOOTER = 0.42  # inches below the strips for the colour scale
+FOOTER = 0.42  # inches below the strips for the color scale
 
 
 @styled
@@ -55,7 +55,7 @@ def attention_maps(
 
 
 def _scale(figure: Figure) -> None:
-    """The colour scale in inches: every map has its own largest weight, so only the order of colours has a meaning."""
+    """The color scale in inches: every map has its own largest weight, so only the order of colors has a meaning."""
     width, height = figure.get_size_inches()
     axes = bare(figure.add_axes((0.1 / width, 0.24 / height, min(1.6, width - 0.2) / width, 0.09 / height)))
     bar = figure.colorbar(ScalarMappable(cmap=BLUE_TO_RED), cax=axes, orientation="horizontal", ticks=[0, 1])

@@ -164,7 +164,7 @@ def plots(columns: int, *, title: str | None, size: tuple[float, float] = (4.6, 
 
 
 def next_color(axes: Axes) -> str:
-    """The colour that the next line of `plot` would have; `axhline` and `hist` do not share its cycle."""
+    """The color that the next line of `plot` would have; `axhline` and `hist` do not share its cycle."""
     (line,) = axes.plot([], [])
     line.remove()
     return str(line.get_color())

@@ -1,6 +1,6 @@
 """The descriptor space as a map: do one person's images lie together?
 
-Distances in such a map are no measurements: t-SNE and UMAP keep neighbourhoods, not lengths. Numbers come from metrics.
+Distances in such a map are no measurements: t-SNE and UMAP keep neighborhoods, not lengths. Numbers come from metrics.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def embedding_map(
     max_ids: int = 20,
     title: str | None = "Embedding",
 ) -> Figure:
-    """Points of the plane coloured by person; up to 60 people have a colour and marker of their own, and their pid.
+    """Points of the plane colored by person; up to 60 people have a color and marker of their own, and their pid.
 
-    The `max_ids` people with most images stand out, the others are small and grey. Raises ValueError for more than 60.
+    The `max_ids` people with most images stand out, the others are small and gray. Raises ValueError for more than 60.
     """
     places, people = as_array(points), as_array(pids)
     if not 0 <= max_ids <= len(BASE_COLORS) * len(MARKERS):

@@ -122,7 +122,7 @@ def bare(axes: Axes) -> Axes:
 
 
 def frame(axes: Axes, color: str | tuple[float, float, float], width: float = 2.0) -> None:
-    """A coloured border around the panel."""
+    """A colored border around the panel."""
     axes.spines[:].set(visible=True, color=color, linewidth=width)
 
 

@@ -1,7 +1,7 @@
-"""What a picture starts from: uint8 RGB images as people see them, never the normalised tensors that a network sees.
+"""What a picture starts from: uint8 RGB images as people see them, never the normalized tensors that a network sees.
 
-Every function of this package refuses float images, because a normalised crop drawn as it is looks plausible and wrong.
-`denormalise` brings a network's input back.
+Every function of this package refuses float images, because a normalized crop drawn as it is looks plausible and wrong.
+`denormalize` brings a network's input back.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def as_picture(image: Array) -> Picture:
     array = as_array(image)
     if array.dtype != np.uint8:
         raise TypeError(
-            f"pictures are drawn from uint8 images; got {array.dtype}. Undo the network's normalisation with "
-            "aaformer_lit.viz.denormalise(image, mean, std)."
+            f"pictures are drawn from uint8 images; got {array.dtype}. Undo the network's normalization with "
+            "aaformer_lit.viz.denormalize(image, mean, std)."
         )
     if array.ndim != 3 or array.shape[-1] != 3:
         raise ValueError(f"an image is (height, width, 3); got shape {array.shape}. Move the channels last.")
@@ -59,13 +59,13 @@ def as_pictures(images: Array | Sequence[Array]) -> Pictures:
     return np.stack(pictures)
 
 
-def denormalise(
+def denormalize(
     image: Float[Array, "*batch 3 height width"], mean: Sequence[float], std: Sequence[float]
 ) -> UInt8[NDArray[np.uint8], "*batch height width 3"]:
     """Undo `(x / 255 - mean) / std`: the network's input back as uint8 RGB, channels last, clipped to 0..255."""
     array = np.moveaxis(as_array(image).astype(np.float32), -3, -1)
     if array.shape[-1] != 3:
-        raise ValueError(f"denormalise takes (..., 3, height, width); got shape {tuple(image.shape)}.")
+        raise ValueError(f"denormalize takes (..., 3, height, width); got shape {tuple(image.shape)}.")
     pixels = (array * np.asarray(std, np.float32) + np.asarray(mean, np.float32)) * 255.0
     return np.asarray(np.clip(np.rint(pixels), 0, 255), dtype=np.uint8)
 

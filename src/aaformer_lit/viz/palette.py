@@ -1,8 +1,8 @@
-"""Colours that stay the same from picture to picture and can be told apart with a colour-vision deficiency.
+"""Colors that stay the same from picture to picture and can be told apart with a color-vision deficiency.
 
-Part p of granularity g has one colour wherever it is drawn, so the attention maps, the assignment and its way through
-the layers can be read side by side, and PCB's three stripes share their colours with AAformer's three parts. The base
-colours are Okabe and Ito's set (jfly.uni-koeln.de/color) and three darker or lighter ones.
+Part p of granularity g has one color wherever it is drawn, so the attention maps, the assignment and its way through
+the layers can be read side by side, and PCB's three stripes share their colors with AAformer's three parts. The base
+colors are Okabe and Ito's set (jfly.uni-koeln.de/color) and three darker or lighter ones.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def part_tokens(parts: Sequence[int]) -> list[Part]:
 def part_color(granularity: int, number: int) -> tuple[float, float, float]:
     """RGB in [0, 1] of part `number` (from 0) of `granularity`: distinct within a granularity (up to 30 parts).
 
-    Granularities up to 4 do not share colours either, so the five parts of [2, 3] are five colours.
+    Granularities up to 4 do not share colors either, so the five parts of [2, 3] are five colors.
     """
     if not 0 <= number < granularity:
         raise ValueError(f"granularity {granularity} has parts 0..{granularity - 1}; got part {number}.")

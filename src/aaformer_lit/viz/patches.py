@@ -1,7 +1,7 @@
 """From patches to pixels: attention and assignments painted onto the image, as arrays, before any figure is made.
 
 Patch (i, j) of a (rows, columns) grid covers the pixels whose relative position falls into cell (i, j). For a patch
-stride below the patch size, where patches overlap, that is the cell about the patch's centre, not its whole field.
+stride below the patch size, where patches overlap, that is the cell about the patch's center, not its whole field.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from aaformer_lit.viz.images import Array, Picture, Pictures, as_array, as_pictures
 from aaformer_lit.viz.palette import BLUE_TO_RED
 
-TINT = 0.55  # the colour's share in a painted pixel; the rest is the grey image
-LIFT = 0.2  # the least brightness under an assignment's colours
+TINT = 0.55  # the color's share in a painted pixel; the rest is the gray image
+LIFT = 0.2  # the least brightness under an assignment's colors
 OUTSIDE = 0.35  # brightness of pixels that no part takes
 STRIPE = 1 / 32  # stripe width of shared patches, in image heights
 
@@ -61,7 +61,7 @@ def pixel_patches(grid: tuple[int, int], size: tuple[int, ...]) -> Int[NDArray[n
     return rows[:, None] * grid[1] + columns[None, :]
 
 
-def grey(image: Picture) -> Float[NDArray[np.float64], "height width 3"]:
+def gray(image: Picture) -> Float[NDArray[np.float64], "height width 3"]:
     """The image's luma (Rec. 601) in [0, 1], in three equal channels."""
     luma = image @ np.array([0.299, 0.587, 0.114]) / 255.0
     return np.repeat(luma[..., None], 3, axis=-1)
@@ -78,7 +78,7 @@ def attention_overlay(
     level = attention / peak if peak > 0 else np.zeros_like(attention)
     colors = BLUE_TO_RED(level)[:, :3]
     patch = pixel_patches(grid, image.shape)
-    painted = (1 - TINT) * grey(image) + TINT * colors[patch]
+    painted = (1 - TINT) * gray(image) + TINT * colors[patch]
     return _uint8(np.where(member[patch][..., None], painted, 0.0))
 
 
@@ -96,7 +96,7 @@ def assignment_overlay(
 ) -> Picture:
     """The image tinted by the part of each patch, light lines between different subsets; patches of no part are dark.
 
-    A patch of several parts (overlapping masks, a tie of the heads) is striped in their colours.
+    A patch of several parts (overlapping masks, a tie of the heads) is striped in their colors.
     """
     patch = pixel_patches(grid, image.shape)
     height, width = patch.shape
@@ -106,15 +106,15 @@ def assignment_overlay(
     turn = stripe % np.maximum(owners, 1)
     chosen = inside & (np.cumsum(inside, axis=0) - 1 == turn)
     tint = np.tensordot(chosen.astype(np.float64), np.asarray(colors, np.float64), axes=(0, 0))
-    base = grey(image)
-    lifted = LIFT + (1 - LIFT) * base  # black clothes would make every colour look alike
+    base = gray(image)
+    lifted = LIFT + (1 - LIFT) * base  # black clothes would make every color look alike
     painted = np.where(owners[..., None] > 0, (1 - TINT) * lifted + TINT * tint, OUTSIDE * base)
     painted[_edges(inside)] = 0.25 * painted[_edges(inside)] + 0.75
     return _uint8(painted)
 
 
 def _edges(inside: Bool[NDArray[np.bool_], "parts height width"]) -> Bool[NDArray[np.bool_], "height width"]:
-    """Pixels whose upper or left neighbour belongs to other parts."""
+    """Pixels whose upper or left neighbor belongs to other parts."""
     edges = np.zeros(inside.shape[1:], dtype=np.bool_)
     edges[1:] |= (inside[:, 1:] != inside[:, :-1]).any(axis=0)
     edges[:, 1:] |= (inside[:, :, 1:] != inside[:, :, :-1]).any(axis=0)

@@ -77,7 +77,7 @@ def ranking_lists(
     """One query per row with its nearest gallery images; of several models (by name) side by side.
 
     Image sources are callables of the row (of the ranking; of the gallery) or sequences of paths or uint8 images.
-    Borders are green for the query's person, red for another, grey where unknown; above is the distance, with the same
+    Borders are green for the query's person, red for another, gray where unknown; above is the distance, with the same
     verdict as a sign. Models with more than 12 answers together stand one below the other. `labels` name the queries.
     Raises ValueError for rankings of different size, ImageError for a file that cannot be decoded.
     """

@@ -139,23 +139,23 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
         gr.Markdown(CONSENT.format(minutes=(SWEEP + KEPT) // 60), elem_id="consent")
 
         # one after another, and nothing that other programs can call by name
-        how: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "concurrency_limit": 1}
+        options: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "concurrency_limit": 1}
         controls, shown = [seen, tokens, cameras, count], [chart, ranking]
         # as uploaded: decoded under this package's limits, before anything else opens it
-        uploaded = picture.upload(_told(look), picture, [seen, tiles], preprocess=False, **how)
+        uploaded = picture.upload(_told(look), picture, [seen, tiles], preprocess=False, **options)
         # or the answers to the picture before would stand below one that could not be read
         uploaded.failure(
-            lambda: (None, None, None, gr.Gallery([], label="ranking")), None, [seen, tiles, *shown], **how
+            lambda: (None, None, None, gr.Gallery([], label="ranking")), None, [seen, tiles, *shown], **options
         )
         for changed in (
             uploaded,
-            picture.clear(lambda: (None, None), None, [seen, tiles], **how),
-            offered.select(_told(look_at), None, [picture, seen, tiles], **how),
-            tiles.select(choose, seen, tokens, **how),
+            picture.clear(lambda: (None, None), None, [seen, tiles], **options),
+            offered.select(_told(look_at), None, [picture, seen, tiles], **options),
+            tiles.select(choose, seen, tokens, **options),
         ):
-            changed.success(_told(show), controls, shown, **how)
+            changed.success(_told(show), controls, shown, **options)
         for control in (tokens.input, cameras.input, count.release):
-            control(_told(show), controls, shown, **how)
+            control(_told(show), controls, shown, **options)
     return page
 
 

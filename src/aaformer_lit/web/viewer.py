@@ -21,12 +21,12 @@ from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError
 from aaformer_lit.gallery import (
     ALL,
-    NOWHERE,
+    NO_ROW,
     Crop,
     Extractor,
     Gallery,
     Index,
-    Neighbours,
+    Neighbors,
     check_same_model,
     rank,
     verdicts,
@@ -62,7 +62,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Answer:
-    """An image of the gallery, framed green where it shows the query's person, red where not, grey where nobody knows."""
+    """An image of the gallery, framed green where it shows the query's person, red where not, gray where nobody knows."""
 
     picture: Picture
     caption: str
@@ -150,17 +150,17 @@ class Viewer:
             self._indexes[group] = gallery.indexed(self._make_index(), group)
         # one more, as an image of the gallery finds itself
         found = rank(gallery, self._indexes[group], features, k + (query.row is not None), camids=cameras)
-        kept = (found.rows[0] != NOWHERE) & (found.rows[0] != (NOWHERE if query.row is None else query.row))
+        kept = (found.rows[0] != NO_ROW) & (found.rows[0] != (NO_ROW if query.row is None else query.row))
         rows, distances = found.rows[:, kept][:, :k], found.distances[:, kept][:, :k]
         who = Crop(gallery.root) if query.row is None else gallery.crop(query.row)
-        right = verdicts(gallery, [who], Neighbours(distances, rows))[0]
+        right = verdicts(gallery, [who], Neighbors(distances, rows))[0]
         return [
             self._answer(place, int(row), float(distance), verdict)
             for place, (row, distance, verdict) in enumerate(zip(rows[0], distances[0], right, strict=True), start=1)
         ]
 
     def thumbnail(self, row: int) -> Picture:
-        """An image of the gallery at the page's size; grey where its file is gone."""
+        """An image of the gallery at the page's size; gray where its file is gone."""
         try:
             pixels = self._opened().image(row)
         except ImageError:
@@ -222,7 +222,7 @@ class Viewer:
 
 
 def framed(picture: Picture, color: Sequence[float]) -> Picture:
-    """The picture with a coloured border around it."""
+    """The picture with a colored border around it."""
     rgb = [round(255 * channel) for channel in color]
     return cv2.copyMakeBorder(picture, FRAME, FRAME, FRAME, FRAME, cv2.BORDER_CONSTANT, value=rgb)
 

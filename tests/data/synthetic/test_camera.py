@@ -30,7 +30,7 @@ def test_a_perfect_camera_changes_nothing(checks: np.ndarray) -> None:
     assert (shot(checks) == checks).all()
 
 
-def test_gain_is_a_colour_cast() -> None:
+def test_gain_is_a_color_cast() -> None:
     assert shot(flat(100, 100, 100), gain=(1.2, 1.0, 0.8))[5, 5].tolist() == pytest.approx([120, 100, 80], abs=1)
 
 
@@ -38,7 +38,7 @@ def test_gamma_bends_brightness() -> None:
     assert shot(flat(64, 64, 64), gamma=2.0)[5, 5, 0] == pytest.approx(255 * (64 / 255) ** 2, abs=1)
 
 
-def test_no_saturation_leaves_grey() -> None:
+def test_no_saturation_leaves_gray() -> None:
     # the luma of ITU-R BT.601
     assert shot(flat(200, 50, 100), saturation=0.0)[5, 5].tolist() == pytest.approx([100.55] * 3, abs=1)
 

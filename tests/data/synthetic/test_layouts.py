@@ -90,7 +90,7 @@ def test_every_image_has_its_mask_with_the_true_labels(made: Callable[[str], Pat
         mask = cv2.imread(str((folder / "masks" / path).with_suffix(".png")), cv2.IMREAD_UNCHANGED)
         assert (mask == labels).all()
         stored = cv2.imread(str(folder / path))[..., ::-1]
-        # JPEG loses fine colour detail; PNG nothing
+        # JPEG loses fine color detail; PNG nothing
         assert np.abs(stored.astype(int) - image).mean() < (6 if path.endswith("jpg") else 1e-9)
 
 

@@ -86,7 +86,7 @@ def test_another_background_changes_person_pixels_by_less_than_half() -> None:
         ("skin", {Part.HEAD, Part.ARMS}),
     ],
 )
-def test_labels_agree_with_the_colours_drawn(attribute: str, parts: set[Part]) -> None:
+def test_labels_agree_with_the_colors_drawn(attribute: str, parts: set[Part]) -> None:
     """One attribute is pure blue and nothing else has any: pixels that are blue all over have its parts, and only they."""
     colors = ("skin", "hair_color", "upper_color", "lower_color", "shoes_color", "carried_color")
     who = replace(PLAIN, carried="handbag", **dict.fromkeys(colors, (160, 120, 0)))

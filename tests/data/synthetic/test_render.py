@@ -78,9 +78,9 @@ def test_behind_the_person_there_is_the_background_and_nothing_else() -> None:
     spec = replace(SPEC, occlusion=0.0)
     for shot in range(8):
         pictures = []
-        for grey in (0.0, 250.0):
+        for gray in (0.0, 250.0):
             how = circumstances(spec, 1, 1, shot)
-            scene, labels = compose(spec, 1, how, np.full((128, 64, 3), grey, np.float32))
+            scene, labels = compose(spec, 1, how, np.full((128, 64, 3), gray, np.float32))
             pictures.append(scene)
         change = np.abs(pictures[1] - pictures[0]).mean(-1)
         assert change[labels == Part.BACKGROUND].min() > 0

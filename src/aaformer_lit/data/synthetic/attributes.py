@@ -20,7 +20,7 @@ GARMENTS: dict[str, RGB] = {
     "black": (38, 37, 41),
     "charcoal": (72, 72, 77),
     "navy": (38, 48, 88),
-    "grey": (128, 129, 131),
+    "gray": (128, 129, 131),
     "white": (226, 226, 222),
     "brown": (104, 74, 52),
     "beige": (196, 177, 144),
@@ -51,7 +51,7 @@ CARRIED = ("none", "backpack", "handbag", "shoulder bag", "suitcase")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """All that stays the same when one person is seen again. Colours are RGB."""
+    """All that stays the same when one person is seen again. Colors are RGB."""
 
     build: str
     skin: RGB
@@ -69,7 +69,7 @@ class Identity:
     carried_side: int  # 1 left, -1 right
 
 
-# The clue of a family, and how often: colours that show from every side, and a few that only some viewpoints reveal.
+# The clue of a family, and how often: colors that show from every side, and a few that only some viewpoints reveal.
 CLUES = {
     "shoes_color": 0.25,
     "carried_color": 0.25,
@@ -81,7 +81,7 @@ CLUES = {
 
 
 def color_distance(a: RGB, b: RGB) -> float:
-    """Perceived difference of two RGB colours (the "redmean" weighting of the Euclidean distance), 0 to about 765."""
+    """Perceived difference of two RGB colors (the "redmean" weighting of the Euclidean distance), 0 to about 765."""
     mean_red = (a[0] + b[0]) / 2
     red, green, blue = (x - y for x, y in zip(a, b, strict=True))
     return float(((2 + mean_red / 256) * red**2 + 4 * green**2 + (2 + (255 - mean_red) / 256) * blue**2) ** 0.5)
@@ -131,7 +131,7 @@ def _family(seed: int, siblings: int, difficulty: float, family: int) -> tuple[I
     while color_distance(base.carried_color, base.upper_color) < 120:
         base = replace(base, carried_color=garment())
     clue = str(pick(tuple(CLUES), tuple(CLUES.values())))
-    # a colour can only be a clue on something that is there
+    # a color can only be a clue on something that is there
     if clue == "carried_color" and base.carried == "none":
         base = replace(base, carried=pick(CARRIED[1:], (0.4, 0.2, 0.25, 0.15)))
     if clue == "pattern_color" and base.pattern == "plain":
@@ -154,7 +154,7 @@ def _jitter(color: RGB, rng: np.random.Generator) -> RGB:
 
 
 def _distinct(rng: np.random.Generator, count: int, distance: float, start: tuple[RGB, ...]) -> list[RGB]:
-    """`count` garment colours, at least `distance` apart and from `start`; the distance gives way where they cannot be."""
+    """`count` garment colors, at least `distance` apart and from `start`; the distance gives way where they cannot be."""
     wardrobe = [_jitter(color, rng) for color in GARMENTS.values()]
     order = rng.permutation(len(wardrobe))
     while True:

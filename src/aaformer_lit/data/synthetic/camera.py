@@ -1,6 +1,6 @@
 """The cameras of the synthetic data set: each looks at a place of its own and distorts what it sees in a way of its own.
 
-A camera multiplies the channels (colour cast), bends brightness (gamma), washes out colours (saturation), is out of focus,
+A camera multiplies the channels (color cast), bends brightness (gamma), washes out colors (saturation), is out of focus,
 sees less detail than it stores, and adds noise. How far it strays from a perfect camera grows with the difficulty.
 """
 
@@ -22,7 +22,7 @@ Picture = Float[np.ndarray, "height width 3"]
 class Camera:
     """What a camera does to a picture.
 
-    `blur` is a standard deviation in pixels of a 128-pixel-high image, `noise` one in grey levels; `detail` is the share of
+    `blur` is a standard deviation in pixels of a 128-pixel-high image, `noise` one in gray levels; `detail` is the share of
     the stored pixels, along each side, that the camera resolves.
     """
 

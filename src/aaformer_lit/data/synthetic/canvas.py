@@ -1,7 +1,7 @@
-"""A canvas of materials: what is drawn decides colour and body-part label of a pixel in one stroke, so the two cannot disagree.
+"""A canvas of materials: what is drawn decides color and body-part label of a pixel in one stroke, so the two cannot disagree.
 
 Shapes write a material's index (with one of four tones of shading) into an oversampled 8-bit map. At the end two look-up
-tables turn the map into colours, averaged down to the image, and into part labels, sampled at the centre of each pixel.
+tables turn the map into colors, averaged down to the image, and into part labels, sampled at the center of each pixel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Part(IntEnum):
     CARRIED = 7
 
 
-# background black, then a colour for each part: to look at label maps
+# background black, then a color for each part: to look at label maps
 PART_COLORS = np.array(
     [
         (0, 0, 0),
@@ -136,7 +136,7 @@ class Canvas:
         region[hit] += np.uint8(other - first)  # both are registered, so the sum stays below 256
 
     def rgba(self) -> UInt8[np.ndarray, "height width 4"]:
-        """Colours averaged down to the image, premultiplied by the coverage (0 to 255) in the fourth channel."""
+        """Colors averaged down to the image, premultiplied by the coverage (0 to 255) in the fourth channel."""
         palette = np.zeros((256, 4), np.uint8)
         colors = np.array(self._materials, np.float32).reshape(-1, 4)[:, None, :3] * _TONE_GAIN[:, None]
         used = 1 + TONES * len(self._materials)
@@ -150,7 +150,7 @@ class Canvas:
         """The part of each pixel that is at least half covered; `BACKGROUND` elsewhere."""
         step, middle = self.scale, self.scale // 2
         drawn = self.indices[middle::step, middle::step]
-        # a pixel that is mostly covered but bare at its very centre takes the part of a neighbouring sample
+        # a pixel that is mostly covered but bare at its very center takes the part of a neighboring sample
         nearby = cv2.dilate(self.indices, np.ones((step, step), np.uint8))[middle::step, middle::step]
         labels = np.zeros(256, np.uint8)
         labels[1 : 1 + TONES * len(self._materials)] = np.repeat([part for *_, part in self._materials], TONES)

@@ -1,4 +1,4 @@
-"""Patterns of the upper garment: cloth that is drawn already changes colour where the pattern is.
+"""Patterns of the upper garment: cloth that is drawn already changes color where the pattern is.
 
 Rows and columns hang on the neck and are measured in body heights, so they follow the person and not the picture.
 """

@@ -18,7 +18,7 @@ Layer = tuple[float, Callable[[], None]]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Lit from the left (`light` -1) or the right (1). All parts of a figure `as_background` are labelled background."""
+    """Lit from the left (`light` -1) or the right (1). All parts of a figure `as_background` are labeled background."""
 
     who: Identity
     pose: Pose

@@ -1,6 +1,6 @@
 """What stands in front of synthetic people: posts, bins, parked cars, bushes and passers-by.
 
-An occluder is drawn last and labelled background: the masks hold what can be seen of the person, nothing more.
+An occluder is drawn last and labeled background: the masks hold what can be seen of the person, nothing more.
 """
 
 from __future__ import annotations

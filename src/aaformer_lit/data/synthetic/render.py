@@ -99,7 +99,7 @@ def compose(spec: SyntheticSpec, pid: int, how: Circumstances, background: Pictu
 
 
 def contact_sheet(spec: SyntheticSpec, pids: Iterable[int], columns: int = 12, masks: bool = False) -> Image:
-    """One row per pid, cameras and shots from left to right; with `masks`, a row of coloured part labels under each."""
+    """One row per pid, cameras and shots from left to right; with `masks`, a row of colored part labels under each."""
     rows = []
     for pid in pids:
         views = [render(spec, pid, i % spec.num_cameras + 1, i // spec.num_cameras) for i in range(columns)]

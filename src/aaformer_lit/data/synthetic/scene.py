@@ -34,7 +34,7 @@ def street(spec: SyntheticSpec, camid: int) -> Picture:
     height, width = round(1.3 * spec.height), 8 * spec.width
     horizon = int(rng.uniform(0.2, 0.45) * height)
     wall, ground = rng.uniform(70, 205, 3), rng.uniform(85, 185) * rng.uniform(0.9, 1.1, 3)
-    # streets are greyish, whatever the hue
+    # streets are grayish, whatever the hue
     wall = 0.6 * wall.mean() + 0.4 * wall
     picture = np.empty((height, width, 3), np.float32)
     picture[:horizon] = wall

@@ -37,8 +37,8 @@ class SyntheticSpec:
 
     `siblings` identities make a family: they look the same but for one small clue. `occlusion` and `misalignment` are the
     probabilities that an image has an occluder, or a badly placed crop. `difficulty` in [0, 1] moves everything else at
-    once: how strongly cameras distort (colour cast, gamma, blur, noise), how many families dress in the same dark colours,
-    and how alike the colours of a clue are.
+    once: how strongly cameras distort (color cast, gamma, blur, noise), how many families dress in the same dark colors,
+    and how alike the colors of a clue are.
     """
 
     num_train_ids: int = 200

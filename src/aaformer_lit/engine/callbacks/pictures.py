@@ -69,7 +69,7 @@ class ProbePictures(Callback):
         log_picture(trainer.loggers, "pictures/rankings", viz.ranking_lists(*paths, ranking, title=title), step)
         if network.granularities:
             membership = network.assignments(images[:split], None if mask is None else mask[:split])[-1]
-            pixels = viz.denormalise(images[:split].cpu(), data.transforms.mean, data.transforms.std)
+            pixels = viz.denormalize(images[:split].cpu(), data.transforms.mean, data.transforms.std)
             figure = viz.assignment_maps(pixels, membership.cpu(), network.grid, network.granularities, title=title)
             log_picture(trainer.loggers, "pictures/assignment", figure, step)
 

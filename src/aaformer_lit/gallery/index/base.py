@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
 
-NOWHERE = -1
+NO_ROW = -1
 _STEP = 65536  # rows in memory at a time while an index is filled
 
 
@@ -30,7 +30,7 @@ class Features(Protocol):
     def __getitem__(self, rows: Any, /) -> Tensor: ...
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The nearest rows of each query; row -1 at distance infinity behind the last, where there are fewer than k."""
 
     distances: Float[np.ndarray, "queries k"]
@@ -38,7 +38,7 @@ class Neighbours(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shelf:
+class IndexStorage:
     """Where an index may keep what it makes: files in `folder`, which is deleted with this version of the gallery.
 
     `name` is of the gallery and the token group, and the same for all versions.
@@ -51,18 +51,18 @@ class Shelf:
 class Index(Protocol):
     """Something that finds the nearest rows.
 
-    `outside`: where it keeps features beyond the shelf, in the words of `copies`; None where it does not.
+    `outside`: where it keeps features beyond the storage, in the words of `copies`; None where it does not.
     """
 
     outside: Mapping[str, str] | None
 
-    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], storage: IndexStorage) -> None:
         """Take the features in; ids are those of `Gallery.ids`."""
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
-    ) -> Neighbours:
-        """The k nearest rows of each query; with `keep` among those rows alone."""
+        self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbors:
+        """The k nearest rows of each query; with `mask` among those rows alone."""
 
 
 class Copies(Protocol):
@@ -88,8 +88,8 @@ def steps(count: int, step: int = _STEP) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
-def ordered(distances: Float[np.ndarray, "queries k"], rows: Int[np.ndarray, "queries k"]) -> Neighbours:
+def ordered(distances: Float[np.ndarray, "queries k"], rows: Int[np.ndarray, "queries k"]) -> Neighbors:
     """Nearest first, of equal distances the earlier row; rows -1 last."""
-    distances = np.where(rows == NOWHERE, np.inf, distances.astype(np.float64))
+    distances = np.where(rows == NO_ROW, np.inf, distances.astype(np.float64))
     order = np.lexsort((rows, distances), axis=-1)
-    return Neighbours(np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1).astype(np.int64))
+    return Neighbors(np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1).astype(np.int64))

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.index.base import NOWHERE, Features, Neighbours, Shelf, engine, ordered, steps
+from aaformer_lit.gallery.index.base import NO_ROW, Features, IndexStorage, Neighbors, engine, ordered, steps
 
 log = logging.getLogger(__name__)
 
@@ -30,23 +30,23 @@ class FaissFlat:
 
     outside: Mapping[str, str] | None = None
 
-    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], storage: IndexStorage) -> None:
         faiss = engine("faiss", "faiss-cpu")
         self._index = faiss.IndexFlatL2(features[:1].shape[1])
         for rows in steps(len(features)):
             self._index.add(features[rows].numpy())
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
-    ) -> Neighbours:
+        self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbors:
         faiss = engine("faiss", "faiss-cpu")
-        how = None if keep is None else faiss.SearchParameters(sel=_selector(keep))
-        squared, rows = self._index.search(queries.numpy(), k, params=how)
+        options = None if mask is None else faiss.SearchParameters(sel=_selector(mask))
+        squared, rows = self._index.search(queries.numpy(), k, params=options)
         return ordered(np.sqrt(np.maximum(squared, 0)), rows)
 
 
 class FaissIVFPQ:
-    """Inverted file with product quantisation (Jegou et al., TPAMI 2011), then exact distances of the best candidates.
+    """Inverted file with product quantization (Jegou et al., TPAMI 2011), then exact distances of the best candidates.
 
     The trained index is kept in the gallery's folder until the gallery changes.
 
@@ -54,7 +54,7 @@ class FaissIVFPQ:
         nlist: cells; None: 4 x the root of the number of images, fewer where they could not be trained.
         m: bytes per image, a divisor of the feature's dimension; None: the largest up to 64.
         nprobe: cells that a query looks into.
-        refine: for each answer so many candidates are compared exactly; 0 for the quantised distances.
+        refine: for each answer so many candidates are compared exactly; 0 for the quantized distances.
         seed: of the choice of training features and of k-means.
     """
 
@@ -67,12 +67,12 @@ class FaissIVFPQ:
 
     outside: Mapping[str, str] | None = None
 
-    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], storage: IndexStorage) -> None:
         faiss = engine("faiss", "faiss-cpu")
         self._features = features
         dim = features[:1].shape[1]
         nlist, m, bits = self._sizes(len(features), dim)
-        file = shelf.folder / f"{shelf.name}-{nlist}-{m}-{self.seed}.faiss"
+        file = storage.folder / f"{storage.name}-{nlist}-{m}-{self.seed}.faiss"
         if file.is_file():
             self._index = faiss.read_index(str(file))
             return
@@ -94,14 +94,14 @@ class FaissIVFPQ:
         temporary.replace(file)
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
-    ) -> Neighbours:
+        self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbors:
         faiss = engine("faiss", "faiss-cpu")
-        how = faiss.SearchParametersIVF(
-            nprobe=min(self.nprobe, self._index.nlist), sel=None if keep is None else _selector(keep)
+        options = faiss.SearchParametersIVF(
+            nprobe=min(self.nprobe, self._index.nlist), sel=None if mask is None else _selector(mask)
         )
         wanted = min(k * max(self.refine, 1), self._index.ntotal)
-        squared, rows = self._index.search(queries.numpy(), wanted, params=how)
+        squared, rows = self._index.search(queries.numpy(), wanted, params=options)
         if not self.refine:
             return ordered(np.sqrt(np.maximum(squared, 0)), rows)
         return _exactly(queries, self._features, rows, k)
@@ -120,16 +120,16 @@ class FaissIVFPQ:
         return nlist, m, 8
 
 
-def _exactly(queries: Tensor, features: Features, rows: Int[np.ndarray, "queries wanted"], k: int) -> Neighbours:
+def _exactly(queries: Tensor, features: Features, rows: Int[np.ndarray, "queries wanted"], k: int) -> Neighbors:
     """The k nearest of each query's candidates, by their own features instead of their codes."""
     distances = np.full(rows.shape, np.inf)
     for query, candidates in enumerate(rows):
-        found = candidates != NOWHERE
+        found = candidates != NO_ROW
         near = features[torch.from_numpy(candidates[found])]
         distances[query, found] = (near - queries[query]).norm(dim=1).numpy()
-    return Neighbours(*(column[:, :k] for column in ordered(distances, rows)))
+    return Neighbors(*(column[:, :k] for column in ordered(distances, rows)))
 
 
-def _selector(keep: Bool[np.ndarray, " images"]) -> Any:
+def _selector(mask: Bool[np.ndarray, " images"]) -> Any:
     faiss = engine("faiss", "faiss-cpu")
-    return faiss.IDSelectorBitmap(np.packbits(keep, bitorder="little"))
+    return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, first_line
-from aaformer_lit.gallery.index.base import NOWHERE, Features, Neighbours, Shelf, engine, ordered, steps
+from aaformer_lit.gallery.index.base import NO_ROW, Features, IndexStorage, Neighbors, engine, ordered, steps
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _REMEDY = "Is the server running, is index.url right, and does it need QDRANT_AP
 class Qdrant:
     """A collection of a Qdrant server, or of the client's local mode.
 
-    `keep` is sent as a list of ids with every search: fine for thousands, slow for a filter that cuts millions in halves.
+    `mask` is sent as a list of ids with every search: fine for thousands, slow for a filter that cuts millions in halves.
 
     Args:
         url: of the server, e.g. http://localhost:6333; None: local mode.
@@ -51,9 +51,9 @@ class Qdrant:
         self.outside: Mapping[str, str] | None = {"engine": "qdrant", "url": url} if url else None
         self._path: Path | None = None
 
-    def fit(self, features: Features, ids: Int[np.ndarray, " images"], shelf: Shelf) -> None:
+    def fit(self, features: Features, ids: Int[np.ndarray, " images"], storage: IndexStorage) -> None:
         models = engine("qdrant_client.models", _PACKAGE)
-        self._path, self._name, self._ids = shelf.folder / "qdrant", shelf.name, ids
+        self._path, self._name, self._ids = storage.folder / "qdrant", storage.name, ids
         self._row = {int(number): row for row, number in enumerate(ids)}
         size = features[:1].shape[1]
         with self._connected() as client:
@@ -71,21 +71,21 @@ class Qdrant:
                 client.upsert(self._name, models.Batch(ids=ids[rows].tolist(), vectors=vectors), wait=True)
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], k: int, keep: Bool[np.ndarray, " images"] | None = None
-    ) -> Neighbours:
+        self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
+    ) -> Neighbors:
         models = engine("qdrant_client.models", _PACKAGE)
-        how: dict[str, Any] = {"limit": k}
+        options: dict[str, Any] = {"limit": k}
         if self.url:  # local mode is exact anyway, and warns
-            how["params"] = models.SearchParams(exact=self.exact)
-        if keep is not None and not keep.all():
+            options["params"] = models.SearchParams(exact=self.exact)
+        if mask is not None and not mask.all():
             # whichever list is shorter
-            few = bool(2 * keep.sum() <= len(keep))
-            condition = [models.HasIdCondition(has_id=self._ids[keep if few else ~keep].tolist())]
-            how["filter"] = models.Filter(must=condition) if few else models.Filter(must_not=condition)
+            few = bool(2 * mask.sum() <= len(mask))
+            condition = [models.HasIdCondition(has_id=self._ids[mask if few else ~mask].tolist())]
+            options["filter"] = models.Filter(must=condition) if few else models.Filter(must_not=condition)
         distances = np.full((len(queries), k), np.inf)
-        rows = np.full((len(queries), k), NOWHERE)
+        rows = np.full((len(queries), k), NO_ROW)
         with self._connected() as client:
-            requests = [models.QueryRequest(query=query, **how) for query in queries.tolist()]
+            requests = [models.QueryRequest(query=query, **options) for query in queries.tolist()]
             for query, answer in enumerate(client.query_batch_points(self._name, requests)):
                 for place, point in enumerate(answer.points):
                     distances[query, place], rows[query, place] = point.score, self._row[int(point.id)]
@@ -94,7 +94,7 @@ class Qdrant:
     def forget(self, names: Sequence[str], ids: Int[np.ndarray, " gone"]) -> None:
         """Delete these points of a server's collections, and wait until it is done.
 
-        No search finds them from now on; the server overwrites them on its disk with its next optimisation.
+        No search finds them from now on; the server overwrites them on its disk with its next optimization.
         """
         models = engine("qdrant_client.models", _PACKAGE)
         with self._connected() as client:

@@ -1,7 +1,7 @@
-"""Nearest neighbours in slices: the k smallest of each row, ties by gallery order, no (Q, G) or (N, N) matrix.
+"""Nearest neighbors in slices: the k smallest of each row, ties by gallery order, no (Q, G) or (N, N) matrix.
 
 `torch.topk` leaves open which of several equal values it takes. Here the earlier gallery image wins, always, so that a set
-of neighbours does not depend on tile sizes or on the device.
+of neighbors does not depend on tile sizes or on the device.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from aaformer_lit.metrics.distance import RowDistances, squared_distances, squar
 _SELF_TILE = {"cpu": 2048, "cuda": 8192}
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The k nearest of each row, nearest first."""
 
     distances: Float[Tensor, "rows k"]
     indices: Int[Tensor, "rows k"]
 
 
-def smallest(values: Float[Tensor, "rows columns"], k: int) -> Neighbours:
+def smallest(values: Float[Tensor, "rows columns"], k: int) -> Neighbors:
     """The k smallest of each row in ascending order; of equal values the one with the lower column. k <= columns."""
     if k == values.shape[1]:
-        return Neighbours(*values.sort(dim=1, stable=True))
+        return Neighbors(*values.sort(dim=1, stable=True))
     candidates = values.topk(k + 1, dim=1, largest=False)
     # by column first, so that the stable sort by value leaves equal values in column order
     column, order = candidates.indices[:, :k].sort(dim=1)
@@ -39,18 +39,18 @@ def smallest(values: Float[Tensor, "rows columns"], k: int) -> Neighbours:
     torn = (candidates.values[:, k - 1] == candidates.values[:, k]).nonzero().flatten()
     for rows in tiles(len(torn), 256):
         column[torn[rows]] = values[torn[rows]].sort(dim=1, stable=True).indices[:, :k]
-    return Neighbours(distance, column)
+    return Neighbors(distance, column)
 
 
 @torch.no_grad()
-def nearest_neighbours(distances: RowDistances, k: int, chunk_size: int = 256) -> Neighbours:
-    """The k nearest gallery images of each query: `nearest_neighbours(SquaredEuclidean(query, gallery), 10)`."""
+def nearest_neighbors(distances: RowDistances, k: int, chunk_size: int = 256) -> Neighbors:
+    """The k nearest gallery images of each query: `nearest_neighbors(SquaredEuclidean(query, gallery), 10)`."""
     found = [smallest(distances.rows(rows), k) for rows in tiles(len(distances), chunk_size)]
-    return Neighbours(*(torch.cat(column) for column in zip(*found, strict=True)))
+    return Neighbors(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 
-class SelfNeighbours(NamedTuple):
-    """Neighbours of each image among all images (the image itself at distance 0), and its distance to the farthest."""
+class SelfNeighbors(NamedTuple):
+    """Neighbors of each image among all images (the image itself at distance 0), and its distance to the farthest."""
 
     distances: Float[Tensor, "images k"]
     indices: Int[Tensor, "images k"]
@@ -58,10 +58,8 @@ class SelfNeighbours(NamedTuple):
 
 
 @torch.no_grad()
-def self_neighbours(
-    sets: Sequence[Float[Tensor, "images dim"]], k: int, tile_size: int | None = None
-) -> SelfNeighbours:
-    """Squared-Euclidean neighbours within the concatenation of `sets`, which is never made.
+def self_neighbors(sets: Sequence[Float[Tensor, "images dim"]], k: int, tile_size: int | None = None) -> SelfNeighbors:
+    """Squared-Euclidean neighbors within the concatenation of `sets`, which is never made.
 
     Distances are symmetric, so each pair of tiles is multiplied once and read from both sides: half the work of an N x N
     product. A row meets the columns in ascending order, so that on ties the earlier image is already there.
@@ -74,7 +72,7 @@ def self_neighbours(
         blocks += [(images + part.start, features[part], norms[part]) for part in tiles(len(features), size)]
         images += len(features)
     k = min(k, images)
-    best = Neighbours(
+    best = Neighbors(
         torch.full((images, k), torch.inf, dtype=dtype, device=sets[0].device),
         torch.full((images, k), images, device=sets[0].device),
     )
@@ -87,11 +85,11 @@ def self_neighbours(
             _update(best, farthest, tile, start_a, start_b)
             if start_a != start_b:
                 _update(best, farthest, tile.T.contiguous(), start_b, start_a)
-    return SelfNeighbours(best.distances, best.indices, farthest)
+    return SelfNeighbors(best.distances, best.indices, farthest)
 
 
 def _update(
-    best: Neighbours, farthest: Float[Tensor, " images"], tile: Float[Tensor, "rows columns"], row: int, column: int
+    best: Neighbors, farthest: Float[Tensor, " images"], tile: Float[Tensor, "rows columns"], row: int, column: int
 ) -> None:
     """Merge the distances of images `row...` to images `column...` into what these rows have found so far."""
     rows = slice(row, row + len(tile))
