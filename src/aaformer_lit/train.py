@@ -25,9 +25,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
+    from aaformer_lit.engine.compile import compile_if_it_pays
     from aaformer_lit.engine.fsdp import unsharded
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
+    from aaformer_lit.ops.trust import kernel_report
     from aaformer_lit.utils.environment import metadata
     from aaformer_lit.utils.files import write_json
 
@@ -46,15 +48,17 @@ def train(cfg: DictConfig) -> dict[str, float]:
     module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
     trainer = make_trainer(cfg)
     _say_how_long(trainer, module, len(data.train_records))
-    if cfg.compile:
-        network.compile()
+    compiled = compile_if_it_pays(network, 16, trainer.strategy.root_device) if cfg.compile else None
+    said = metadata(cfg, data.fingerprint, choices()) | {"compile": compiled}
     if trainer.is_global_zero:
-        write_json(run_dir / "metadata.json", metadata(cfg, data.fingerprint, choices()))
+        write_json(run_dir / "metadata.json", said)
     metrics: dict[str, float] = {}
     if cfg.test_untrained:
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= {key.replace("test/", "test/untrained/"): float(v) for key, v in trainer.callback_metrics.items()}
     trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg))
+    if trainer.is_global_zero:  # which kernel ran is known only now
+        write_json(run_dir / "metadata.json", said | {"ops": kernel_report()})
     best = trainer.checkpoint_callback.best_model_path if cfg.data.val_ids else None  # type: ignore[union-attr]
     metrics |= run_test(trainer, module, data, run_dir, metrics, ckpt_path=best)
     if cfg.pictures:

@@ -26,7 +26,7 @@ AT_LEAST: Mapping[str, float] = {
     "trainer.gradient_clip_val": 0,  # with less, every gradient changes its sign
     "callbacks.assignment.every_n_epochs": 1,
 }
-ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",)}
+ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",), "ops.kernel": ("auto", "triton", "torch")}
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",

@@ -41,7 +41,7 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
             processes.run_further_process(
-                lambda: function(_load(Path(job_config))), Path(job_config).with_name(FAILURE)
+                lambda: _with_kernel(function, _load(Path(job_config))), Path(job_config).with_name(FAILURE)
             )
             return
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of print-and-exit: the errors are handled below
@@ -90,7 +90,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
                 os.environ[_JOB_CONFIG] = str(job_config)
             with processes.job_processes():
-                return function(cfg)
+                return _with_kernel(function, cfg)
         except Exception as error:
             known = _known(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
@@ -110,6 +110,15 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 sys.modules["wandb"].finish()  # or the next job of a sweep would write into this one's W&B run
 
     return job
+
+
+def _with_kernel(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Run an entry point's function under the kernel that its config chooses (`ops.kernel`)."""
+    if "ops" in cfg:
+        from aaformer_lit.ops.trust import choose_kernel
+
+        choose_kernel(cfg.ops.kernel)
+    return function(cfg)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Auto-Alignment (AAformer, Sec. III-B): group an image's patches by optimal transport, then attend within the groups.
 
 The entry point of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
-CUDA device it runs as one fused kernel (`triton_kernel`), elsewhere as plain torch (`reference`).
+CUDA device it runs as one fused kernel (`triton_kernel`) where that has earned its place (`trust`), elsewhere as plain
+torch (`reference`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.ops.reference import check_similarity, part_attention, similarity_scores
 from aaformer_lit.ops.rounding import ROUNDING
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
+from aaformer_lit.ops.trust import earned
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -73,7 +75,7 @@ def auto_alignment(
         # here, because importing Triton takes time and not every machine has it
         from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
 
-        if supports(queries, keys, values):
+        if supports(queries, keys, values) and earned(queries, keys, values, parts, epsilon, iterations, similarity):
             output, words = fused_auto_alignment(
                 queries, keys, values, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
             )

@@ -1,0 +1,193 @@
+"""Whether the fused kernel has earned its place here: before its first use it is compared with plain torch.
+
+A kernel that does not compile, computes something else or is slower than what it replaces is not used by this process;
+one warning says what was found. The comparison takes a few small problems of the same device, dtype and shape.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from aaformer_lit.errors import first_line
+from aaformer_lit.ops.reference import part_attention, similarity_scores
+from aaformer_lit.ops.rounding import round_argmax
+from aaformer_lit.ops.sinkhorn import log_sinkhorn
+
+log = logging.getLogger(__name__)
+
+Kernel = Literal["auto", "triton", "torch"]
+ERROR = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of values and gradients of order 1
+MOST_REGROUPED = 0.01  # share of patches; rounding regroups 4 in 10,000
+_PROBLEMS = 256  # heads of images that the comparison takes at most
+_REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a verdict is about: calls that run the same compiled kernel."""
+
+    device: str
+    dtype: torch.dtype
+    value_dtype: torch.dtype
+    parts: tuple[int, ...]
+    patches: int
+    dim: int
+    epsilon: float
+    iterations: int
+    similarity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the comparison found; times in milliseconds of forward and backward, None where it did not come so far."""
+
+    kernel: Literal["triton", "torch"]
+    reason: str
+    triton_ms: float | None = None
+    torch_ms: float | None = None
+
+
+_chosen: list[Kernel] = ["auto"]
+_verdicts: dict[Problem, Verdict] = {}
+
+
+def choose_kernel(kernel: Kernel) -> None:
+    """`triton` without a comparison, `torch` always, or `auto`: the kernel where it has earned it (for this process)."""
+    _chosen[0] = kernel
+    _verdicts.clear()
+
+
+def kernel_report() -> dict[str, Any]:
+    """The choice and the verdicts of this process so far, for `metadata.json`; no verdict where no kernel was asked for."""
+    found = [
+        {**asdict(p), "dtype": str(p.dtype), "value_dtype": str(p.value_dtype), **asdict(v)}
+        for p, v in _verdicts.items()
+    ]
+    return {"kernel": _chosen[0], "verdicts": found}
+
+
+def earned(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    parts: Sequence[int],
+    epsilon: float,
+    iterations: int,
+    similarity: str,
+) -> bool:
+    """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind."""
+    if _chosen[0] != "auto":
+        return _chosen[0] == "triton"
+    if torch.compiler.is_compiling():  # where nothing can be measured: what was found before decides
+        return bool(_verdicts) and all(verdict.kernel == "triton" for verdict in _verdicts.values())
+    device, patches, dim = str(queries.device), keys.shape[-2], queries.shape[-1]
+    problem = Problem(device, queries.dtype, values.dtype, tuple(parts), patches, dim, epsilon, iterations, similarity)
+    if problem not in _verdicts:
+        count = max(1, min(queries.shape[0] * queries.shape[1], _PROBLEMS))
+        # in a thread of its own, which neither autocast nor the hooks of gradient checkpointing reach
+        with ThreadPoolExecutor(1) as pool:
+            _verdicts[problem] = verdict = pool.submit(compare_with_torch, problem, count).result()
+        if verdict.kernel == "torch":
+            log.warning(
+                "the fused kernel is not used on %s (%s, parts %s, %d patches of %d): %s. Plain torch computes the same. "
+                "Please report this line with the name of the GPU and the versions of torch and triton.",
+                problem.device,
+                problem.dtype,
+                list(parts),
+                patches,
+                dim,
+                verdict.reason,
+            )
+    return _verdicts[problem].kernel == "triton"
+
+
+def compare_with_torch(problem: Problem, count: int = _PROBLEMS) -> Verdict:
+    """Values and gradients at equal groupings, the groupings, and the time of forward and backward.
+
+    Args:
+        problem: shapes, dtypes and options.
+        count: heads of images in the comparison.
+    """
+    from aaformer_lit.ops.fused import fused_auto_alignment, unpack_membership  # importing Triton takes time
+
+    options: dict[str, Any] = {
+        "epsilon": problem.epsilon,
+        "iterations": problem.iterations,
+        "similarity": problem.similarity,
+    }
+    on_device = torch.cuda.device(problem.device) if problem.device.startswith("cuda") else nullcontext()
+    try:
+        with on_device, torch.enable_grad():
+            queries, keys, values, direction = _example(problem, count)
+
+            def ours() -> tuple[Tensor, Tensor]:
+                return fused_auto_alignment(queries, keys, values, parts=problem.parts, **options)
+
+            output, words = ours()
+            membership = unpack_membership(words, sum(problem.parts))
+            regrouped = (membership != _grouping(problem, queries, keys)).any(dim=-2).double().mean().item()
+            expected = part_attention(queries, keys, values, membership)
+            for name, found, wanted in zip(
+                ("output", "gradient of q", "gradient of k", "gradient of v"),
+                (output, *torch.autograd.grad(output, (queries, keys, values), direction)),
+                (expected, *torch.autograd.grad(expected, (queries, keys, values), direction)),
+                strict=True,
+            ):
+                error = (found.double() - wanted.double()).abs().max().item() / max(1.0, wanted.abs().max().item())
+                if not error <= 2 * ERROR[problem.dtype]:  # both are rounded
+                    return Verdict("torch", f"its {name} differs by {error:.2g}")
+            if regrouped > MOST_REGROUPED:
+                return Verdict("torch", f"it regroups {100 * regrouped:.1f}% of the patches")
+
+            def plain() -> Tensor:
+                return part_attention(queries, keys, values, _grouping(problem, queries, keys))
+
+            inputs = (queries, keys, values)
+            triton_ms = _milliseconds(lambda: torch.autograd.grad(ours()[0], inputs, direction), problem.device)
+            torch_ms = _milliseconds(lambda: torch.autograd.grad(plain(), inputs, direction), problem.device)
+    except Exception as error:  # a compiler has many ways to fail
+        return Verdict("torch", f"it failed with {type(error).__name__}: {first_line(error)}")
+    if triton_ms > torch_ms:
+        reason = f"it takes {triton_ms:.2f} ms where plain torch takes {torch_ms:.2f}"
+        return Verdict("torch", reason, triton_ms, torch_ms)
+    return Verdict("triton", "equal and not slower", triton_ms, torch_ms)
+
+
+def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    total = sum(problem.parts)
+    rows = ((total, problem.dtype), (problem.patches, problem.dtype), (problem.patches, problem.value_dtype))
+    q, k, v = (
+        torch.randn(count, 1, n, problem.dim, generator=generator).to(problem.device, dtype).requires_grad_()
+        for n, dtype in rows
+    )
+    direction = torch.randn(count, 1, total, problem.dim, generator=generator).to(problem.device, problem.value_dtype)
+    return q, k, v, direction
+
+
+@torch.no_grad()
+def _grouping(problem: Problem, queries: Tensor, keys: Tensor) -> Tensor:
+    scores = similarity_scores(queries, keys, problem.similarity)
+    groups = scores.split(list(problem.parts), dim=-2)
+    return torch.cat([round_argmax(log_sinkhorn(g, problem.epsilon, problem.iterations)) for g in groups], dim=-2)
+
+
+def _milliseconds(work: Callable[[], object], device: str) -> float:
+    """Of the fastest of some calls, after two to warm up."""
+    times = []
+    for _ in range(_REPEATS + 2):
+        started = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        times.append(1e3 * (time.perf_counter() - started))
+    return min(times[2:])
