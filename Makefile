@@ -10,7 +10,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart check reproduce-laptop docs notebooks format test test-slow test-gpu soak fuzz coverage mutate audit clean
+.PHONY: help install quickstart check reproduce-laptop docs notebooks format test test-slow test-gpu gpu-report soak fuzz coverage mutate audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ test-slow: install ## the minutes-long tests
 
 test-gpu: install ## tests that need a CUDA device
 	$(BIN)/pytest -m gpu
+
+gpu-report: install ## what holds on this machine's GPU: tests, kernel, speed, memory, training (10 minutes; one page to send us)
+	$(BIN)/python -m aaformer_lit.benchmarks.report device=cuda size=full
 
 soak: install ## kill trainings, fill the disk, end ranks, give bad input; prints what survived (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
