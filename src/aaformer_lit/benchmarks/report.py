@@ -187,11 +187,19 @@ def memory_rows(device: str, size: str) -> list[dict[str, Any]]:
 
 def _losses(*options: str) -> list[float]:
     """Training loss by epoch of a small run on synthetic people."""
-    small = "experiment=quickstart trainer.max_epochs=3 data.ids_per_batch=4 data.spec.num_train_ids=16 data.spec.num_test_ids=8"
+    people = "data.spec.num_train_ids=16 data.spec.num_test_ids=8 data.ids_per_batch=4"
     with tempfile.TemporaryDirectory() as folder:
         quiet = ("pictures=[]", "trainer.enable_progress_bar=false", "test_untrained=false")
         _python(
-            "-m", "aaformer_lit.train", *small.split(), *quiet, *options, f"paths.runs={folder}", f"paths.data={folder}"
+            "-m",
+            "aaformer_lit.train",
+            "experiment=quickstart",
+            "trainer.max_epochs=3",
+            *people.split(),
+            *quiet,
+            *options,
+            f"paths.runs={folder}",
+            f"paths.data={folder}",
         )
         with next(Path(folder).rglob("metrics.csv")).open() as file:
             return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
