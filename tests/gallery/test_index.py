@@ -25,8 +25,8 @@ def clustered(images=3000, people=150, dim=32, seed=0):
 def nearest(features, queries, k, mask=None):
     """The slow way, in float64."""
     distances = torch.cdist(queries.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist").numpy()
-    if keep is not None:
-        distances[:, ~keep] = np.inf
+    if mask is not None:
+        distances[:, ~mask] = np.inf
     rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, rows, 1), rows
 
@@ -75,9 +75,9 @@ def test_filters_leave_only_what_is_kept(features, queries, shelf, make, images)
     index = make()
     index.fit(features, np.arange(images) + 1000, shelf)
     for share in (0.2, 0.9):
-        keep = np.random.default_rng(0).random(images) < share
-        expected = nearest(features, queries, 5, keep)
-        found = index.search(queries, 5, keep)
+        mask = np.random.default_rng(0).random(images) < share
+        expected = nearest(features, queries, 5, mask)
+        found = index.search(queries, 5, mask)
         assert np.array_equal(found.rows, expected[1])
         np.testing.assert_allclose(found.distances, expected[0], atol=1e-5)
     few = np.zeros(images, dtype=bool)
