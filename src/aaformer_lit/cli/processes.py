@@ -8,7 +8,6 @@ otherwise it would wait half an hour for a collective.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -30,7 +29,6 @@ _LOST = (
 )
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # where Lightning lets ranks meet
 _REPORT_TIMEOUT = 3.0  # seconds that a rank's error may take to its file
-_SHUTDOWN_TIMEOUT = 10.0  # seconds that the others may take to end after the first rank
 
 
 def run_further_process(work: Callable[[], object], failure: Path) -> None:
@@ -64,7 +62,10 @@ def job_processes() -> Iterator[None]:
         dist: Any = sys.modules.get("torch.distributed")
         if dist is not None and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
-        _end_started_ranks()
+        if "lightning" in sys.modules:
+            from aaformer_lit.engine.launcher import end_started_ranks
+
+            end_started_ranks()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -96,18 +97,6 @@ def _lost_a_partner(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-def _end_started_ranks() -> None:
-    """Wait for the ranks that Lightning has started, and call off the thread of it that kills this process if one failed."""
-    for thread in threading.enumerate():
-        started: list[subprocess.Popen[bytes]] = getattr(thread, "_child_processes", [])
-        for process in started:
-            try:
-                process.wait(_SHUTDOWN_TIMEOUT)
-            except subprocess.TimeoutExpired:  # in a collective that nobody else will ever join
-                process.kill()
-        started.clear()
 
 
 def _end_with_parent() -> None:

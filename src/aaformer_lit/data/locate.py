@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from aaformer_lit.errors import DatasetNotFoundError
-
-if TYPE_CHECKING:
-    from aaformer_lit.data.dataset import ReIDDataset
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-def locate(root: Path, dataset: type[ReIDDataset], missing: Callable[[Path], Sequence[str]]) -> Path:
+class Facts(Protocol):
+    """What a data set says of itself: its name and title, the folders that may hold it, where to get it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def folders(self) -> tuple[str, ...]: ...
+    @property
+    def source(self) -> str: ...
+
+
+def locate(root: Path, dataset: Facts, missing: Callable[[Path], Sequence[str]]) -> Path:
     """The data set's folder: under one of its names in `root`, `root` itself, or one level too deep or too high.
 
     `missing(folder)` lists what a folder lacks to be the data set.

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from aaformer_lit.assign import Stripes
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models.aaformer import AAformer
+from aaformer_lit.models.evaluating import evaluating
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +70,10 @@ def _seen(network: AAformer, images: Tensor, part_mask: Tensor | None) -> tuple[
         blocks[0].norm1.register_forward_hook(lambda _module, args, _output: inputs.append(args[0])),
         blocks[-1].norm1.register_forward_hook(lambda _module, _args, output: outputs.append(output)),
     ]
-    training = network.training
     try:
-        network.eval()(images, part_mask)
+        with evaluating(network):
+            network(images, part_mask)
     finally:
-        network.train(training)
         for handle in handles:
             handle.remove()
     first = network.prefix + network.part_tokens.shape[1]

@@ -130,10 +130,9 @@ def model_names(*checkpoints: str) -> list[str]:
 
 def scene_of_test(
     module: Any, data: Any, preprocessing: dict[str, Any], run_dir: Path, count: int = 6, **options: Any
-) -> Any:
+) -> Scene:
     """The scene of a run that has just been tested: its first test set, and queries spread over it."""
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
-    from aaformer_lit.pictures.scene import Scene
 
     name = next(iter(module.results))
     query: Sequence[Record] = data.query_records

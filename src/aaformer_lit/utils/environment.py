@@ -10,10 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-
-from aaformer_lit import __version__
 
 _PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "albumentations", "hydra-core", "numpy")
 
@@ -28,7 +25,7 @@ def metadata(cfg: DictConfig, fingerprint: Mapping[str, Any], choices: Mapping[s
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     return {
-        "aaformer_lit": __version__,
+        "aaformer_lit": _version("aaformer-lit") or "0+unknown",
         "git_commit": _git_commit(),
         "config": config,
         "choices": dict(choices),
@@ -39,6 +36,8 @@ def metadata(cfg: DictConfig, fingerprint: Mapping[str, Any], choices: Mapping[s
 
 def machine() -> dict[str, Any]:
     """Versions and device."""
+    import torch
+
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",

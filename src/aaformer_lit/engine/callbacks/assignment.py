@@ -13,8 +13,8 @@ from aaformer_lit.assign import Sinkhorn, sinkhorn
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.metrics import assignment_statistics
 from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.ops import similarity_scores
-from aaformer_lit.utils.modules import evaluating
 
 
 class AssignmentMonitor(Callback):

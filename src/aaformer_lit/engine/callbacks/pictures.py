@@ -15,8 +15,8 @@ from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
 from aaformer_lit.metrics import SquaredEuclidean
+from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.structures import FeatureSet, Record
-from aaformer_lit.utils.modules import evaluating
 from aaformer_lit.utils.sequences import spread
 
 

@@ -1,4 +1,4 @@
-"""What is done with networks of any kind."""
+"""Networks in eval mode for a while, whatever mode their modules are in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 class evaluating:
-    """Eval mode for a while, then each module's own mode again."""
+    """Eval mode inside the `with`, each module's own mode again after it."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.modes = {module: module.training for module in network.modules()}
