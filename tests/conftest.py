@@ -7,8 +7,14 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
+from hypothesis import settings
 
 from cli_tools import TINY, only, read_json, run_cli
+
+# the same examples in every run, so that `make test` never fails by chance; `make fuzz` draws new ones
+settings.register_profile("test", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None)
+settings.load_profile("fuzz" if "AAFORMER_FUZZ" in os.environ else "test")
 
 
 @pytest.fixture(scope="session")

@@ -109,11 +109,11 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("model.parts=[33]",), "asks for 33 parts of 32 patches (grid 8x4). Use at most 32"),
     ("train", ("model/assigner=stripes", "model.parts=[9]"), "has 8 rows; cannot cut 9 stripes. Use parts of at most 8"),
     ("train", ("model.assigner.epsilon=-1",), "needs epsilon > 0 and iterations >= 0; got epsilon=-1"),
-    ("train", ("model.assigner.rounding=up",), "rounding must be one of argmax, balanced; got 'up'"),
+    ("train", ("model.assigner.rounding=up",), "model.assigner.rounding=up must be one of argmax, balanced"),
     ("train", ("model/assigner=gumbel", "model.assigner.temperature=0"), "temperature must be positive; got 0"),
-    ("train", ("model.similarity=euclid",), "similarity must be one of cosine, dot, scaled"),
-    ("train", ("model.visibility=all",), "visibility must be one of mutual, isolated"),
-    ("train", ("model.neck_feature=middle",), "neck_feature must be 'after' or 'before'"),
+    ("train", ("model.similarity=euclid",), "model.similarity=euclid must be one of cosine, dot, scaled"),
+    ("train", ("model.visibility=all",), "model.visibility=all must be one of mutual, isolated"),
+    ("train", ("model.neck_feature=middle",), "model.neck_feature=middle must be one of after, before"),
     ("train", ("model.backbone.num_heads=7",), "dim should be divisible by num_heads"),
     ("train", ("model.backbone.depth=0",), "is not a plain ViT"),
     ("train", ("model.backbone.stride=0",), "stride must be between 1 and the patch size 8; got 0"),
@@ -156,6 +156,25 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
 )
 def test_configs(run: Run, tmp_path: Path, entry: str, overrides: tuple[str, ...], says: str) -> None:
     refused(run(entry, *(TINY if entry == "train" else ()), *overrides), says, tmp_path)
+
+
+MISSPELLED = [
+    ("model.similarity=cosin", "must be one of cosine, dot, scaled"),
+    ("model.visibility=foo", "must be one of mutual, isolated"),
+    ("model.assigner.rounding=up", "must be one of argmax, balanced"),
+    ("model.neck_feature=middle", "must be one of after, before"),
+    ("part_start=middle", "must be one of normal, cls, stripes, kmeans"),
+    ("data.transforms.erase_fill=gray", "must be one of random, mean"),
+    ("data.on_bad_image=drop", "must be one of error, skip"),
+]
+
+
+@pytest.mark.parametrize(("override", "says"), MISSPELLED, ids=[override for override, _ in MISSPELLED])
+def test_a_misspelled_choice_is_told_before_the_data_are_looked_for(
+    run: Run, tmp_path: Path, override: str, says: str
+) -> None:
+    """There are no data here, and no message says so."""
+    refused(run("train", "data=market1501", "paths.data={tmp}", "trainer=cpu", override), says, tmp_path)
 
 
 RNG = np.random.default_rng(0)

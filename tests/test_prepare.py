@@ -132,7 +132,7 @@ def test_extract(prepare: Prepare, market: Path, tmp_path: Path, named: bool) ->
     ("overrides", "says"),
     [
         (("data=market1501",), "Market-1501 was not found under"),
-        (("action=download",), "action=download is unknown. Use check, extract, synthesize."),
+        (("action=download",), "action must be one of check, extract, synthesize; got 'download'."),
         (("action=extract",), "has no archive; it is empty"),
         (("action=extract", "data=joint"), "is for one data set at a time"),
         (("action=synthesize", "data=folder"), "no synthetic people in the layout folder"),

@@ -157,7 +157,7 @@ def other_model(data_dir, trained, tmp_path_factory):
         (["query=EMPTY"], "holds no image"),
         (["query=CORRUPT"], "is no image"),
         (["gallery=EMPTY"], "there is no gallery at"),
-        (["tokens=hat"], "no token group tokens=hat. Use one of all, global, parts, parts_2"),
+        (["tokens=hat"], "tokens must be one of all, global, parts, parts_2"),
         (["k=0"], "k=0 must be 1 or more"),
         (["camids=[9]"], "from camera 9. Its cameras: 1, 2"),
         (["formats=[pdf]"], "there is no formats=pdf"),

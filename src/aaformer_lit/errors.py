@@ -3,7 +3,7 @@
 Entry points turn an `AAformerError` into that one message and exit code 2; anything else is a defect and keeps its traceback.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -53,6 +53,12 @@ class RankError(AAformerError):
 
 class StorageError(AAformerError):
     """A file that cannot be written: the disk is full, or the folder is not writable."""
+
+
+def check_choice(name: str, value: object, options: Iterable[object]) -> None:
+    """Raise `ConfigError` for a value that is none of the options."""
+    if value not in options:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, options))}; got {value!r}.")
 
 
 def first_line(error: BaseException) -> str:

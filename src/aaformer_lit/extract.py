@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from aaformer_lit.gallery import Gallery
@@ -21,13 +21,16 @@ def extract(cfg: DictConfig) -> Gallery:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from aaformer_lit.gallery import Extractor, Gallery, create_for, find_crops, update
+    from aaformer_lit.gallery.extractor import AUTOCAST
+    from aaformer_lit.gallery.store import DTYPES
 
     if cfg.remove or cfg.remove_pid is not None:
         return _remove(cfg)
     if cfg.ckpt is None:
         raise ConfigError("extracting needs a model. Give ckpt=RUN/checkpoints/last.ckpt or an exported folder.")
-    if cfg.data.on_bad_image not in ("error", "skip"):
-        raise ConfigError(f"data.on_bad_image={cfg.data.on_bad_image} is unknown. Use error or skip.")
+    check_choice("precision", cfg.precision, AUTOCAST)
+    check_choice("dtype", cfg.dtype, DTYPES)
+    check_choice("data.on_bad_image", cfg.data.on_bad_image, ("error", "skip"))
     crops = find_crops(cfg.images, cfg.boxes, cfg.data.pattern)  # mistakes here are told before the network is loaded
     extractor = Extractor.from_checkpoint(
         cfg.ckpt,

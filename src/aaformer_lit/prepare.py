@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import choices, console
 from aaformer_lit.cli.run import run
-from aaformer_lit.errors import ConfigError, DatasetNotFoundError
+from aaformer_lit.errors import ConfigError, DatasetNotFoundError, check_choice
 
 if TYPE_CHECKING:
     from aaformer_lit.data.check import Findings
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 def prepare(cfg: DictConfig) -> Any:
     """Do `cfg.action`; returns what the action found or made."""
     actions = {"check": check, "extract": extract, "synthesize": synthesize}
-    if cfg.action not in actions:
-        raise ConfigError(f"action={cfg.action} is unknown. Use {', '.join(actions)}.")
+    check_choice("action", cfg.action, actions)
     return actions[cfg.action](cfg)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.checkpoints.preprocessing import preprocessing
 from aaformer_lit.cli.console import choices, console, print_results
 from aaformer_lit.cli.run import run
+from aaformer_lit.errors import check_choice
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -29,11 +30,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from aaformer_lit.engine.fsdp import unsharded
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
+    from aaformer_lit.models.part_start import PartStart
     from aaformer_lit.ops.trust import kernel_report
     from aaformer_lit.utils.environment import metadata
     from aaformer_lit.utils.files import write_json
 
     run_dir = Path(cfg.run_dir)
+    check_choice("part_start", cfg.part_start, get_args(PartStart))
     if cfg.pictures:  # drawn hours from here
         from aaformer_lit.pictures.kinds import check_kinds
 

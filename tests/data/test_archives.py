@@ -63,6 +63,18 @@ def test_an_archive_without_one_gets_the_name(files: dict[str, bytes], tmp_path:
 EVIL = ["../evil.jpg", "Market/../../evil.jpg", "/evil.jpg", "C:\\evil.jpg", "..\\evil.jpg", "\\\\host\\evil.jpg"]
 
 
+@pytest.mark.parametrize("name", ["\0", "a.jpg\0.png"])
+def test_a_name_with_a_nul_is_refused_and_not_cut(name: str, tmp_path: Path) -> None:
+    archive = tmp_path / "m.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        info = zipfile.ZipInfo("replaced")
+        info.filename = name  # the constructor would cut it
+        file.writestr(info, b"evil")
+    with pytest.raises(ProtocolError, match=r"its entry '.*\\x00.*' leaves the folder"):
+        unpack(archive, tmp_path / "data", "market1501")
+    assert not list((tmp_path / "data").rglob("*"))
+
+
 @pytest.mark.parametrize("kind", ["m.zip", "m.tar"])
 @pytest.mark.parametrize("name", EVIL)
 def test_paths_that_leave_the_folder_are_refused(kind: str, name: str, tmp_path: Path) -> None:

@@ -191,7 +191,9 @@ def test_occluded_duke_lists(tmp_path: Path, content: bytes) -> None:
 @fuzz
 @given(
     names=st.lists(
-        st.one_of(st.text(min_size=1, max_size=20), st.sampled_from(["../x", "/x", "a/../../x", "C:\\x", "a/b"])),
+        st.one_of(
+            st.text(min_size=1, max_size=20), st.sampled_from(["../x", "/x", "a/../../x", "C:\\x", "a/b", "\0", "a\0b"])
+        ),
         max_size=4,
     )
 )
@@ -199,12 +201,11 @@ def test_archives_stay_in_their_folder(tmp_path: Path, names: list[str]) -> None
     room = Path(tempfile.mkdtemp(dir=tmp_path))
     archive, target = room / "a.zip", room / "deep" / "target"
     target.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(archive, "w") as file:
-            for name in dict.fromkeys(names):
-                file.writestr(name, b"content")
-    except (UnicodeEncodeError, ValueError):
-        return
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in dict.fromkeys(names):
+            info = zipfile.ZipInfo("replaced")
+            info.filename = name  # the constructor would cut it at a NUL
+            file.writestr(info, b"content")
     try:
         unpack(archive, target, "unpacked")
     except AAformerError:

@@ -177,15 +177,22 @@ def test_baseline_shares_everything_but_the_parts():
     torch.testing.assert_close(network.eval()(images()).global_feat, expected)
 
 
-@pytest.mark.parametrize("options", [{"visibility": "x"}, {"neck_feature": "x"}, {"parts": []}, {"parts": [0]}])
-def test_bad_options_are_config_errors(options):
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"similarity": "cosin"}, "similarity must be one of cosine, dot, scaled; got 'cosin'"),
+        ({"visibility": "foo"}, "visibility must be one of mutual, isolated; got 'foo'"),
+        ({"neck_feature": "x"}, "neck_feature must be one of after, before; got 'x'"),
+        ({"parts": []}, "positive granularities"),
+        ({"parts": [0]}, "positive granularities"),
+    ],
+)
+def test_the_constructor_refuses_what_cannot_work(options, says):
+    with pytest.raises(ConfigError, match=says):
         AAformer(tiny(), **options)
 
 
-def test_an_unknown_similarity_and_another_image_size_are_config_errors():
-    with pytest.raises(ConfigError, match="cosine"):
-        AAformer(tiny(), similarity="x").eval()(images())
+def test_another_image_size_is_a_config_error():
     with pytest.raises(ConfigError, match="64x32"):
         ViTBaseline(tiny()).eval()(torch.zeros(1, 3, 32, 32))
 

@@ -198,8 +198,8 @@ def test_membership_is_returned_only_on_request():
         ({"parts": [2, 2]}, "needs 4 part queries; got 5"),
         ({"parts": [2, 3], "similarity": "euclidean"}, "cosine, dot, scaled; got 'euclidean'"),
         ({"parts": [2, 3], "rounding": "greedy"}, "argmax, balanced; got 'greedy'"),
-        ({"parts": [2, 3], "epsilon": 0.0}, "epsilon must be positive; got 0.0"),
-        ({"parts": [2, 3], "iterations": -1}, "iterations must be 0 or more; got -1"),
+        ({"parts": [2, 3], "epsilon": 0.0}, "epsilon > 0 and iterations >= 0; got epsilon=0.0"),
+        ({"parts": [2, 3], "iterations": -1}, "epsilon > 0 and iterations >= 0; got epsilon=0.05, iterations=-1"),
     ],
 )
 def test_mistakes_are_named(options, message):

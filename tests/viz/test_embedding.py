@@ -51,7 +51,7 @@ def test_umap_gets_features_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_method_and_too_few_images() -> None:
-    with pytest.raises(ConfigError, match=r"unknown embedding method 'pca'. Use one of tsne, umap"):
+    with pytest.raises(ConfigError, match=r"method must be one of tsne, umap; got 'pca'"):
         project(np.zeros((5, 3)), method="pca")
     with pytest.raises(ConfigError, match="at least 4 images; got 3"):
         project(np.zeros((3, 3)))

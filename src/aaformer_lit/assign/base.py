@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import PartAttention, part_attention, similarity_scores
+from aaformer_lit.ops import PartAttention, Similarity, part_attention, similarity_scores
 
 Grid = tuple[int, int]
 
@@ -57,7 +57,7 @@ class Assigner(nn.Module):
         values: Float[Tensor, "batch heads patches dim"],
         *,
         parts: Sequence[int],
-        similarity: str,
+        similarity: Similarity,
         grid: Grid,
         part_mask: UInt8[Tensor, "batch height width"] | None = None,
         return_membership: bool = False,

@@ -8,10 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.assign.base import Assigner, Grid
-from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import PartAttention, auto_alignment
+from aaformer_lit.errors import check_choice
+from aaformer_lit.ops import ROUNDING, PartAttention, Rounding, auto_alignment, check_sinkhorn
 from aaformer_lit.ops.auto_alignment import transport_membership
-from aaformer_lit.ops.rounding import ROUNDING
 
 
 class Sinkhorn(Assigner):
@@ -23,15 +22,10 @@ class Sinkhorn(Assigner):
         rounding: `argmax` (each patch to its heaviest part) or `balanced` (equal sizes).
     """
 
-    def __init__(self, epsilon: float = 0.05, iterations: int = 3, rounding: str = "argmax") -> None:
+    def __init__(self, epsilon: float = 0.05, iterations: int = 3, rounding: Rounding = "argmax") -> None:
         super().__init__()
-        if epsilon <= 0 or iterations < 0:
-            raise ConfigError(
-                f"the Sinkhorn assigner needs epsilon > 0 and iterations >= 0; got epsilon={epsilon}, "
-                f"iterations={iterations}. The paper uses 0.05 and 3."
-            )
-        if rounding not in ROUNDING:
-            raise ConfigError(f"rounding must be one of {', '.join(ROUNDING)}; got {rounding!r}.")
+        check_sinkhorn(epsilon, iterations)
+        check_choice("rounding", rounding, ROUNDING)
         self.epsilon, self.iterations, self.rounding = epsilon, iterations, rounding
 
     def forward(

@@ -108,12 +108,12 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[Member]:
     for info in opened.infolist():
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _unsafe(archive, info.filename, "is a link or a device")
+            raise _unsafe(archive, info.orig_filename, "is a link or a device")
         if info.flag_bits & 1:
             raise ProtocolError(
                 f"{archive} is encrypted. Unpack it yourself with the password that its authors sent you."
             )
-        path = _checked(archive, info.filename)
+        path = _checked(archive, info.orig_filename)  # `filename` is cut at a NUL already
         if path is not None:
             yield Member(path, info.file_size, None if info.is_dir() else partial(opened.open, info))
 

@@ -26,7 +26,7 @@ from aaformer_lit.data.masks import PartTable, attach_masks
 from aaformer_lit.data.person_images import PersonImages, readable
 from aaformer_lit.data.sampler import PKSampler
 from aaformer_lit.data.transforms import Transforms
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, some
 
@@ -105,8 +105,7 @@ class ReIDDataModule(LightningDataModule):
             )
         if not 0 <= val_ids < 1:
             raise ConfigError(f"data.val_ids={val_ids} is a share of the training ids. Use 0 (none) or e.g. 0.1.")
-        if on_bad_image not in ("error", "skip"):
-            raise ConfigError(f"data.on_bad_image={on_bad_image!r} is unknown. Use error or skip.")
+        check_choice("data.on_bad_image", on_bad_image, ("error", "skip"))
         bounds = {"num_workers": (num_workers or 0, 0), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
         for name, (value, low) in bounds.items():
             if value < low:

@@ -23,7 +23,7 @@ import numpy as np
 from albumentations.pytorch import ToTensorV2
 from jaxtyping import UInt8
 
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.structures import NO_PART
 
 cv2.setNumThreads(0)  # the loader's workers are the parallelism; OpenCV's own threads would only contend with them
@@ -111,8 +111,7 @@ class Transforms:
                 )
         if self.pad < 0:
             raise ConfigError(f"data.transforms.pad={self.pad} is a border in pixels. Use 0 or more.")
-        if self.erase_fill not in ("random", "mean"):
-            raise ConfigError(f"data.transforms.erase_fill={self.erase_fill!r} is unknown. Use random or mean.")
+        check_choice("data.transforms.erase_fill", self.erase_fill, ("random", "mean"))
         if not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
             raise ConfigError(
                 f"data.transforms.erase_area={list(self.erase_area)} must be two shares of the image, smallest first, "

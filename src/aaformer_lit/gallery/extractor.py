@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,14 +22,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from aaformer_lit.checkpoints.load import description, load_model
 from aaformer_lit.data.transforms import Transforms, resize
-from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
+from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.models import ReIDViT
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Progress = Callable[[int, int], object]
-AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+AUTOCAST: dict[Precision, torch.dtype | None] = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
 
 
 class Extractor:
@@ -56,13 +61,12 @@ class Extractor:
         *,
         ckpt: str | Path | None = None,
         flip_test: bool = False,
-        precision: str = "32-true",
+        precision: Precision = "32-true",
         batch_size: int = 128,
         num_workers: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        if precision not in AUTOCAST:
-            raise ConfigError(f"precision={precision} is unknown. Use one of {', '.join(AUTOCAST)}.")
+        check_choice("precision", precision, AUTOCAST)
         if batch_size < 1:
             raise ConfigError(f"data.eval_batch_size={batch_size} must be 1 or more.")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

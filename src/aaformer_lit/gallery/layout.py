@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import check_choice
 from aaformer_lit.models import ReIDViT
 
 ALL = "all"
@@ -60,8 +60,7 @@ class Layout:
 
     def members(self, group: str) -> tuple[int, ...]:
         """The tokens of a group. Raises `ConfigError` where there is no such group."""
-        if group not in self.groups:
-            raise ConfigError(f"this network has no token group tokens={group}. Use one of {', '.join(self.groups)}.")
+        check_choice("tokens", group, self.groups)
         return self.groups[group]
 
     def __str__(self) -> str:

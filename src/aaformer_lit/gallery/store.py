@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from aaformer_lit.errors import ConfigError, GalleryError, NumericsError
+from aaformer_lit.errors import GalleryError, NumericsError, check_choice
 from aaformer_lit.gallery.index.base import Copies, Index, IndexStorage
 from aaformer_lit.gallery.layout import ALL, Layout
 from aaformer_lit.gallery.sources import Crop, Frames, identity
@@ -107,8 +107,7 @@ class Gallery:
             GalleryError: the folder holds something else.
         """
         folder = Path(folder)
-        if dtype not in DTYPES:
-            raise ConfigError(f"dtype={dtype} is unknown. Use one of {', '.join(DTYPES)}.")
+        check_choice("dtype", dtype, DTYPES)
         if others := foreign(folder):
             raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder as out=.")
         about = {

@@ -16,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.assign import Assigner, Sinkhorn
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.attention import AutoAlignedAttention
-from aaformer_lit.models.base import ReIDViT
+from aaformer_lit.models.attention import AutoAlignedAttention, Visibility
+from aaformer_lit.models.base import NeckFeature, ReIDViT
+from aaformer_lit.ops import Similarity
 
 
 class AAformer(ReIDViT):
@@ -42,10 +43,10 @@ class AAformer(ReIDViT):
         assigner: Assigner | None = None,
         num_classes: int = 0,
         image_size: Sequence[int] = (256, 128),
-        similarity: str = "cosine",
-        visibility: str = "mutual",
+        similarity: Similarity = "cosine",
+        visibility: Visibility = "mutual",
         part_pos_embed: bool = False,
-        neck_feature: str = "after",
+        neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
     ) -> None:

@@ -6,6 +6,7 @@ Built from a timm attention, whose projections it keeps: a pre-trained ViT's wei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
-from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import Projections, part_attention_weights, unpack_projections
+from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, part_attention_weights, unpack_projections
 
-VISIBILITIES = ("mutual", "isolated")
+Visibility = Literal["mutual", "isolated"]
 
 
 class AutoAlignedAttention(nn.Module):
@@ -38,15 +39,15 @@ class AutoAlignedAttention(nn.Module):
         attention: Attention,
         parts: Sequence[int],
         assigner: Assigner,
-        similarity: str = "cosine",
-        visibility: str = "mutual",
+        similarity: Similarity = "cosine",
+        visibility: Visibility = "mutual",
         prefix: int = 1,
     ) -> None:
         super().__init__()
         if type(attention) is not Attention:
             raise ConfigError(f"part tokens need timm's plain Attention; this backbone has {type(attention).__name__}.")
-        if visibility not in VISIBILITIES:
-            raise ConfigError(f"visibility must be one of {', '.join(VISIBILITIES)}; got {visibility!r}.")
+        check_choice("similarity", similarity, SIMILARITIES)
+        check_choice("visibility", visibility, get_args(Visibility))
         self.qkv, self.proj = attention.qkv, attention.proj
         self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
         self.norm, self.gate = attention.norm, attention.gate

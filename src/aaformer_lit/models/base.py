@@ -6,6 +6,7 @@ The networks add tokens or blocks, and inherit the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,10 +14,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_grid
 from aaformer_lit.models.head import TokenHeads
 from aaformer_lit.structures import ReIDOutput
+
+NeckFeature = Literal["after", "before"]
 
 
 class ReIDViT(nn.Module):
@@ -36,13 +39,12 @@ class ReIDViT(nn.Module):
         backbone: str | VisionTransformer = "vit_base_patch16_224",
         num_classes: int = 0,
         image_size: Sequence[int] = (256, 128),
-        neck_feature: str = "after",
+        neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if neck_feature not in ("after", "before"):
-            raise ConfigError(f"neck_feature must be 'after' or 'before'; got {neck_feature!r}.")
+        check_choice("neck_feature", neck_feature, get_args(NeckFeature))
         self.backbone = build_backbone(backbone, image_size) if isinstance(backbone, str) else backbone
         check_plain_vit(self.backbone)
         self.backbone.head = nn.Identity()

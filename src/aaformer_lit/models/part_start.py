@@ -7,6 +7,7 @@ region is closer to that region's patches than to others, so that its first subs
 from __future__ import annotations
 
 import logging
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,18 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aaformer_lit.assign import Stripes
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import check_choice
 from aaformer_lit.models.aaformer import AAformer
 from aaformer_lit.models.evaluating import evaluating
 
 logger = logging.getLogger(__name__)
 
-STARTS = ("normal", "cls", "stripes", "kmeans")
+PartStart = Literal["normal", "cls", "stripes", "kmeans"]
 
 
 @torch.no_grad()
 def start_parts(
-    network: nn.Module, start: str, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
+    network: nn.Module, start: PartStart, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
 ) -> None:
     """Set the part tokens of a new network, whose backbone has its weights, in place.
 
@@ -41,8 +42,7 @@ def start_parts(
     Raises:
         ConfigError: no such start.
     """
-    if start not in STARTS:
-        raise ConfigError(f"part_start must be one of {', '.join(STARTS)}; got {start!r}.")
+    check_choice("part_start", start, get_args(PartStart))
     if start == "normal":
         return
     if not isinstance(network, AAformer):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner, Parsing, Stripes
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.base import ReIDViT
+from aaformer_lit.models.base import NeckFeature, ReIDViT
 
 
 class PooledViT(ReIDViT):
@@ -42,7 +42,7 @@ class PooledViT(ReIDViT):
         assigner: Assigner | None = None,
         num_classes: int = 0,
         image_size: Sequence[int] = (256, 128),
-        neck_feature: str = "after",
+        neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
     ) -> None:

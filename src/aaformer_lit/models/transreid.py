@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.base import ReIDViT
+from aaformer_lit.models.base import NeckFeature, ReIDViT
 from aaformer_lit.structures import ReIDOutput
 
 
@@ -48,7 +48,7 @@ class TransReID(ReIDViT):
         shuffle: int = 2,
         num_classes: int = 0,
         image_size: Sequence[int] = (256, 128),
-        neck_feature: str = "after",
+        neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
     ) -> None:

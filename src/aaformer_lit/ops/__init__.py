@@ -2,14 +2,25 @@
 
 from aaformer_lit.ops.auto_alignment import PartAttention, auto_alignment
 from aaformer_lit.ops.packed import Projections, unpack_projections
-from aaformer_lit.ops.reference import part_attention, part_attention_weights, similarity_scores
-from aaformer_lit.ops.rounding import fill_empty, round_argmax, round_balanced
-from aaformer_lit.ops.sinkhorn import log_sinkhorn, sinkhorn
+from aaformer_lit.ops.reference import (
+    SIMILARITIES,
+    Similarity,
+    part_attention,
+    part_attention_weights,
+    similarity_scores,
+)
+from aaformer_lit.ops.rounding import ROUNDING, Rounding, fill_empty, round_argmax, round_balanced
+from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn, sinkhorn
 
 __all__ = [
+    "ROUNDING",
+    "SIMILARITIES",
     "PartAttention",
     "Projections",
+    "Rounding",
+    "Similarity",
     "auto_alignment",
+    "check_sinkhorn",
     "fill_empty",
     "log_sinkhorn",
     "part_attention",

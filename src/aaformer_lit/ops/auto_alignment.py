@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops.reference import check_similarity, part_attention, similarity_scores
-from aaformer_lit.ops.rounding import ROUNDING
+from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.ops.reference import SIMILARITIES, Similarity, part_attention, similarity_scores
+from aaformer_lit.ops.rounding import ROUNDING, Rounding
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
 from aaformer_lit.ops.trust import earned
 
@@ -32,7 +32,7 @@ class PartAttention(NamedTuple):
 
 
 def transport_membership(
-    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: str
+    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: Rounding
 ) -> Bool[Tensor, "batch heads parts patches"]:
     """One granularity: scores -> Sinkhorn plan -> disjoint subsets."""
     return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations))
@@ -51,8 +51,8 @@ def auto_alignment(
     parts: Sequence[int],
     epsilon: float = 0.05,
     iterations: int = 3,
-    rounding: str = "argmax",
-    similarity: str = "cosine",
+    rounding: Rounding = "argmax",
+    similarity: Similarity = "cosine",
     return_membership: bool = False,
 ) -> PartAttention:
     """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient.
@@ -65,10 +65,9 @@ def auto_alignment(
         ConfigError: an unknown rounding or similarity, an epsilon or number of iterations that cannot work, or part
             queries that are not as many as `parts` asks for.
     """
-    check_similarity(similarity)
+    check_choice("similarity", similarity, SIMILARITIES)
     check_sinkhorn(epsilon, iterations)
-    if rounding not in ROUNDING:
-        raise ConfigError(f"rounding must be one of {', '.join(ROUNDING)}; got {rounding!r}.")
+    check_choice("rounding", rounding, ROUNDING)
     if sum(parts) != queries.shape[-2]:
         raise ConfigError(f"parts={list(parts)} needs {sum(parts)} part queries; got {queries.shape[-2]}.")
     if rounding == "argmax" and prefers_kernel(queries):

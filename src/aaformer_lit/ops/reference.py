@@ -6,21 +6,17 @@ What the transport compares is computed in float32 whatever the autocast dtype, 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import check_choice
 
-SIMILARITIES = ("cosine", "dot", "scaled")
-
-
-def check_similarity(similarity: str) -> None:
-    """Raise `ConfigError` for a similarity that does not exist."""
-    if similarity not in SIMILARITIES:
-        raise ConfigError(f"similarity must be one of {', '.join(SIMILARITIES)}; got {similarity!r}.")
+Similarity = Literal["cosine", "dot", "scaled"]
+SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 
 
 def part_products(
@@ -35,10 +31,12 @@ def part_products(
 
 
 def similarity_scores(
-    queries: Float[Tensor, "*batch parts dim"], keys: Float[Tensor, "*batch patches dim"], similarity: str = "cosine"
+    queries: Float[Tensor, "*batch parts dim"],
+    keys: Float[Tensor, "*batch patches dim"],
+    similarity: Similarity = "cosine",
 ) -> Float[Tensor, "*batch parts patches"]:
     """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); in float32."""
-    check_similarity(similarity)
+    check_choice("similarity", similarity, SIMILARITIES)
     products = part_products(queries, keys)
     if similarity == "dot":
         return products

@@ -7,6 +7,7 @@ at most. Either way no subset stays empty, because a softmax over nothing does n
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -51,4 +52,5 @@ def round_balanced(mass: Float[Tensor, "*batch parts patches"]) -> Bool[Tensor, 
         open_mass = open_mass.masked_fill(refused, -torch.inf)
 
 
-ROUNDING: dict[str, Callable[[Tensor], Tensor]] = {"argmax": round_argmax, "balanced": round_balanced}
+Rounding = Literal["argmax", "balanced"]
+ROUNDING: dict[Rounding, Callable[[Tensor], Tensor]] = {"argmax": round_argmax, "balanced": round_balanced}

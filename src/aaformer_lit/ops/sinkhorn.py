@@ -21,10 +21,11 @@ _CACHEFUL = 2**17  # scores: half a megabyte
 
 def check_sinkhorn(epsilon: float, iterations: int) -> None:
     """Raise `ConfigError` for arguments that cannot work."""
-    if epsilon <= 0:
-        raise ConfigError(f"Sinkhorn's epsilon must be positive; got {epsilon}. The paper uses 0.05.")
-    if iterations < 0:
-        raise ConfigError(f"Sinkhorn's iterations must be 0 or more; got {iterations}. The paper uses 3.")
+    if epsilon <= 0 or iterations < 0:
+        raise ConfigError(
+            f"Sinkhorn needs epsilon > 0 and iterations >= 0; got epsilon={epsilon}, iterations={iterations}. "
+            "The paper uses 0.05 and 3."
+        )
 
 
 def log_sinkhorn(

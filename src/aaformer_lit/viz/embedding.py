@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.viz.curves import plots
 from aaformer_lit.viz.figure import bare, styled
 from aaformer_lit.viz.images import Array, as_array
@@ -33,8 +33,7 @@ def project(features: Float[Array, "images dim"], *, method: str = "tsne", seed:
 
     Raises ConfigError for another method, for a package that is not installed, and for fewer than 4 images.
     """
-    if method not in METHODS:
-        raise ConfigError(f"unknown embedding method {method!r}. Use one of {', '.join(METHODS)}.")
+    check_choice("the embedding's method", method, METHODS)
     values = as_array(features).astype(np.float32)
     if len(values) < MIN_IMAGES:
         raise ConfigError(f"an embedding map needs at least {MIN_IMAGES} images; got {len(values)}. Give more images.")

@@ -120,7 +120,7 @@ def test_what_is_missing_is_named(raw: Path) -> None:
         DatasetNotFoundError, match=r"lacks cuhk03_new_protocol_config_detected.mat \(beside cuhk-03.mat\)"
     ):
         CUHK03(raw.parent, protocol="detected")
-    with pytest.raises(ConfigError, match=r"protocol='drawn' is unknown. Use labeled or detected"):
+    with pytest.raises(ConfigError, match=r"protocol must be one of labeled, detected; got 'drawn'"):
         CUHK03(raw.parent, protocol="drawn")  # type: ignore[arg-type]
 
 

@@ -105,7 +105,9 @@ def test_two_processes_at_once_end_with_one_folder(tmp_path: Path, monkeypatch: 
 
 
 def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown layout 'market'.*Use one of market1501, dukemtmc"):
+    with pytest.raises(
+        ConfigError, match=r"layout of synthetic data must be one of market1501, dukemtmc.*got 'market'"
+    ):
         generate(tmp_path, SPEC, "market")
 
 

@@ -26,7 +26,7 @@ from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.datasets import cuhk03_raw
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import check_choice
 
 Boxes = Literal["labeled", "detected"]
 PEOPLE_OF_PAIR = (843, 440, 77, 58, 49)
@@ -53,8 +53,7 @@ class CUHK03(ReIDDataset):
     )
 
     def __init__(self, root: str | Path, protocol: Boxes = "labeled") -> None:
-        if protocol not in self.published:
-            raise ConfigError(f"data.protocol={protocol!r} is unknown. Use {' or '.join(self.published)}.")
+        check_choice("data.protocol", protocol, self.published)
         self.protocol = protocol
         self.splits: Mapping[str, str] = {split: f"{protocol}/{name}" for split, name in type(self).splits.items()}
         super().__init__(root)

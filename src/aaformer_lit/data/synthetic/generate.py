@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aaformer_lit.data.synthetic.cuhk03_raw import CUHK03Raw
 from aaformer_lit.data.synthetic.layouts import MSMT17, MSMT17V2, CUHK03Cut, DukeMTMC, Layout, OccludedDuke, Synthetic
 from aaformer_lit.data.synthetic.spec import DRAWING_VERSION, SyntheticSpec
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,7 @@ def generate(root: str | Path, spec: SyntheticSpec, layout: str = "market1501", 
     `ConfigError` for an unknown layout, a spec that it cannot hold or that has no gallery, or a folder of that name that holds
     something else.
     """
-    if layout not in LAYOUTS:
-        raise ConfigError(f"unknown layout {layout!r} of synthetic data. Use one of {', '.join(LAYOUTS)}.")
+    check_choice("the layout of synthetic data", layout, LAYOUTS)
     kind = LAYOUTS[layout]
     spec = kind.adapt(spec)
     if spec.images_per_camera < 2:
