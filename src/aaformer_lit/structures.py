@@ -5,13 +5,14 @@ Everything is immutable and named; tensors carry their shapes in the annotations
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 NO_PART = 255
 
@@ -56,6 +57,15 @@ class ReIDOutput:
     descriptor: Float[Tensor, "batch tokens dim"]
     logits: Float[Tensor, "batch tokens ids"] | None = None
     assignments: tuple[Tensor, ...] = ()
+
+
+def compared_features(
+    descriptors: Float[Tensor, "images tokens dim"], normalize: bool, tokens: Sequence[int] | None = None
+) -> Float[Tensor, "images features"]:
+    """What distances compare: these tokens (None: all) side by side in float32, L2-normalized where the network's are."""
+    chosen = descriptors if tokens is None else descriptors[:, list(tokens)]
+    features = chosen.flatten(1).float()
+    return F.normalize(features, dim=1) if normalize else features
 
 
 @dataclass(frozen=True, slots=True)

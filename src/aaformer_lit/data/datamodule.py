@@ -7,13 +7,11 @@ out validation ids, attach part masks, make labels, check that training is possi
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import cv2
 import torch
 import torch.distributed as dist
 from lightning import LightningDataModule
@@ -26,6 +24,7 @@ from aaformer_lit.data.masks import PartTable, attach_masks
 from aaformer_lit.data.person_images import PersonImages, readable
 from aaformer_lit.data.sampler import PKSampler
 from aaformer_lit.data.transforms import Transforms
+from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, some
@@ -119,7 +118,7 @@ class ReIDDataModule(LightningDataModule):
         self.image_size = (image_size[0], image_size[1])
         self.ids_per_batch, self.images_per_id = ids_per_batch, images_per_id
         self.eval_batch_size = eval_batch_size
-        self.num_workers = _cpus() if num_workers is None else num_workers
+        self.num_workers = default_workers() if num_workers is None else num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
         self.transforms = transforms or Transforms()
@@ -261,7 +260,7 @@ class ReIDDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             persistent_workers=persistent and self.num_workers > 0,
-            worker_init_fn=_init_worker,
+            worker_init_fn=init_worker,
             # the loader draws a seed for its workers; not from the global generator, which training also uses
             generator=torch.Generator().manual_seed(self.seed),
             **options,
@@ -273,12 +272,3 @@ class ReIDDataModule(LightningDataModule):
         if dist.is_available() and dist.is_initialized():
             return dist.get_rank(), dist.get_world_size()
         return 0, 1
-
-
-def _cpus() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, 8)
-
-
-def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)

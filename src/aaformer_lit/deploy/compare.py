@@ -84,19 +84,19 @@ class Comparison:
 
 
 def compare(
-    deployed: Deployed, exported: Exported, probes: Mapping[str, Sequence[Tensor]], batch_size: int = 32
+    deployed: Deployed, exported: Exported, test_images: Mapping[str, Sequence[Tensor]], batch_size: int = 32
 ) -> Comparison:
     """Run the network and its exported file on the same images.
 
     Args:
         deployed: what the file was made from.
         exported: runs the file.
-        probes: inputs by kind, each as the file takes it.
+        test_images: inputs by kind, each as the file takes it.
         batch_size: at most so many at once; images of different sizes go one by one.
     """
-    kinds = [kind for kind, images in probes.items() for _ in images]
+    kinds = [kind for kind, images in test_images.items() for _ in images]
     found, wanted, at_equal = [], [], []
-    for images in batches(probes, batch_size):
+    for images in batches(test_images, batch_size):
         wanted.append(deployed.outputs(images))
         found.append(exported(images))
         assignments = found[-1].assignments
@@ -120,9 +120,9 @@ def compare(
     )
 
 
-def batches(probes: Mapping[str, Sequence[Tensor]], size: int) -> Iterator[Tensor]:
+def batches(test_images: Mapping[str, Sequence[Tensor]], size: int) -> Iterator[Tensor]:
     """Batches of images of one kind, which are of one size or go alone."""
-    for images in probes.values():
+    for images in test_images.values():
         step = size if len({image.shape for image in images}) == 1 else 1
         for first in range(0, len(images), step):
             yield torch.stack(list(images[first : first + step]))

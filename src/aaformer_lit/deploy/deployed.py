@@ -13,13 +13,13 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner, Parsing
 from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.errors import ExportError
 from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.ops import PartAttention, part_attention
+from aaformer_lit.structures import compared_features
 
 
 class Outputs(NamedTuple):
@@ -54,8 +54,7 @@ class Deployed(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         images = images if self.preprocess is None else self.preprocess(images)
         output = self.network(images, None, self.assigns)
-        features = output.descriptor.flatten(1)
-        features = F.normalize(features, dim=1) if self.network.normalize else features
+        features = compared_features(output.descriptor, self.network.normalize)
         return (features, torch.stack(output.assignments)) if self.assigns else (features,)
 
     @torch.no_grad()

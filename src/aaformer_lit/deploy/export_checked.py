@@ -52,10 +52,10 @@ def export_checked(
     network, about = load_model(ckpt), portable(description(ckpt))
     assert isinstance(network, ReIDViT)
     deployed = form.deployed(network, about["data"])
-    probes = probe_images(images, network.image_size, seed, any_size=form.preprocess)
+    test_images = probe_images(images, network.image_size, seed, any_size=form.preprocess)
     if paths:
-        probes["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
-    inputs = probes if form.preprocess else normalized(probes, about["data"])
+        test_images["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
+    inputs = test_images if form.preprocess else normalized(test_images, about["data"])
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
         written = Path(folder, target.name)
@@ -76,7 +76,7 @@ def export_checked(
             "tolerance": tolerance,
             "max_flipped": max_flipped,
             **comparison.as_dict(),
-            **({"preprocessing": against_loader(deployed, probes)} if form.preprocess else {}),
+            **({"preprocessing": against_loader(deployed, test_images)} if form.preprocess else {}),
             **machine(),
         }
         for name, text in (extra_files or {}).items():
@@ -86,18 +86,18 @@ def export_checked(
     return report
 
 
-def normalized(probes: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+def normalized(test_images: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
     """uint8 HWC images as a graph without preprocessing takes them."""
     mean, std = (torch.tensor(list(data[name]))[:, None, None] for name in ("mean", "std"))
-    return {kind: [(x.permute(2, 0, 1) / 255 - mean) / std for x in images] for kind, images in probes.items()}
+    return {kind: [(x.permute(2, 0, 1) / 255 - mean) / std for x in images] for kind, images in test_images.items()}
 
 
-def against_loader(deployed: Deployed, probes: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+def against_loader(deployed: Deployed, test_images: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
     """How far the resizing inside the graph is from the loader's, which the network was trained and tested with."""
     assert deployed.preprocess is not None
     size = deployed.network.image_size
     inside, loader = [], []
-    for image in (image for images in probes.values() for image in images):
+    for image in (image for images in test_images.values() for image in images):
         inside.append(deployed.preprocess.resize(image[None])[0])
         loader.append(torch.from_numpy(resize(image.numpy(), size)).permute(2, 0, 1).float())
     levels = (torch.stack(inside) - torch.stack(loader)).abs()

@@ -17,6 +17,7 @@ from aaformer_lit.errors import NumericsError
 from aaformer_lit.losses import ReIDLoss
 from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import ReIDViT
+from aaformer_lit.models.base import descriptors
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
 from aaformer_lit.structures import ReIDBatch
@@ -140,11 +141,7 @@ class ReIDModule(LightningModule):
         return ReIDRetrieval(num_query, subsets, normalize=self.network.normalize, **self.retrieval).to(self.device)
 
     def _update(self, name: str, batch: ReIDBatch) -> None:
-        descriptor = self.network(batch["image"], batch.get("part_mask")).descriptor.float()
-        if self.flip_test:
-            mask = batch.get("part_mask")
-            mirrored = self.network(batch["image"].flip(-1), None if mask is None else mask.flip(-1))
-            descriptor = (descriptor + mirrored.descriptor.float()) / 2
+        descriptor = descriptors(self.network, batch["image"], batch.get("part_mask"), self.flip_test)
         self._metrics[name].update(descriptor, batch["pid"], batch["camid"], batch["index"])
 
     def _check_finite(self, terms: Mapping[str, Tensor], batch: ReIDBatch) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -22,10 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from aaformer_lit.checkpoints.load import description, load_model
 from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.models import ReIDViT
+from aaformer_lit.models.base import descriptors
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Progress = Callable[[int, int], object]
@@ -75,7 +75,7 @@ class Extractor:
         self.layout = Layout.of(network)
         self.ckpt = None if ckpt is None else Path(ckpt).absolute()
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
-        self.num_workers = _cpus() if num_workers is None else num_workers
+        self.num_workers = default_workers() if num_workers is None else num_workers
         data = about["data"]
         self.size = (int(data["image_size"][0]), int(data["image_size"][1]))
         self.transforms = Transforms(mean=data["mean"], std=data["std"])
@@ -131,11 +131,7 @@ class Extractor:
         pixels = pixels.to(self.device, non_blocking=True)
         dtype = AUTOCAST[self.precision]
         with torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            descriptor = self.network(pixels).descriptor.float()
-            if self.flip_test:
-                descriptor = (descriptor + self.network(pixels.flip(-1)).descriptor.float()) / 2
-        on_cpu: Tensor = descriptor.cpu()
-        return on_cpu
+            return descriptors(self.network, pixels, flip=self.flip_test).cpu()
 
     def _loader(
         self, images: Sequence[Crop | Path | Pixels]
@@ -149,7 +145,7 @@ class Extractor:
                 num_workers=workers,
                 collate_fn=_collate,
                 pin_memory=self.device.type == "cuda",
-                worker_init_fn=_init_worker,
+                worker_init_fn=init_worker,
                 generator=torch.Generator().manual_seed(
                     0
                 ),  # the loader draws a seed, but not from the global generator
@@ -204,15 +200,6 @@ def _collate(
     bad = {index: error for index, error in samples if isinstance(error, ImageError)}
     pixels = torch.stack([pixels for _, pixels in good]) if good else torch.zeros(0)
     return [index for index, _ in good], pixels, bad
-
-
-def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-
-
-def _cpus() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, 8)
 
 
 def checkpoint_of(ckpt: str | None, gallery: Any) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from aaformer_lit.errors import check_choice
 from aaformer_lit.models import ReIDViT
+from aaformer_lit.structures import compared_features
 
 ALL = "all"
 
@@ -55,8 +55,7 @@ class Layout:
         self, descriptors: Float[Tensor, "images tokens dim"], group: str = ALL
     ) -> Float[Tensor, "images features"]:
         """The float32 features of one token group, normalized where the network's are. Raises as `members`."""
-        features = descriptors[:, list(self.members(group))].flatten(1).float()
-        return F.normalize(features) if self.normalize else features
+        return compared_features(descriptors, self.normalize, self.members(group))
 
     def members(self, group: str) -> tuple[int, ...]:
         """The tokens of a group. Raises `ConfigError` where there is no such group."""

@@ -19,7 +19,7 @@ from aaformer_lit.gallery.ranking import verdicts
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.viz import Ranking, ranking_lists
-from aaformer_lit.viz.palette import RIGHT, UNKNOWN, WRONG
+from aaformer_lit.viz.palette import VERDICTS
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 THUMBNAIL = (160, 80)
@@ -34,7 +34,6 @@ img { width: 80px; height: 160px; border: 4px solid #888; border-radius: 4px; di
 .query img { border-color: transparent; }
 figcaption { font-size: 11px; overflow-wrap: anywhere; white-space: pre-line; }
 """
-_VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}
 
 
 def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens: str) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def as_page(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens:
         cells = [_cell("", _pixels(frames, query), query.path.name, f"query\n{_who(query)}")]
         rows = [row for row in found.rows[number].tolist() if row != NO_ROW]
         for place, row in enumerate(rows):
-            color, sign = _VERDICTS[right[number][place]]
+            color, sign = VERDICTS[right[number][place]]
             about = f"{place + 1}: {found.distances[number, place]:.3f}{sign}\n{_who(gallery.crop(row))}"
             cells.append(_cell(color, _pixels(gallery.image, row), gallery.table["path"].iat[row], about))
         sections.append(f"<section>{''.join(cells)}</section>")

@@ -11,9 +11,9 @@ from pathlib import Path
 from aaformer_lit.data.person_images import in_threads
 from aaformer_lit.errors import GalleryError, ImageError
 from aaformer_lit.gallery.extractor import Extractor, Progress
-from aaformer_lit.gallery.index.base import steps
 from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import Gallery, digest
+from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def update(
             relabeled.append(crop)
     todo, added, stored = new + changed, 0, 0
     bad: list[ImageError] = []
-    for part in steps(len(todo), portion):
+    for part in tiles(len(todo), portion):
         tell = None if progress is None else partial(_from, progress, part.start, len(todo))
         descriptors, problems = extractor.try_features(todo[part], tell, stop=not skip_bad_images)
         bad += list(problems.values())

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError, NumericsError
+from aaformer_lit.utils.sequences import tiles
 
 # gallery features converted to the computing dtype at a time, where theirs is another
 _CAST_ROWS = 8192
@@ -123,12 +124,6 @@ def squared_norms(features: Float[Tensor, "images dim"], dtype: torch.dtype, nam
             "Extract them in float32 or bfloat16, and check that the checkpoint's training did not diverge."
         )
     return norms
-
-
-def tiles(length: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` that cover `range(length)`."""
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.metrics.distance import Cosine, tiles
+from aaformer_lit.metrics.distance import Cosine
 from aaformer_lit.metrics.neighbors import smallest
 from aaformer_lit.structures import FeatureSet
+from aaformer_lit.utils.sequences import tiles
 
 
 @dataclass(frozen=True, slots=True)

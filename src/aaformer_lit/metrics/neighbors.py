@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from aaformer_lit.metrics.distance import RowDistances, squared_distances, squared_norms, tiles
+from aaformer_lit.metrics.distance import RowDistances, squared_distances, squared_norms
+from aaformer_lit.utils.sequences import tiles
 
 _SELF_TILE = {"cpu": 2048, "cuda": 8192}
 

@@ -24,9 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError, ProtocolError
-from aaformer_lit.metrics.distance import RowDistances, SquaredEuclidean, tiles
+from aaformer_lit.metrics.distance import RowDistances, SquaredEuclidean
 from aaformer_lit.metrics.protocol import MatchIndex, Pairs, without_junk
 from aaformer_lit.structures import FeatureSet, PerQuery, RetrievalMetrics
+from aaformer_lit.utils.sequences import tiles
 
 logger = logging.getLogger(__name__)
 

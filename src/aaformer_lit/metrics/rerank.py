@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances, tiles
+from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances
 from aaformer_lit.metrics.neighbors import SelfNeighbors, self_neighbors
+from aaformer_lit.utils.sequences import tiles
 
 # entries of intermediate tensors per step, which bounds the memory above the features
 _STEP = 2**22

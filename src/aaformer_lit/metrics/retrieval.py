@@ -14,15 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch import distributed as dist
-from torch.nn import functional as F
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from aaformer_lit.errors import ConfigError, ProtocolError
-from aaformer_lit.metrics.distance import tiles
 from aaformer_lit.metrics.expansion import Expansion
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
 from aaformer_lit.metrics.structured import StructuredMetric
-from aaformer_lit.structures import FeatureSet, RetrievalMetrics
+from aaformer_lit.structures import FeatureSet, RetrievalMetrics, compared_features
+from aaformer_lit.utils.sequences import tiles
 
 ALL_TOKENS = ""
 
@@ -130,8 +129,7 @@ class ReIDRetrieval(StructuredMetric):
         all_pids, all_camids = (torch.empty(images, dtype=torch.int64, device=device) for _ in range(2))
         for block, block_pids, block_camids, block_index in zip(descriptors, pids, camids, index, strict=True):
             for part in tiles(len(block), 4096):  # after a sync there is one block, and no second copy of it is wanted
-                rows = block[part][:, list(chosen)].flatten(1).float()
-                features[block_index[part]] = F.normalize(rows) if self.normalize else rows
+                features[block_index[part]] = compared_features(block[part], self.normalize, chosen)
             all_pids[block_index] = block_pids.to(torch.int64)
             all_camids[block_index] = block_camids.to(torch.int64)
         split = self.num_query

@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError, ProtocolError
-from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances, tiles
+from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances
 from aaformer_lit.metrics.protocol import MatchIndex, without_junk
 from aaformer_lit.structures import FeatureSet
+from aaformer_lit.utils.sequences import tiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,18 @@ The networks add tokens or blocks, and inherit the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_grid
 from aaformer_lit.models.head import TokenHeads
-from aaformer_lit.structures import ReIDOutput
+from aaformer_lit.structures import ReIDOutput, compared_features
 
 NeckFeature = Literal["after", "before"]
 
@@ -119,10 +118,23 @@ class ReIDViT(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
     ) -> Float[Tensor, "batch features"]:
         """The descriptor of each image: all tokens side by side, L2-normalized as configured (float32)."""
-        features = self.forward(images, part_mask).descriptor.flatten(1).float()
-        return F.normalize(features, dim=1) if self.normalize else features
+        return compared_features(self.forward(images, part_mask).descriptor, self.normalize)
 
     @torch.no_grad()
     def assignments(self, images: Tensor, part_mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Membership (B, h, P, N) of every layer; empty for a network without part tokens."""
         return self.forward(images, part_mask, return_assignments=True).assignments
+
+
+def descriptors(
+    network: Callable[..., ReIDOutput],
+    images: Float[Tensor, "batch 3 height width"],
+    part_mask: Tensor | None = None,
+    flip: bool = False,
+) -> Float[Tensor, "batch tokens dim"]:
+    """The descriptors in float32; with `flip`, their means with those of the mirrored images (test-time augmentation)."""
+    descriptor = network(images, part_mask).descriptor.float()
+    if not flip:
+        return descriptor
+    mirrored = network(images.flip(-1), None if part_mask is None else part_mask.flip(-1))
+    return (descriptor + mirrored.descriptor.float()) / 2

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from aaformer_lit.errors import first_line
-from aaformer_lit.ops.reference import part_attention, similarity_scores
+from aaformer_lit.ops.reference import Similarity, part_attention, similarity_scores
 from aaformer_lit.ops.rounding import round_argmax
 from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
@@ -43,7 +43,7 @@ class Problem:
     dim: int
     epsilon: float
     iterations: int
-    similarity: str
+    similarity: Similarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def earned(
     parts: Sequence[int],
     epsilon: float,
     iterations: int,
-    similarity: str,
+    similarity: Similarity,
 ) -> bool:
     """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind."""
     if _chosen[0] != "auto":

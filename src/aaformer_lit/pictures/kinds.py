@@ -19,6 +19,7 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
 from aaformer_lit.pictures.scene import Scene
 from aaformer_lit.structures import FeatureSet
+from aaformer_lit.utils.sequences import spread
 
 
 def assignment(scene: Scene) -> Figure:
@@ -47,7 +48,7 @@ def attention(scene: Scene) -> Figure:
 def rankings(scene: Scene) -> Figure:
     """Nearest gallery images of some queries (Figure 4), spread over the query set; of several models side by side."""
     metrics = {scene.name: scene.tested(), **scene.rivals}
-    rows = torch.linspace(0, len(scene.query) - 1, min(6, len(scene.query))).long()
+    rows = torch.tensor(spread(range(len(scene.query)), 6))
     lists = {name: _ranking(metric, rows, scene.answers) for name, metric in metrics.items()}
     return viz.ranking_lists(
         [scene.query[int(row)].path for row in rows],

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, first_line
 
 _ROUNDING = 1e-5  # of float32 sums
 FINISHED, FAILED, UNFINISHED, UNREADABLE = "finished", "failed", "unfinished", "unreadable"
@@ -105,8 +105,7 @@ def _config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _short(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _first_line(path: Path) -> str:

@@ -27,6 +27,7 @@ BASE_COLORS = (
 RIGHT = "#009E73"  # bluish green and a red of another lightness: told apart by any eye
 WRONG = "#CC3311"
 UNKNOWN = "#8C8C8C"
+VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}  # of an answer to a query
 INK = "#222222"
 
 # Blue to red as in Figure 5, without the near-black low end of jet and turbo: black means "not in the subset".

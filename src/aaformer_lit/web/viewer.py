@@ -31,7 +31,8 @@ from aaformer_lit.gallery import (
     rank,
     verdicts,
 )
-from aaformer_lit.viz.palette import RIGHT, UNKNOWN, WRONG, Part, part_tokens
+from aaformer_lit.utils.sequences import spread
+from aaformer_lit.viz.palette import VERDICTS, Part, part_tokens
 from aaformer_lit.viz.patches import assignment_overlay, attention_overlay, majority
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -40,7 +41,6 @@ HEIGHT = 320  # of the pictures on the page, whatever the network's size
 FRAME = 6
 NOBODY = ("", "-1", "0")  # unknown, junk and distractors of the benchmarks
 _LABELS = {ALL: "all tokens", "global": "CLS", "parts": "all parts"}
-_VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Viewer:
         return Tile(framed(picture, part.color), part.name, f"part_{part.token + 1}")
 
     def _answer(self, place: int, row: int, distance: float, verdict: bool | None) -> Answer:
-        color, sign = _VERDICTS[verdict]
+        color, sign = VERDICTS[verdict]
         about = self.person(row)
         caption = f"{place}: {distance:.3f}{sign}" + (f"\n{about}" if about else "")
         return Answer(framed(self.thumbnail(row), to_rgb(color)), caption, row)
@@ -230,5 +230,5 @@ def framed(picture: Picture, color: Sequence[float]) -> Picture:
 def _different_people(gallery: Gallery, count: int) -> tuple[int, ...]:
     """Rows of the gallery, evenly spread, of different people where those are known."""
     known = gallery.table[~gallery.table["pid"].isin(NOBODY)].drop_duplicates("pid")
-    rows = (known if len(known) else gallery.table).index.to_numpy()
-    return tuple(int(row) for row in rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)])
+    rows = (known if len(known) else gallery.table).index
+    return tuple(map(int, spread(rows, count)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +19,7 @@ from torch import Tensor
 from aaformer_lit.errors import ConfigError
 
 NO_ROW = -1
-_STEP = 65536  # rows in memory at a time while an index is filled
+STEP = 65536  # rows in memory at a time while an index is filled
 
 
 class Features(Protocol):
@@ -80,12 +80,6 @@ def engine(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as cause:
         raise ConfigError(f"this index needs {package}: pip install 'aaformer-lit[search]'.") from cause
-
-
-def steps(count: int, step: int = _STEP) -> Iterator[slice]:
-    """Slices that cover 0..count."""
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
 
 
 def ordered(distances: Float[np.ndarray, "queries k"], rows: Int[np.ndarray, "queries k"]) -> Neighbors:

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.index.base import NO_ROW, Features, IndexStorage, Neighbors, engine, ordered, steps
+from aaformer_lit.gallery.index.base import NO_ROW, STEP, Features, IndexStorage, Neighbors, engine, ordered
+from aaformer_lit.utils.sequences import tiles
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class FaissFlat:
     def fit(self, features: Features, ids: Int[np.ndarray, " images"], storage: IndexStorage) -> None:
         faiss = engine("faiss", "faiss-cpu")
         self._index = faiss.IndexFlatL2(features[:1].shape[1])
-        for rows in steps(len(features)):
+        for rows in tiles(len(features), STEP):
             self._index.add(features[rows].numpy())
 
     def search(
@@ -86,7 +87,7 @@ class FaissIVFPQ:
         sample = np.sort(np.random.default_rng(self.seed).choice(len(features), size, replace=False))
         log.info("training an index of %d cells and %d bytes per image on %d features", nlist, m, size)
         self._index.train(features[torch.from_numpy(sample)].numpy())
-        for rows in steps(len(features)):
+        for rows in tiles(len(features), STEP):
             self._index.add(features[rows].numpy())
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")

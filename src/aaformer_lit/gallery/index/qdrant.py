@@ -25,7 +25,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, first_line
-from aaformer_lit.gallery.index.base import NO_ROW, Features, IndexStorage, Neighbors, engine, ordered, steps
+from aaformer_lit.gallery.index.base import NO_ROW, Features, IndexStorage, Neighbors, engine, ordered
+from aaformer_lit.utils.sequences import tiles
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Qdrant:
             there = set(_all_ids(client, self._name))
             missing = np.array([row for row, number in enumerate(ids) if int(number) not in there], dtype=np.int64)
             log.info("sending %d of %d features to Qdrant", len(missing), len(ids))
-            for part in steps(len(missing), _BATCH):
+            for part in tiles(len(missing), _BATCH):
                 rows = missing[part]
                 vectors = features[torch.from_numpy(rows)].numpy().tolist()
                 client.upsert(self._name, models.Batch(ids=ids[rows].tolist(), vectors=vectors), wait=True)
