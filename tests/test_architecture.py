@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "structures": set(),
     "errors": set(),
     "utils": {"errors"},
-    "cli": {"errors", "utils", "engine"},  # the latter only where Lightning is in use
+    "cli": {"errors", "utils", "ops", "engine"},  # the latter two once a command is at work
     "ops": BASE,
     "assign": BASE | {"ops"},
     "models": BASE | {"ops", "assign"},

@@ -68,7 +68,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         module.share_features()
     alone = unsharded(network, module.description())
     if alone is not None and trainer.is_global_zero:
-        module.network = alone  # type: ignore[assignment]
+        module.network = alone
         _draw(cfg, module, data, run_dir)
         print_results(metrics, run_dir)
     return metrics

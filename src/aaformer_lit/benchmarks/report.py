@@ -249,7 +249,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines + ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_cell(one) for one in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -34,7 +34,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         write_whole(path, serialized(checkpoint), backup=path.with_name(PREVIOUS) if path.name == LAST else None)
 
 
-def serialized(content: Any) -> memoryview:
+def serialized(content: object) -> memoryview:
     """What `torch.save` would write; made in memory, where its writer hides no error of the disk."""
     buffer = io.BytesIO()
     torch.save(content, buffer)

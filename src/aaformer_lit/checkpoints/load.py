@@ -150,7 +150,7 @@ def _check_sums(path: Path) -> None:
         raise zipfile.BadZipFile(f"{damaged} in it is damaged")
 
 
-def _check_format(about: Any, path: Path) -> None:
+def _check_format(about: object, path: Path) -> None:
     if not isinstance(about, dict) or not {"format", "model", "num_classes"} <= about.keys():
         raise CheckpointError(f"{path} does not say which model it holds; it was not written by aaformer_lit.")
     if not isinstance(about["format"], int) or not isinstance(about["model"], Mapping):
@@ -177,7 +177,7 @@ def _is_ours(target: str) -> bool:
     return is_network or found is build_backbone
 
 
-def _check_targets(node: Any) -> None:
+def _check_targets(node: object) -> None:
     """Refuse a config that would build anything but our networks: instantiating a class name is running code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")

@@ -55,7 +55,7 @@ def check_config(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None
             raise ConfigError(f"{key}={value} is unknown. Use {', '.join(options)} or null.")
 
 
-def matches(value: Any, hint: Any) -> bool:
+def matches(value: object, hint: object) -> bool:
     """Whether a plain config value fits an annotation. Objects still to be built (`_target_`) fit everything."""
     origin = get_origin(hint)
     if value == MISSING or (isinstance(value, Mapping) and "_target_" in value):
@@ -84,7 +84,7 @@ def matches(value: Any, hint: Any) -> bool:
     return kind.__module__ in ("collections.abc", "typing")  # a callable may be many things, an object is none of these
 
 
-def words(hint: Any) -> str:
+def words(hint: object) -> str:
     """An annotation as a message says it: `a list of whole numbers or null`."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -110,7 +110,7 @@ def _listed(values: Sequence[Any]) -> str:
     return f"one of {', '.join(dict.fromkeys(map(str, values)))}"
 
 
-def hints_of(target: Any) -> dict[str, Any]:
+def hints_of(target: object) -> dict[str, Any]:
     """Annotations of a function's, or a class's and its bases', arguments; none where they cannot be resolved."""
     if not inspect.isclass(target):
         return _hints(target)
@@ -121,14 +121,14 @@ def hints_of(target: Any) -> dict[str, Any]:
     return found
 
 
-def _hints(function: Any) -> dict[str, Any]:
+def _hints(function: object) -> dict[str, Any]:
     try:
         return get_type_hints(function)
     except Exception:  # annotations for type checkers only, of whatever kind: nothing is known then
         return {}
 
 
-def _check_targets(node: Any, key: str) -> None:
+def _check_targets(node: object, key: str) -> None:
     """Each object's arguments against the annotations of what builds it, outermost first."""
     if isinstance(node, Mapping):
         hints = hints_of(get_object(node["_target_"])) if isinstance(node.get("_target_"), str) else {}
@@ -153,13 +153,13 @@ def _check_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any], key:
             raise _wrong(f"{key}{name}", value, words(type(default)))
 
 
-def _wrong(key: str, value: Any, must_be: str) -> ConfigError:
+def _wrong(key: str, value: object, must_be: str) -> ConfigError:
     shown = "null" if value is None else value
     return ConfigError(f"{key}={shown} must be {must_be or 'an object'}. Add --cfg job to see its default.")
 
 
 def _lookup(config: Mapping[str, Any], key: str) -> Any:
-    node: Any = config
+    node: object = config
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
     return node

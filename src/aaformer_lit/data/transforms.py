@@ -74,13 +74,13 @@ class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is
                 return {"box": (slice(top, top + h), slice(left, left + w))}
         return {"box": (slice(0), slice(0))}
 
-    def apply(self, image: np.ndarray, box: tuple[slice, slice], **_: Any) -> np.ndarray:
+    def apply(self, image: np.ndarray, box: tuple[slice, slice], **_: object) -> np.ndarray:
         image = image.copy()  # the input may be the cached image
         noise = self.fill == "random"
         image[box] = self.random_generator.integers(0, 256, image[box].shape, np.uint8) if noise else self.fill
         return image
 
-    def apply_to_mask(self, mask: np.ndarray, box: tuple[slice, slice], **_: Any) -> np.ndarray:
+    def apply_to_mask(self, mask: np.ndarray, box: tuple[slice, slice], **_: object) -> np.ndarray:
         mask = mask.copy()
         mask[box] = NO_PART
         return mask

@@ -105,7 +105,7 @@ def _model_facts(about: Mapping[str, Any]) -> dict[str, Any]:
 def _data_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The fingerprint; counts of a split in one cell."""
 
-    def cell(value: Any) -> str:
+    def cell(value: object) -> str:
         if isinstance(value, Mapping):
             return ", ".join(f"{key}: {cell(inner)}" for key, inner in value.items())
         return str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -18,6 +18,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from aaformer_lit.checkpoints.load import build_network, check_same_model, read_checkpoint
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Sharded(ModelParallelStrategy):
@@ -51,7 +53,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(network, mesh=mesh)
 
 
-def unsharded(network: nn.Module, about: Mapping[str, Any]) -> nn.Module | None:
+def unsharded(network: Network, about: Mapping[str, Any]) -> Network | None:
     """The network for one process alone: itself or, where it is sharded, a whole copy on the first process (None elsewhere).
 
     Every process must call, for each gives its share.
@@ -71,4 +73,4 @@ def unsharded(network: nn.Module, about: Mapping[str, Any]) -> nn.Module | None:
         return None
     copy = build_network(about)
     copy.load_state_dict(state)
-    return copy.to(device).train(network.training)
+    return cast(Network, copy.to(device).train(network.training))

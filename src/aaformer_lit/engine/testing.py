@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
 from aaformer_lit.engine.loggers.media import log_best, log_hardest, log_run_files
 from aaformer_lit.engine.module import ReIDModule
@@ -30,7 +31,7 @@ class _TestSet(Protocol):
 def run_test(
     trainer: Trainer,
     module: ReIDModule,
-    data: Any,
+    data: ReIDDataModule,
     run_dir: Path,
     metrics: Mapping[str, float] | None = None,
     ckpt_path: str | None = None,
@@ -57,7 +58,9 @@ def run_test(
     return metrics
 
 
-def _to_dashboards(trainer: Trainer, per_query: pd.DataFrame, data: Any, tested: float, run_dir: Path) -> None:
+def _to_dashboards(
+    trainer: Trainer, per_query: pd.DataFrame, data: ReIDDataModule, tested: float, run_dir: Path
+) -> None:
     """The hardest queries, the best mAP (of the validations, where there were any) and the run's files."""
     scores = [
         float(one.best_model_score)

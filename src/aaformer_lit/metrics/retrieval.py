@@ -160,14 +160,16 @@ class ReIDRetrieval(StructuredMetric):
         return images
 
 
-def gather(tensor: Tensor, group: Any = None) -> list[Tensor]:
+def gather(tensor: Tensor, group: dist.ProcessGroup | None = None) -> list[Tensor]:
     """`gather_all_tensors` for features in main memory too, which NCCL cannot send: block by block over the GPU."""
     if tensor.is_cpu and dist.get_backend(group) == "nccl":
         return gather_in_blocks(tensor, torch.device("cuda", torch.cuda.current_device()), group)
     return gather_all_tensors(tensor, group)
 
 
-def gather_in_blocks(tensor: Tensor, device: torch.device, group: Any = None, rows: int = 4096) -> list[Tensor]:
+def gather_in_blocks(
+    tensor: Tensor, device: torch.device, group: dist.ProcessGroup | None = None, rows: int = 4096
+) -> list[Tensor]:
     """Each process's tensor, gathered on `device` by blocks of rows and brought back to where it was."""
     longest = torch.tensor(len(tensor), device=device)
     dist.all_reduce(longest, dist.ReduceOp.MAX, group=group)

@@ -130,14 +130,14 @@ def _align_backward(
 
 
 @_align.register_fake
-def _empty_outputs(queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_outputs(queries: Tensor, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     """Output; a word per patch whose bit p says that part p holds it; log2 of each part's sum of exponentials."""
     words = keys.new_empty(keys.shape[:-1], dtype=torch.uint8 if queries.shape[-2] <= 8 else torch.int32)
     return _empty_like(queries, values.dtype), words, queries.new_empty(queries.shape[:-1], dtype=torch.float32)
 
 
 @_align_backward.register_fake
-def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return _empty_grads(queries, keys, values)
 
 
@@ -150,7 +150,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
     ctx.save_for_backward(*inputs[:3], *output)
 
 
-def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor, *_: object) -> tuple[Tensor | None, ...]:
     return *_align_backward(grad, *ctx.saved_tensors), None, None, None, None
 
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from aaformer_lit.errors import first_line
+from aaformer_lit.errors import check_choice, first_line
 from aaformer_lit.ops.reference import Similarity, part_attention, similarity_scores
 from aaformer_lit.ops.rounding import round_argmax
 from aaformer_lit.ops.sinkhorn import log_sinkhorn
@@ -62,6 +62,7 @@ _verdicts: dict[Problem, Verdict] = {}
 
 def choose_kernel(kernel: Kernel) -> None:
     """`triton` without a comparison, `torch` always, or `auto`: the kernel where it has earned it (for this process)."""
+    check_choice("ops.kernel", kernel, get_args(Kernel))
     _chosen[0] = kernel
     _verdicts.clear()
 

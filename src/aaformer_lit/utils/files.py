@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from aaformer_lit.errors import StorageError
 
@@ -25,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """JSON with stable formatting, atomically."""
     write_atomically(path, lambda p: p.write_text(json.dumps(content, indent=2, default=str) + "\n"))
 

@@ -8,15 +8,18 @@ processes, and an image that the sampler repeats to fill a batch counts once. Wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.engine.results import Alignments, flatten_alignment
 from aaformer_lit.metrics import AlignmentMeter, patch_labels
+from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.structures import ReIDBatch
 
 
 class AlignmentTest(Callback):
@@ -38,8 +41,8 @@ class AlignmentTest(Callback):
         return next((one for one in trainer.callbacks if isinstance(one, cls)), None)  # type: ignore[attr-defined]
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        network: Any = pl_module.network
+        data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        network = cast(ReIDViT, pl_module.network)
         self.results, self._meters, self.body_parts = {}, {}, tuple(data.part_names)
         if self.body_parts and network.granularities:
             # a compiled network would go on without hooks that it was not compiled with
@@ -47,7 +50,7 @@ class AlignmentTest(Callback):
             self._watch = PartWatch(network)
 
     def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: ReIDBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if self._watch is not None:
             self._watch.forget()
@@ -56,14 +59,14 @@ class AlignmentTest(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
+        outputs: object,
+        batch: ReIDBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         if self._watch is None:
             return
-        network: Any = pl_module.network
+        network = cast(ReIDViT, pl_module.network)
         name = list(trainer.datamodule.test_sets)[dataloader_idx]  # type: ignore[attr-defined]
         memberships, attention = self._watch.memberships, self._watch.attention or None
         if name not in self._meters:

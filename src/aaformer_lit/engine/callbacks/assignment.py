@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,11 @@ from torch import Tensor
 from aaformer_lit.assign import Sinkhorn, sinkhorn
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.metrics import assignment_statistics
+from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.attention import AutoAlignedAttention
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.ops import similarity_scores
+from aaformer_lit.structures import ReIDBatch
 
 
 class AssignmentMonitor(Callback):
@@ -32,14 +34,14 @@ class AssignmentMonitor(Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: ReIDBatch, batch_idx: int
     ) -> None:
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and trainer.is_last_batch
-        network: Any = pl_module.network
-        if not due or not network.granularities:
+        trained = cast(ReIDViT, pl_module.network)
+        if not due or not trained.granularities:
             return
-        network = unsharded(network, pl_module.description())  # type: ignore[operator]
-        if not trainer.is_global_zero:
+        network = unsharded(trained, pl_module.description())  # type: ignore[operator]
+        if network is None or not trainer.is_global_zero:
             return
         mask = batch.get("part_mask")
         errors: list[float] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from aaformer_lit import viz
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
 from aaformer_lit.metrics import SquaredEuclidean
+from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.structures import FeatureSet, Record
 from aaformer_lit.utils.sequences import spread
@@ -44,14 +46,14 @@ class ProbePictures(Callback):
         due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         if not due:
             return
-        network: Any = unsharded(pl_module.network, pl_module.description())  # type: ignore[operator,arg-type]
-        if not trainer.is_global_zero or not takes_pictures(trainer.loggers):
+        network = unsharded(cast(ReIDViT, pl_module.network), pl_module.description())  # type: ignore[operator]
+        if network is None or not trainer.is_global_zero or not takes_pictures(trainer.loggers):
             return
         with isolate_rng(), torch.no_grad(), evaluating(network), trainer.precision_plugin.forward_context():
             self._draw(trainer, network, epoch)
 
-    def _draw(self, trainer: Trainer, network: Any, epoch: int) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    def _draw(self, trainer: Trainer, network: ReIDViT, epoch: int) -> None:
+        data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
         query, gallery = self._probe(data)
         device = next(network.parameters()).device
         images, mask = (self._batch[k].to(device) if k in self._batch else None for k in ("image", "part_mask"))
@@ -73,7 +75,7 @@ class ProbePictures(Callback):
             figure = viz.assignment_maps(pixels, membership.cpu(), network.grid, network.granularities, title=title)
             log_picture(trainer.loggers, "pictures/assignment", figure, step)
 
-    def _probe(self, data: Any) -> tuple[list[Record], list[Record]]:
+    def _probe(self, data: ReIDDataModule) -> tuple[list[Record], list[Record]]:
         """The probe set's records; its images are read once."""
         if self._records is None:
             source = data.val_set or next(iter(data.test_sets.values()))

@@ -15,7 +15,6 @@ import subprocess
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -47,13 +46,13 @@ class StopOnSignal(Callback):
 
         connector.register_signal_handlers = listen  # type: ignore[method-assign]
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
         self._stop_if_asked(trainer)
 
-    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_validation_batch_start(self, trainer: Trainer, *_: object) -> None:
         self._stop_if_asked(trainer)
 
-    def on_test_batch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_test_batch_start(self, trainer: Trainer, *_: object) -> None:
         self._stop_if_asked(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
