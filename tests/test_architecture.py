@@ -86,6 +86,11 @@ def test_the_root_holds_the_commands_and_what_all_share():
     assert folders | {"structures", "errors", "losses", "optim", PACKAGE} == MAY_IMPORT.keys()
 
 
+def test_what_is_imported_of_the_package_exists():
+    missing = {name: names - FILES.keys() for name, names in IMPORTS.items()}
+    assert not {(name, one) for name in missing for one in missing[name] if one.split(".")[0] == PACKAGE}
+
+
 def test_imports_of_modules_and_of_folders_have_no_cycle():
     assert cycle(INSIDE) is None
     folders = {}

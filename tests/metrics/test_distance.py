@@ -8,7 +8,8 @@ import torch
 import reference
 from aaformer_lit.errors import ConfigError, NumericsError
 from aaformer_lit.metrics import distance
-from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean, full_precision, pair_distances, tiles
+from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean, full_precision, pair_distances
+from aaformer_lit.utils.sequences import tiles
 
 FEATURES = torch.randn(2, 1300, 40, generator=torch.Generator().manual_seed(0))
 QUERY, GALLERY = FEATURES[0, :9], FEATURES[1]
