@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.checkpoints.preprocessing import preprocessing
 from aaformer_lit.cli.console import choices, console, print_results
+from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.cli.run import run
+from aaformer_lit.cli.unfinished import similar_run
 from aaformer_lit.errors import check_choice
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.test_untrained:
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= {key.replace("test/", "test/untrained/"): float(v) for key, v in trainer.callback_metrics.items()}
-    trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg))
+    trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg, trainer.is_global_zero))
     if trainer.is_global_zero:  # which kernel ran is known only now
         write_json(run_dir / "metadata.json", said | {"ops": kernel_report()})
     best = trainer.checkpoint_callback.best_model_path if cfg.data.val_ids else None  # type: ignore[union-attr]
@@ -121,7 +123,7 @@ def make_trainer(cfg: DictConfig) -> Trainer:
     )
 
 
-def _continue_from(cfg: DictConfig) -> str | None:
+def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
     from aaformer_lit.checkpoints.io import newest_whole
     from aaformer_lit.checkpoints.load import read_checkpoint
 
@@ -129,6 +131,10 @@ def _continue_from(cfg: DictConfig) -> str | None:
     if found is None and cfg.ckpt_path:
         found = Path(cfg.ckpt_path), read_checkpoint(cfg.ckpt_path)
     if found is None:
+        if cfg.resume == "auto" and first_process and not is_sweep():
+            similar = similar_run(Path(cfg.run_dir).parents[1], OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+            if similar:
+                logger.warning("%s", similar)
         return None
     path, checkpoint = found
     logger.info("continuing after epoch %d of %s", checkpoint["epoch"] + 1, path)
