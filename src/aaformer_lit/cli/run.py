@@ -40,6 +40,7 @@ FAILURE = "failure.txt"
 def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run an entry point's function with the config that Hydra composes from the command line."""
     keep_freed_memory()
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is not worth a traceback
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
             processes.run_further_process(

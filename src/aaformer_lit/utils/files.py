@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CURES = {
+CURES = {
     **dict.fromkeys(FULL, "Free some space"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make the folder writable"),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "A file is where a folder should be, or the reverse"),
     errno.ENOENT: "There is no such drive or folder",
+    errno.ENAMETOOLONG: "Use a shorter name",
 }
 
 
@@ -135,7 +136,7 @@ def cannot_write(path: Path, error: OSError, size: int | None = None) -> str:
     """The message of a file or folder that cannot be written."""
     free = free_space(path.parent)
     what = f"{path}" if size is None else f"{path} ({size / 2**20:.1f} MiB)"
-    cure = _CURES.get(error.errno or 0, "Make room, or write elsewhere")
+    cure = CURES.get(error.errno or 0, "Make room, or write elsewhere")
     return (
         f"cannot write {what}: {error.strerror or first_line(error)}; {free / 2**20:.1f} MiB are free there. {cure}, and start "
         "again (a training with resume=auto). What was there before is whole."

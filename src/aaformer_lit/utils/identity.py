@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _CANNOT_CHANGE_RESULTS = (
-    "paths", "hydra", "logger", "run_dir", "resume", "ckpt_path", "sweep", "pictures", "compile",
+    "paths", "hydra", "logger", "run_dir", "resume", "ckpt_path", "sweep", "pictures", "compile", "ops",
     "data.root", "data.options.*.root", "data.num_workers", "data.pin_memory", "data.cache", "data.eval_batch_size",
     "model.grad_checkpointing", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
     "trainer.deterministic", "trainer.benchmark", "trainer.enable_*", "trainer.log_every_n_steps",
