@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "gallery": BASE | {"models", "viz", "data", "checkpoints"},
     "web": BASE | {"viz", "data", "gallery"},
     "benchmarks": BASE | {"ops", "assign", "models", "metrics", "data", "gallery"},
-    PACKAGE: {"checkpoints"},  # `aaformer_lit.load_model`
+    PACKAGE: {"checkpoints", "utils"},  # `aaformer_lit.load_model`, and modules under their earlier names
 }
 
 

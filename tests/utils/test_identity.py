@@ -24,8 +24,8 @@ def plain():
     [
         "data.num_workers=2", "data.pin_memory=false", "data.cache=true", "data.eval_batch_size=64", "trainer.devices=2",
         "trainer=ddp", "trainer=cpu", "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=5",
-        "pictures=[curves]", "compile=true", "ops.kernel=torch", "paths.data=X", "paths.runs=X", "logger=[csv,wandb]", "callbacks.probe=null",
-        "run_dir=X", "resume=auto", "sweep=table5", "model.grad_checkpointing=true",
+        "pictures=[curves]", "compile=true", "paths.data=X", "paths.runs=X", "logger=[csv,wandb]", "callbacks.probe=null",
+        "run_dir=X", "resume=auto", "sweep=table5", "model.grad_checkpointing=true", "ops.kernel=torch",
     ],
 )  # fmt: skip
 def test_what_cannot_change_results(plain, override):
