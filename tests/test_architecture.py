@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "tables": BASE,
     "checkpoints": BASE | {"models"},
     "engine": BASE | {"ops", "assign", "models", "losses", "optim", "metrics", "viz", "data", "checkpoints"},
-    "pictures": BASE | {"metrics", "viz", "data", "checkpoints", "engine"},
+    "pictures": BASE | {"models", "metrics", "viz", "data", "checkpoints", "engine"},
     "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},
     "gallery": BASE | {"models", "viz", "data", "checkpoints"},
     "web": BASE | {"viz", "data", "gallery"},
