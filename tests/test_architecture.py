@@ -31,12 +31,12 @@ MAY_IMPORT = {
     "tables": BASE,
     "checkpoints": BASE | {"models"},
     "engine": BASE | {"ops", "assign", "models", "losses", "optim", "metrics", "viz", "data", "checkpoints"},
-    "pictures": BASE | {"metrics", "viz", "data", "checkpoints", "engine"},
+    "pictures": BASE | {"models", "metrics", "viz", "data", "checkpoints", "engine"},
     "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},
     "gallery": BASE | {"models", "viz", "data", "checkpoints"},
     "web": BASE | {"viz", "data", "gallery"},
     "benchmarks": BASE | {"ops", "assign", "models", "metrics", "data", "gallery"},
-    PACKAGE: {"checkpoints"},  # `aaformer_lit.load_model`
+    PACKAGE: {"checkpoints", "utils"},  # `aaformer_lit.load_model`, and modules under their earlier names
 }
 
 

@@ -8,10 +8,11 @@ from omegaconf import OmegaConf
 
 from aaformer_lit import load_model
 from aaformer_lit.checkpoints.load import read_checkpoint
+from aaformer_lit.cli import resolvers
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
-from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
+from cli_tools import TINY, TINY_DATA, TINY_MODEL, only, read_json, run_cli
 
 
 def test_a_run_leaves_what_it_promises(trained):
@@ -212,3 +213,83 @@ def test_a_mistake_is_one_message_and_exit_code_2(overrides, message, tmp_path, 
     assert message in " ".join(error.split())
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("metrics.json"))
+
+
+def said(capsys) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_without_a_validation_the_last_weights_are_tested(tmp_path, data_dir, capsys):
+    options = (*TINY, f"paths.data={data_dir}", "data.val_ids=0.25", "data.ids_per_batch=2")
+    assert run_cli("train", *options, f"paths.runs={tmp_path}") == 0
+    assert "there was no validation with trainer.check_val_every_n_epoch=10" in said(capsys)
+    assert read_json(only(tmp_path.rglob("metrics.json")))["test/mAP"] > 0
+    assert not list(tmp_path.rglob("best.ckpt"))
+
+
+def test_images_for_training_alone_are_trained_on_and_not_tested(tmp_path, people, capsys):
+    pids = [path.name.split("_")[0] for path in sorted((people / "bounding_box_train").glob("*.jpg"))]
+    paths = sorted((people / "bounding_box_train").glob("*.jpg"))
+    pd.DataFrame({"path": paths, "pid": pids, "split": "train"}).to_csv(tmp_path / "people.csv", index=False)
+    data = ("data=folder", f"data.table={tmp_path}/people.csv", "data.image_size=[64,32]", "data.num_workers=0")
+    batches = ("data.ids_per_batch=4", "data.images_per_id=2", "test_untrained=true", "pictures=[curves]")
+    options = (*data, f"paths.runs={tmp_path}/runs", "trainer=cpu", "trainer.enable_progress_bar=false")
+    assert run_cli("train", *TINY_MODEL, *options, *batches, "trainer.max_epochs=1", "callbacks.progress=null") == 0
+    assert "no query images, so nothing is tested" in said(capsys)
+    run = only(tmp_path.rglob("metrics.json")).parent
+    assert read_json(run / "metrics.json") == {}, "it is finished"
+    capsys.readouterr()
+    for command in ("evaluate", "visualize"):
+        kind = ("kind=rankings",) if command == "visualize" else ()
+        assert run_cli(command, f"ckpt={run}/checkpoints/last.ckpt", *options, *kind) == 2
+        assert "has no query images, so there is nothing to test on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_killed_and_started_again_with_fewer_workers_it_continues(tmp_path, data_dir, monkeypatch, capsys):
+    """The user's story: out of memory, so fewer workers, a smaller batch in the test, no pictures."""
+    options = (*TINY, f"paths.data={data_dir}", "trainer.max_epochs=4", "resume=auto", f"paths.runs={tmp_path}")
+    with monkeypatch.context() as patch:
+        patch.setattr(ReIDModule, "on_train_epoch_end", killed_in_epoch_2)
+        patch.setattr(resolvers, "config_hash", lambda _: "12345678")  # as an earlier version would have named it
+        with pytest.raises(Killed):
+            run_cli("train", *options, "data.num_workers=2", "pictures=[curves]")
+    changes = (
+        "data.num_workers=0",
+        "data.eval_batch_size=5",
+        "trainer.log_every_n_steps=3",
+        "logger=[csv,tensorboard]",
+    )
+    assert run_cli("train", *options, *changes) == 0
+    run = only(tmp_path.rglob("metrics.json")).parent
+    assert run.parent.name == "12345678"
+    assert "continuing after epoch 2 of" in said(capsys)
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 3
+
+
+def test_another_run_that_lies_unfinished_is_named(tmp_path, data_dir, monkeypatch, capsys):
+    options = (*TINY, f"paths.data={data_dir}", "trainer.max_epochs=3", "resume=auto", f"paths.runs={tmp_path}")
+    with monkeypatch.context() as patch:
+        patch.setattr(ReIDModule, "on_train_epoch_end", killed_in_epoch_2)
+        with pytest.raises(Killed):
+            run_cli("train", *options)
+    unfinished = only(tmp_path.rglob("last.ckpt")).parents[1]
+    assert run_cli("train", *options, "trainer.max_epochs=1", "seed=1") == 0
+    told = f"{unfinished} lies unfinished, but is another run: data.seed=0 (here 1)"
+    assert told not in said(capsys), "another order of the data"
+    assert run_cli("train", *options, "trainer.max_epochs=1", "optim.optimizer.lr=0.1") == 0
+    told = (
+        f"{unfinished} lies unfinished, but is another run: optim.optimizer.lr=0.008 (here 0.1), trainer.max_epochs=3"
+    )
+    assert told in said(capsys)
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2
+
+
+def test_a_sweep_skips_the_jobs_that_an_earlier_version_finished(tmp_path, data_dir, capsys):
+    options = ("-m", "seed=0,1", *TINY, f"paths.data={data_dir}", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert run_cli("train", *options, "trainer.limit_train_batches=1") == 0
+    first, second = sorted((tmp_path / "sweep").glob("*/metrics.json"))
+    first.parent.rename(first.parent.with_name("12345678"))
+    (second.parent / "metrics.json").unlink()
+    assert run_cli("train", *options, "trainer.limit_train_batches=1", "data.eval_batch_size=3") == 0
+    assert said(capsys).count("finished already, skipped") == 1
+    assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 2

@@ -3,12 +3,15 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from aaformer_lit.utils.moved import find_moved_modules
+
 try:
     __version__ = version("aaformer-lit")
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0+unknown"
 
 __all__ = ["__version__", "load_model"]
+find_moved_modules()
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test as configured; returns what it wrote to `metrics.json`."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.checkpoints.load import description, load_model
+    from aaformer_lit.checkpoints.load import load
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
@@ -24,8 +24,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from aaformer_lit.utils.files import write_json
 
     run_dir = Path(cfg.run_dir)
-    network: Any = load_model(cfg.ckpt)
-    prepare_like_training(cfg, description(cfg.ckpt)["data"])
+    network, about = load(cfg.ckpt)
+    prepare_like_training(cfg, about["data"])
     data = instantiate(cfg.data)
     retrieval = {"expansion": instantiate(cfg.expand)} | ({"rerank": instantiate(cfg.rerank)} if cfg.rerank else {})
     module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)
@@ -51,15 +51,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
 
 def _save_features(module: Any, run_dir: Path) -> None:
-    from safetensors.torch import save_file
-
-    from aaformer_lit.utils.files import write_atomically
+    from aaformer_lit.utils.files import write_tensors
 
     tensors: dict[str, Any] = {}
     for name, metric in module.feature_metrics.items():
         for role, features in zip(("query", "gallery"), metric.feature_sets(), strict=True):
             tensors |= {f"{name}/{role}/{key}": getattr(features, key) for key in ("features", "pids", "camids")}
-    write_atomically(run_dir / "features.safetensors", lambda path: save_file(tensors, path))
+    write_tensors(run_dir / "features.safetensors", tensors)
 
 
 def main() -> None:

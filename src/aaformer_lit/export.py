@@ -16,16 +16,11 @@ def export(cfg: DictConfig) -> Path:
     """Write the file, compare it with the network, and keep it; returns its path."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.checkpoints.load import description
     from aaformer_lit.data.images import image_files
-    from aaformer_lit.deploy import SafetensorsFormat, export_checked, model_card
-    from aaformer_lit.deploy.formats import portable
+    from aaformer_lit.deploy import export_checked
 
     form = instantiate(cfg.format)
     target = Path(cfg.output or Path(cfg.run_dir, form.file_name))
-    card = {}
-    if isinstance(form, SafetensorsFormat):
-        card["README.md"] = model_card(portable(description(cfg.ckpt)), Path(cfg.ckpt))
     report = export_checked(
         cfg.ckpt,
         form,
@@ -35,7 +30,6 @@ def export(cfg: DictConfig) -> Path:
         tolerance=cfg.check.tolerance,
         max_flipped=cfg.check.max_flipped,
         seed=cfg.seed,
-        extra_files=card,
     )
     console.print(_table(report))
     for path in (target, target.with_name(f"{target.name}.report.json")):

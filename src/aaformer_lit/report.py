@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ def report(cfg: DictConfig) -> Report:
     """Collect, join, compare, write; returns what it printed."""
     from aaformer_lit.errors import ConfigError
     from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, publish_runs
-    from aaformer_lit.utils.files import write_atomically
+    from aaformer_lit.utils.files import write_text
 
     unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
     if unknown:
@@ -38,8 +37,7 @@ def report(cfg: DictConfig) -> Report:
     run_dir = Path(cfg.run_dir)
     for form in cfg.formats:
         if form != "png":
-            content = FORMATS[form](result)
-            write_atomically(run_dir / f"{table.name}.{form}", partial(Path.write_text, data=content))
+            write_text(run_dir / f"{table.name}.{form}", FORMATS[form](result))
     if "png" in cfg.formats:
         _plot(table, columns, run_dir)
     console.print(f"written to {run_dir}", highlight=False)

@@ -21,7 +21,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
 
     from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank
     from aaformer_lit.gallery.report import as_json, as_page, as_picture
-    from aaformer_lit.utils.files import write_atomically, write_json
+    from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
     from aaformer_lit.viz import save
 
@@ -53,7 +53,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         save(as_picture(gallery, *some), run_dir / "ranking.png")
     if "html" in formats:
         page = as_page(gallery, *some, cfg.tokens, len(queries))
-        write_atomically(run_dir / "ranking.html", lambda path: path.write_text(page, encoding="utf-8"))
+        write_text(run_dir / "ranking.html", page)
     _print(content)
     for name in formats:
         console.print(str(run_dir / f"ranking.{name}"), highlight=False)

@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.checkpoints.preprocessing import preprocessing
 from aaformer_lit.cli.console import choices, console, print_results
+from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.cli.run import run
+from aaformer_lit.cli.unfinished import similar_run
 from aaformer_lit.errors import check_choice
 
 if TYPE_CHECKING:
@@ -56,14 +58,18 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         write_json(run_dir / "metadata.json", said)
     metrics: dict[str, float] = {}
-    if cfg.test_untrained:
+    if cfg.test_untrained and data.test_sets:
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= {key.replace("test/", "test/untrained/"): float(v) for key, v in trainer.callback_metrics.items()}
-    trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg))
+    trainer.fit(module, datamodule=data, ckpt_path=_continue_from(cfg, trainer.is_global_zero))
     if trainer.is_global_zero:  # which kernel ran is known only now
         write_json(run_dir / "metadata.json", said | {"ops": kernel_report()})
-    best = trainer.checkpoint_callback.best_model_path if cfg.data.val_ids else None  # type: ignore[union-attr]
-    metrics |= run_test(trainer, module, data, run_dir, metrics, ckpt_path=best)
+    if not data.test_sets:
+        if trainer.is_global_zero:
+            logger.warning("the data have no query images, so nothing is tested; checkpoints are in %s", run_dir)
+            write_json(run_dir / "metrics.json", metrics)
+        return metrics
+    metrics |= run_test(trainer, module, data, run_dir, metrics, ckpt_path=_best(cfg, trainer))
     if cfg.pictures:
         module.share_features()
     alone = unsharded(network, module.description())
@@ -72,6 +78,21 @@ def train(cfg: DictConfig) -> dict[str, float]:
         _draw(cfg, module, data, run_dir)
         print_results(metrics, run_dir)
     return metrics
+
+
+def _best(cfg: DictConfig, trainer: Trainer) -> str | None:
+    """The checkpoint that is best on the held-out ids; None for the last weights, where there was no validation."""
+    if not cfg.data.val_ids:
+        return None
+    best: str = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    if not best:
+        logger.warning(
+            "the held-out ids (data.val_ids) chose no weights, so the last are tested: in %s epochs there was no validation "
+            "with trainer.check_val_every_n_epoch=%s.",
+            trainer.current_epoch,
+            trainer.check_val_every_n_epoch,
+        )
+    return best or None
 
 
 def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
@@ -121,7 +142,7 @@ def make_trainer(cfg: DictConfig) -> Trainer:
     )
 
 
-def _continue_from(cfg: DictConfig) -> str | None:
+def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
     from aaformer_lit.checkpoints.io import newest_whole
     from aaformer_lit.checkpoints.load import read_checkpoint
 
@@ -129,6 +150,10 @@ def _continue_from(cfg: DictConfig) -> str | None:
     if found is None and cfg.ckpt_path:
         found = Path(cfg.ckpt_path), read_checkpoint(cfg.ckpt_path)
     if found is None:
+        if cfg.resume == "auto" and first_process and not is_sweep():
+            similar = similar_run(Path(cfg.run_dir).parents[1], OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+            if similar:
+                logger.warning("%s", similar)
         return None
     path, checkpoint = found
     logger.info("continuing after epoch %d of %s", checkpoint["epoch"] + 1, path)

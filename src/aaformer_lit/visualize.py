@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -15,37 +14,33 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.pictures.scene import model_names, prepared_data, scene_of_test, tested
 from aaformer_lit.utils.sequences import spread
 
-if TYPE_CHECKING:
-    pass
-
 
 def visualize(cfg: DictConfig) -> list[Path]:
     """Draw the configured kinds; returns the files."""
-    from aaformer_lit.checkpoints.load import description, load_model
+    from aaformer_lit.checkpoints.load import load
     from aaformer_lit.pictures.kinds import FROM_A_TEST, draw
     from aaformer_lit.pictures.scene import Scene
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
     if cfg.other and "rankings" not in kinds:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
-    about = description(cfg.ckpt)["data"]
     paths = image_files(cfg.images)
+    network, about = load(cfg.ckpt)
+    training = Path(cfg.ckpt).parent.parent
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
     if FROM_A_TEST & set(kinds):
-        module, data = tested(cfg, cfg.ckpt)
-        scene = scene_of_test(module, data, about, Path(cfg.ckpt).parent.parent, cfg.count, **options)
+        module, data = tested(cfg, network, about["data"])
+        scene = scene_of_test(module, data, about["data"], training, cfg.count, **options)
         if cfg.other:
-            first, second = model_names(cfg.ckpt, cfg.other)
-            rival, _ = tested(cfg, cfg.other)
+            other, its = load(cfg.other)
+            first, second = model_names((network, other), (cfg.ckpt, cfg.other))
+            rival, _ = tested(cfg, other, its["data"])
             scene = replace(scene, name=first, rivals={second: next(iter(rival.feature_metrics.values()))})
         scene = replace(scene, paths=spread(paths, cfg.count)) if paths else scene
     else:
-        network: Any = load_model(cfg.ckpt)
-        paths = paths or [record.path for record in prepared_data(cfg, cfg.ckpt).query_records]
-        training = Path(cfg.ckpt).parent.parent
-        scene = Scene(
-            network.eval(), about["mean"], about["std"], spread(paths, cfg.count), run_dir=training, **options
-        )
+        paths = paths or [record.path for record in prepared_data(cfg, about["data"]).query_records]
+        mean, std = about["data"]["mean"], about["data"]["std"]
+        scene = Scene(network, mean, std, spread(paths, cfg.count), run_dir=training, **options)
     files = draw(kinds, scene, Path(cfg.run_dir))
     for file in files:
         console.print(str(file), highlight=False)

@@ -1,11 +1,13 @@
 """A gallery through its life: made, extended, changed, emptied; interrupted at every step."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
@@ -123,7 +125,7 @@ def test_boxes_are_images_of_their_own(extractor, tmp_path, world):
     assert len(without.remove(paths=["frame.png"])) == 0
 
 
-@pytest.mark.parametrize("step", ["to_parquet", "save_file", "flush", "replace"])
+@pytest.mark.parametrize("step", ["to_parquet", "save_file", "fsync", "replace", "write_switch"])
 def test_killed_at_any_step_the_old_gallery_is_whole(gallery, extractor, images, world, monkeypatch, step):
     world.write(images / "c0" / "0099_c0.png", 99)
     crops = find_crops(images, pattern=PATTERN)
@@ -133,10 +135,11 @@ def test_killed_at_any_step_the_old_gallery_is_whole(gallery, extractor, images,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        owner = {"to_parquet": pd.DataFrame, "replace": Path}.get(step, versions)
+        owner = {"to_parquet": pd.DataFrame, "save_file": safetensors.torch, "write_switch": versions}.get(step, os)
         patched.setattr(owner, step, die)
         with pytest.raises(KeyboardInterrupt):
             update(gallery, extractor, crops)
+    (gallery.folder / ".features-000002.safetensors.tmp").touch()  # as a kill leaves it
     survived = Gallery.open(gallery.folder)
     pd.testing.assert_frame_equal(survived.table, before)
     assert torch.equal(survived.descriptors, gallery.descriptors)

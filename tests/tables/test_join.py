@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.tables import PaperTable, collect, compare_rows, join
-from aaformer_lit.tables.join import agree, is_setting, merge
+from aaformer_lit.tables.join import agree, merge, setting_of
 from table_tools import AAFORMER, ASSIGN, BASELINE, LABELED, NEAREST, SINKHORN, config, write_run
 
 
@@ -57,18 +57,12 @@ def test_other_data_variants_counts_and_recipes_are_other_columns(tmp_path, othe
     assert all(column.differs for column in columns)
 
 
-def test_what_cannot_change_a_result_is_no_setting():
-    for key in (
-        "seed",
-        "data.num_workers",
-        "trainer.devices",
-        "logger.csv.name",
-        "data.masks",
-        "callbacks.last.dirpath",
-    ):
-        assert not is_setting(key), key
-    for key in ("optim.optimizer.lr", "trainer.precision", "callbacks.ema.decay", "data.ids_per_batch", "flip_test"):
-        assert is_setting(key), key
+def test_seeds_and_masks_are_no_setting():
+    masks = {"masks": "masks", "mask_parts": {"head": [1]}, "seed": 1, "image_size": [256, 128], "num_workers": 4}
+    assert setting_of({"seed": 1, "data": masks, "flip_test": True}) == {
+        "data.image_size": (256, 128),
+        "flip_test": True,
+    }
 
 
 def test_a_similarity_of_its_own_is_a_column_of_its_own_and_the_baseline_stands_in_both(tmp_path):

@@ -9,13 +9,16 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.errors import CheckpointError, first_line
+
+if TYPE_CHECKING:
+    from aaformer_lit.models import ReIDViT
 
 FORMAT = 1
 _KEY = "aaformer_lit"
@@ -68,17 +71,24 @@ def description(path: str | Path) -> dict[str, Any]:
     """What the checkpoint, exported folder or hub model says of itself (see `describe`).
 
     Raises:
-        CheckpointError: as `load_model`, or it does not say how images are prepared for the network.
+        CheckpointError: as `load`.
     """
     path = local_path(path)
-    about = _read_config(path) if path.is_dir() else dict(read_checkpoint(path)[_KEY])
-    lacking = [name for name in ("image_size", "mean", "std") if name not in (about.get("data") or {})]
-    if lacking:
-        raise CheckpointError(f"{path} does not say how images are prepared for its network: no {', '.join(lacking)}.")
-    return about
+    about = _read_config(path) if path.is_dir() else read_checkpoint(path)[_KEY]
+    return _with_preprocessing(about, path)
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load(path: str | Path) -> tuple[ReIDViT, dict[str, Any]]:
+    """The network as of `load_model`, and what its file says of itself (see `describe`); the file is read once.
+
+    Raises:
+        CheckpointError: as `load_model`, or it does not say how images are prepared for the network.
+    """
+    network, about = _load(path)
+    return network, _with_preprocessing(about, path)
+
+
+def load_model(path: str | Path) -> ReIDViT:
     """The network of a training checkpoint, or of an exported folder with config.json and model.safetensors, in eval mode.
 
     Args:
@@ -88,6 +98,10 @@ def load_model(path: str | Path) -> nn.Module:
         CheckpointError: the file is missing, broken, not ours, newer than this version, or does not fit its own config; or
             the hub does not give it.
     """
+    return _load(path)[0]
+
+
+def _load(path: str | Path) -> tuple[ReIDViT, Mapping[str, Any]]:
     path = local_path(path)
     if path.is_dir():
         from safetensors.torch import load_file
@@ -110,13 +124,22 @@ def load_model(path: str | Path) -> nn.Module:
         raise CheckpointError(
             f"{path} does not fit the model it names: {str(error).splitlines()[1].strip()}"
         ) from error
-    return network.eval()
+    return network.eval(), about
 
 
-def build_network(about: Mapping[str, Any]) -> nn.Module:
+def _with_preprocessing(about: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    lacking = [name for name in ("image_size", "mean", "std") if name not in (about.get("data") or {})]
+    if lacking:
+        raise CheckpointError(f"{path} does not say how images are prepared for its network: no {', '.join(lacking)}.")
+    return dict(about)
+
+
+def build_network(about: Mapping[str, Any]) -> ReIDViT:
     """The network that a description names, without weights."""
     import hydra
     from hydra.errors import InstantiationException
+
+    from aaformer_lit.models import ReIDViT
 
     model = json.loads(json.dumps(about["model"]))
     _check_targets(model)
@@ -127,7 +150,7 @@ def build_network(about: Mapping[str, Any]) -> nn.Module:
     except InstantiationException as error:  # arguments of another version, or edited by hand
         reason = first_line(error.__cause__ or error)
         raise CheckpointError(f"the checkpoint's own config cannot build the network it names: {reason}.") from error
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, ReIDViT):
         raise CheckpointError("the checkpoint does not name a network (a _target_ in its model config).")
     return network
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import re
 
 from hydra.errors import HydraException, InstantiationException
@@ -11,8 +10,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.errors import AAformerError, first_line
-
-_USERS_ERRNO = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+from aaformer_lit.utils.files import CURES
 
 
 def user_message(error: BaseException) -> str | None:
@@ -24,11 +22,9 @@ def user_message(error: BaseException) -> str | None:
         return _config_message(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):  # data=null, in Hydra's words
         return "a config group that is needed was set to null. See --help for the groups and their options."
-    if isinstance(error, OSError) and error.errno in _USERS_ERRNO:
-        where = error.filename or "a file"
-        return (
-            f"{where} cannot be used: {error.strerror}. Check paths.runs, paths.data, their rights and the disk's room."
-        )
+    if isinstance(error, OSError) and error.errno in CURES:  # of Hydra, which makes the run's folder
+        where = error.filename or "the run's folder"
+        return f"{where} cannot be used: {error.strerror}. {CURES[error.errno]}; check paths.runs and paths.data."
     return None
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aaformer_lit.errors import AAformerError, RankError, first_line
+from aaformer_lit.utils.files import write_text
 
 _LOST = (
     "Connection closed by peer",
@@ -46,9 +47,7 @@ def run_further_process(work: Callable[[], object], failure: Path) -> None:
             sys.exit(1)  # the one that is gone has said why, or the first rank will
         text = str(error) if isinstance(error, AAformerError) else f"{type(error).__name__}: {error}"
         rank = os.environ.get("LOCAL_RANK", "?")
-        temporary = failure.with_name(f".{failure.name}.{rank}.tmp")
-        temporary.write_text(f"rank {rank}: {text}\n\n{''.join(traceback.format_exception(error))}")
-        temporary.replace(failure)
+        write_text(failure, f"rank {rank}: {text}\n\n{''.join(traceback.format_exception(error))}", shared=True)
         raise
 
 

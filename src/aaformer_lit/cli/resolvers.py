@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from aaformer_lit.cli.unfinished import same_job, same_run
 from aaformer_lit.errors import ConfigError
-
-# what a run is about does not change with where it writes, what it logs to, or how it is continued
-_NOT_IN_HASH = ("paths", "logger", "callbacks", "hydra", "resume", "run_dir", "ckpt_path", "sweep")
+from aaformer_lit.utils.identity import identity_hash, matters
 
 
 def config_hash(cfg: DictConfig) -> str:
     """Eight hex digits that two runs share exactly when they train and test the same thing."""
-    content = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(content, dict)
-    relevant = {key: value for key, value in content.items() if key not in _NOT_IN_HASH}
-    if average := (content.get("callbacks") or {}).get("ema"):
-        relevant["ema"] = average  # the one callback that changes what is tested
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return identity_hash(_plain(cfg))
 
 
 def is_sweep() -> bool:
@@ -33,19 +27,38 @@ def is_sweep() -> bool:
 
 
 def _run_name(now: str, *, _root_: DictConfig) -> str:
-    """`<what>/<hash>/<time>`; with `resume=auto` the time of the newest unfinished run of the same config, if there is one."""
+    """`<what>/<hash>/<time>`; with `resume=auto` the newest unfinished run of the same identity, if there is one."""
     choices = _root_.hydra.runtime.choices
     experiment = choices.get("experiment")
     what = experiment if experiment not in (None, "null") else f"{choices.get('data')}-{choices.get('model')}"
-    name = f"{what}/{config_hash(_root_)}".replace("None", "run")
+    what = what.replace("None", "run")
     if _root_.get("resume") == "auto":
-        started = sorted(Path(_root_.paths.runs, name).glob("*/config.yaml"))
-        unfinished = [config.parent.name for config in started if not (config.parent / "metrics.json").exists()]
-        if unfinished:
-            return f"{name}/{unfinished[-1]}"
+        started = same_run(Path(_root_.paths.runs, what), _plain(_root_))
+        if started is not None:
+            return str(started.relative_to(_root_.paths.runs))
     # ranks that torchrun or SLURM start by themselves must agree on the name, to the second they do not
     launch = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{name}/{now if launch == 'none' else launch}"
+    return f"{what}/{config_hash(_root_)}/{now if launch == 'none' else launch}"
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """What matters of a config that is still being composed: the run's folder, which callbacks name, is not known yet."""
+    content: dict[str, Any] = {"callbacks": {"ema": OmegaConf.select(cfg, "callbacks.ema")}}
+    for key in map(str, cfg):
+        if matters(key) and key not in content:
+            try:
+                value = cfg[key]
+                content[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            except OmegaConfBaseException:  # told when the job starts, by the name of the key
+                content[key] = "?"
+    return content
+
+
+def _job_name(*, _root_: DictConfig) -> str:
+    """The config's hash, or the folder of the job of this identity that an older version has started in this sweep."""
+    name, sweep = config_hash(_root_), Path(_root_.hydra.sweep.dir)
+    started = None if (sweep / name).exists() else same_job(sweep, _plain(_root_))
+    return name if started is None else started.name
 
 
 def _sweep_name(now: str, *, _root_: DictConfig) -> str:
@@ -79,7 +92,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_group", _sweep_group, replace=True, use_cache=False)
-    OmegaConf.register_new_resolver("config_hash", lambda *, _root_: config_hash(_root_), replace=True)
+    OmegaConf.register_new_resolver("config_hash", _job_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)
 
 

@@ -7,6 +7,7 @@ config instead of composing it again, so that they neither make run directories 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -27,7 +28,8 @@ from aaformer_lit.cli.check import check_config
 from aaformer_lit.cli.messages import _known, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
-from aaformer_lit.errors import AAformerError
+from aaformer_lit.errors import AAformerError, StorageError
+from aaformer_lit.utils.files import write_text
 from aaformer_lit.utils.malloc import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ FAILURE = "failure.txt"
 def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run an entry point's function with the config that Hydra composes from the command line."""
     keep_freed_memory()
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is not worth a traceback
     try:
         if job_config := os.environ.get(_JOB_CONFIG):
             processes.run_further_process(
@@ -87,7 +90,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
             check_config(_plain(cfg), _defaults())
             if has_directory:
                 (run_dir / FAILURE).unlink(missing_ok=True)
-                _write(job_config, OmegaConf.to_yaml(cfg, resolve=True))
+                write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True))
                 os.environ[_JOB_CONFIG] = str(job_config)
             with processes.job_processes():
                 return _with_kernel(function, cfg)
@@ -95,7 +98,8 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
             known = _known(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
             if has_directory:
-                _write(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
+                with contextlib.suppress(StorageError):  # the disk may be what failed
+                    write_text(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
             if is_sweep():
                 logger.error("this job failed: %s", message)
             if known is None:
@@ -140,12 +144,6 @@ def _load(path: Path) -> DictConfig:
     assert isinstance(cfg, DictConfig)
     OmegaConf.set_struct(cfg, True)
     return cfg
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def timestamp() -> str:

@@ -11,7 +11,6 @@ import lzma
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import IO
 
 from aaformer_lit.data.locate import ARCHIVE_SUFFIXES
 from aaformer_lit.errors import ProtocolError
+from aaformer_lit.utils.files import FULL, free_space, scratch_folder
 
 _LITTER = ("__MACOSX", ".DS_Store")
 
@@ -44,8 +44,7 @@ def unpack(archive: Path, target: Path, name: str, advance: Callable[[int, int],
     """
     with _members(archive) as members:
         total = sum(member.size for member in members)
-        target.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target).free
+        free = free_space(target)
         if total > free:
             raise ProtocolError(
                 f"{archive} unpacks to {total / 1e9:.1f} GB, but {target} has {free / 1e9:.1f} GB free."
@@ -55,14 +54,11 @@ def unpack(archive: Path, target: Path, name: str, advance: Callable[[int, int],
         folder = target / (next(iter(tops)) if len(tops) == 1 and not loose else name)
         if folder.exists():
             raise ProtocolError(f"{folder} exists and is not overwritten. Move it away to unpack {archive.name} again.")
-        temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=target))
-        try:
-            _write(archive, members, temporary, total, advance)
-            whole = temporary / folder.name if len(tops) == 1 and not loose else temporary
-            whole.chmod(0o755)
+        with scratch_folder(folder) as scratch:
+            whole = scratch / folder.name
+            whole.mkdir()
+            _write(archive, members, scratch if len(tops) == 1 and not loose else whole, total, advance)
             whole.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -80,6 +76,8 @@ def _write(archive: Path, members: list[Member], folder: Path, total: int, advan
             done += member.size
             advance(done, total)
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError) as cause:
+        if getattr(cause, "errno", None) in FULL:  # not the archive's fault
+            raise
         raise ProtocolError(f"{archive} cannot be unpacked: {cause}. Nothing was kept; download it again.") from cause
 
 

@@ -25,7 +25,7 @@ from aaformer_lit.data.person_images import PersonImages, readable
 from aaformer_lit.data.sampler import PKSampler
 from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.data.workers import default_workers, init_worker
-from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.errors import ConfigError, ProtocolError, check_choice
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, some
 
@@ -161,13 +161,18 @@ class ReIDDataModule(LightningDataModule):
         self._sources = self._sources or self.sources()
 
     def setup(self, stage: str | None = None) -> None:
-        """Index the data; for `stage="fit"` also check that a batch can be made."""
+        """Index the data; also check that a batch can be made (`stage="fit"`), or that there is something to test on."""
         if not hasattr(self, "labels"):
             self.prepare_data()
             assert self._sources is not None
             self._assign(*self._sources)
         if stage == "fit":
             self._sampler()
+        if stage == "test" and not self.test_sets:
+            raise ProtocolError(
+                f"{self.fingerprint['name']} has no query images, so there is nothing to test on. Give some images the splits "
+                "query and gallery, or use other data (data=...)."
+            )
 
     def teardown(self, stage: str | None = None) -> None:
         if self.bad_images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aaformer_lit.checkpoints.load import description, load_model
+from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.transforms import resize
+from aaformer_lit.deploy.card import model_card
 from aaformer_lit.deploy.compare import compare
 from aaformer_lit.deploy.deployed import Deployed
-from aaformer_lit.deploy.formats import Format, portable
+from aaformer_lit.deploy.formats import Format, SafetensorsFormat, portable
 from aaformer_lit.deploy.test_images import own_images, probe_images
 from aaformer_lit.errors import ExportError
-from aaformer_lit.models import ReIDViT
 from aaformer_lit.utils.environment import machine
-from aaformer_lit.utils.files import write_json
+from aaformer_lit.utils.files import replace_whole, scratch_folder, write_json
 
 
 def export_checked(
@@ -32,7 +31,6 @@ def export_checked(
     tolerance: float = 1e-4,
     max_flipped: float = 1e-3,
     seed: int = 0,
-    extra_files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Export a checkpoint to `target`, and write the comparison to `<target>.report.json`; returns the report.
 
@@ -44,21 +42,19 @@ def export_checked(
         paths: image files to compare on as well.
         tolerance, max_flipped: see `Comparison.problem`.
         seed: of the images.
-        extra_files: texts to put into an exported folder, by name.
 
     Raises:
         ExportError: the format cannot hold the network, or the file computes something else; then nothing is left behind.
     """
-    network, about = load_model(ckpt), portable(description(ckpt))
-    assert isinstance(network, ReIDViT)
+    network, about = load(ckpt)
+    about = portable(about)
     deployed = form.deployed(network, about["data"])
     test_images = probe_images(images, network.image_size, seed, any_size=form.preprocess)
     if paths:
         test_images["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
     inputs = test_images if form.preprocess else normalized(test_images, about["data"])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-        written = Path(folder, target.name)
+    with scratch_folder(target) as folder:
+        written = folder / target.name
         form.write(deployed, about, written)
         comparison = compare(deployed, form.read(written), inputs)
         problem = comparison.problem(tolerance, max_flipped)
@@ -79,10 +75,10 @@ def export_checked(
             **({"preprocessing": against_loader(deployed, test_images)} if form.preprocess else {}),
             **machine(),
         }
-        for name, text in (extra_files or {}).items():
-            (written / name).write_text(text)
-        _put(written, target)
-    write_json(target.with_name(f"{target.name}.report.json"), report)
+        if isinstance(form, SafetensorsFormat):
+            (written / "README.md").write_text(model_card(about, Path(ckpt)))
+        write_json(folder / f"{target.name}.report.json", report)
+        _put(folder, target.parent)
     return report
 
 
@@ -107,14 +103,11 @@ def against_loader(deployed: Deployed, test_images: Mapping[str, Sequence[Tensor
     }
 
 
-def _put(written: Path, target: Path) -> None:
-    """Rename into place; files of an existing folder (a clone of a hub repository, say) are replaced one by one."""
-    if not written.is_dir():
-        written.replace(target)
-        return
+def _put(source: Path, target: Path) -> None:
+    """Move all files to another folder; an existing one (a clone of a hub repository, say) keeps its other files."""
     target.mkdir(exist_ok=True)
-    for file in sorted(written.iterdir()):
-        file.replace(target / file.name)
+    for path in sorted(source.iterdir()):
+        (_put if path.is_dir() else replace_whole)(path, target / path.name)
 
 
 def _size(path: Path) -> int:

@@ -70,8 +70,10 @@ class TorchExportFormat(Format):
     file_name = "model.pt2"
 
     def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
+        content = io.BytesIO()  # torch's own writer ends the process where the disk is full
         with _quiet():
-            torch.export.save(self._trace(deployed), path, extra_files={"aaformer_lit.json": json.dumps(about)})
+            torch.export.save(self._trace(deployed), content, extra_files={"aaformer_lit.json": json.dumps(about)})
+        path.write_bytes(content.getbuffer())
 
     def read(self, path: Path) -> Exported:
         with _quiet():

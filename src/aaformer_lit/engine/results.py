@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,7 +89,7 @@ def alignment_rows(results: Mapping[str, Sequence[PartAlignment]]) -> list[dict[
     return rows
 
 
-def write_alignment(path: Path, body_parts: Sequence[str], results: Mapping[str, Sequence[PartAlignment]]) -> None:
+def alignment_text(body_parts: Sequence[str], results: Mapping[str, Sequence[PartAlignment]]) -> str:
     """`{"body_parts": [...], "rows": [...]}`, one row of the table per line."""
     rows = ",\n".join(json.dumps(row) for row in alignment_rows(results))
-    path.write_text(f'{{"body_parts": {json.dumps([*body_parts, "background"])}, "rows": [\n{rows}\n]}}\n')
+    return f'{{"body_parts": {json.dumps([*body_parts, "background"])}, "rows": [\n{rows}\n]}}\n'

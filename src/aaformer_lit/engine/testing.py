@@ -1,7 +1,5 @@
 """What a run leaves in its directory: `metadata.json` (what was run), `metrics.json`, `per_query.parquet` and, where parts
 were compared with masks, `alignment.json` (what came out).
-
-Files are written under a temporary name and renamed, so that each is whole or not there.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
 from aaformer_lit.engine.loggers.media import log_best, log_hardest, log_run_files
 from aaformer_lit.engine.module import ReIDModule
-from aaformer_lit.engine.results import flatten_alignment, flatten_results, write_alignment
+from aaformer_lit.engine.results import alignment_text, flatten_alignment, flatten_results
 from aaformer_lit.structures import Record, RetrievalMetrics
-from aaformer_lit.utils.files import write_atomically, write_json
+from aaformer_lit.utils.files import whole_file, write_json, write_text
 
 
 class _TestSet(Protocol):
@@ -49,10 +47,10 @@ def run_test(
         metrics |= flatten_alignment(alignment.results)
     if trainer.is_global_zero:
         table = per_query_table(module.results, data.test_sets)
-        write_atomically(run_dir / "per_query.parquet", lambda path: table.to_parquet(path))
+        with whole_file(run_dir / "per_query.parquet") as path:
+            table.to_parquet(path)
         if alignment is not None and alignment.results:
-            body_parts, measured = alignment.body_parts, alignment.results
-            write_atomically(run_dir / "alignment.json", lambda path: write_alignment(path, body_parts, measured))
+            write_text(run_dir / "alignment.json", alignment_text(alignment.body_parts, alignment.results))
         write_json(run_dir / "metrics.json", metrics)
         _to_dashboards(trainer, table, data, metrics["test/mAP"], run_dir)
     return metrics

@@ -15,6 +15,7 @@ from aaformer_lit.gallery.ranking import rank, verdicts
 from aaformer_lit.gallery.sources import Crop, find_crops
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.gallery.update import Changes, check_same_model, create_for, update
+from aaformer_lit.utils.moved import renamed
 
 __all__ = [
     "ALL",
@@ -36,3 +37,4 @@ __all__ = [
     "update",
     "verdicts",
 ]
+__getattr__ = renamed(__name__, NOWHERE="NO_ROW", Neighbours="Neighbors")

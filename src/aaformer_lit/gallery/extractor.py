@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aaformer_lit.checkpoints.load import description, load_model
+from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.transforms import Transforms, resize
 from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
@@ -83,8 +83,7 @@ class Extractor:
     @classmethod
     def from_checkpoint(cls, ckpt: str | Path, **options: Any) -> Extractor:
         """The extractor of a training checkpoint or an exported folder. Raises `CheckpointError`."""
-        network: Any = load_model(ckpt)
-        return cls(network, description(ckpt), ckpt=ckpt, **options)
+        return cls(*load(ckpt), ckpt=ckpt, **options)
 
     def features(
         self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None

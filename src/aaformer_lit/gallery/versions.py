@@ -11,21 +11,22 @@ of the change. Killed before, the old gallery is whole; a reader never sees a ta
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from aaformer_lit.errors import GalleryError, first_line
+from aaformer_lit.errors import GalleryError, StorageError, first_line
+from aaformer_lit.utils.files import whole_file, write_tensors, write_text
 
 FORMAT = 1
 SWITCH = "gallery.json"
@@ -33,7 +34,7 @@ COLUMNS = {
     "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
     "camid": "string", "hash": "string",
 }  # fmt: skip
-_OURS = re.compile(r"(table|features|index)-\d{6}(\.parquet|\.safetensors|)|\.gallery\.json\.tmp")
+_OURS = re.compile(r"(table|features|index)-\d{6}(\.parquet|\.safetensors|)|\.(table-|features-|gallery\.json).*\.tmp")
 
 
 def frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
@@ -71,10 +72,7 @@ def read_switch(folder: Path) -> dict[str, Any]:
 
 def write_switch(folder: Path, about: Mapping[str, Any]) -> None:
     """Replace `gallery.json`: from here on its version is the current one."""
-    temporary = folder / ".gallery.json.tmp"
-    temporary.write_text(json.dumps(about, indent=1) + "\n")
-    flush(temporary)
-    temporary.replace(folder / SWITCH)
+    write_text(folder / SWITCH, json.dumps(about, indent=1) + "\n")
 
 
 def read_version(folder: Path) -> tuple[dict[str, Any], pd.DataFrame, Float[Tensor, "images tokens dim"]]:
@@ -102,20 +100,24 @@ def write_version(
     version = about["version"] + 1
     names = {"table": f"table-{version:06d}.parquet", "features": f"features-{version:06d}.safetensors"}
     about = {**about, **names, "version": version, "images": len(table)}
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / names["table"])
-    save_file({"descriptors": descriptors.contiguous()}, folder / names["features"])
-    for name in names.values():
-        flush(folder / name)
-    write_switch(folder, about)
+    try:
+        with whole_file(folder / names["table"]) as temporary:
+            table.to_parquet(temporary)
+        write_tensors(folder / names["features"], {"descriptors": descriptors})
+        write_switch(folder, about)
+    except StorageError:
+        _delete(folder, names.values())
+        raise
     _sweep(folder, keep={SWITCH, *names.values()})
     return about
 
 
-def flush(path: Path) -> None:
-    """To the disk, before another file refers to it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _delete(folder: Path, names: Iterable[str]) -> None:
+    """Delete what was written of a version, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _sweep(folder: Path, keep: set[str]) -> None:

@@ -18,6 +18,7 @@ from aaformer_lit.metrics.ranking import evaluate_retrieval
 from aaformer_lit.metrics.rerank import KReciprocal, k_reciprocal_rerank
 from aaformer_lit.metrics.retrieval import ReIDRetrieval
 from aaformer_lit.metrics.verification import VerificationMetrics, evaluate_verification
+from aaformer_lit.utils.moved import renamed
 
 __all__ = [
     "AlignmentMeter",
@@ -41,3 +42,4 @@ __all__ = [
     "purity",
     "subset_entropy",
 ]
+__getattr__ = renamed(__name__, nearest_neighbours="nearest_neighbors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import PartAlignment, ReIDRetrieval
 from aaformer_lit.structures import Record, RetrievalMetrics
 from aaformer_lit.utils.sequences import spread
+
+if TYPE_CHECKING:
+    from aaformer_lit.engine.module import ReIDModule
+    from aaformer_lit.models import ReIDViT
 
 
 @dataclass(frozen=True)
@@ -81,30 +85,27 @@ class Scene:
         return self.metric
 
 
-def prepared_data(cfg: DictConfig, ckpt: str) -> Any:
-    """The data module, with images as this checkpoint's network takes them."""
+def prepared_data(cfg: DictConfig, preprocessing: dict[str, Any]) -> Any:
+    """The data module, with images as a checkpoint's network takes them."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.checkpoints.load import description
     from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 
-    prepare_like_training(cfg, description(ckpt)["data"])
+    prepare_like_training(cfg, preprocessing)
     data = instantiate(cfg.data)
     data.prepare_data()
     data.setup("test")
     return data
 
 
-def tested(cfg: DictConfig, ckpt: str) -> tuple[Any, Any]:
-    """The module of a checkpoint after its test, and the data it was tested on."""
+def tested(cfg: DictConfig, network: ReIDViT, preprocessing: dict[str, Any]) -> tuple[ReIDModule, Any]:
+    """The module of a network after its test, and the data it was tested on."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.checkpoints.load import load_model
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
     from aaformer_lit.engine.module import ReIDModule
 
-    network: Any = load_model(ckpt)
-    data = prepared_data(cfg, ckpt)
+    data = prepared_data(cfg, preprocessing)
     module = ReIDModule(network)
     quiet = {"logger": False, "enable_checkpointing": False, "default_root_dir": cfg.run_dir}
     trainer = instantiate(cfg.trainer, callbacks=[AlignmentTest()] if "alignment" in cfg.kind else [], **quiet)
@@ -112,12 +113,9 @@ def tested(cfg: DictConfig, ckpt: str) -> tuple[Any, Any]:
     return module, data
 
 
-def model_names(*checkpoints: str) -> list[str]:
-    """What to call models that are compared: the network's class and parts, and where they are equal the checkpoint's run."""
-    from aaformer_lit.checkpoints.load import description
-
-    models = [description(checkpoint)["model"] for checkpoint in checkpoints]
-    names = [model["_target_"].rpartition(".")[2] + f" {list(model.get('parts', ())) or ''}" for model in models]
+def model_names(networks: Sequence[ReIDViT], checkpoints: Sequence[str]) -> list[str]:
+    """What to call models that are compared: class and granularities, and where these are equal the checkpoint's run."""
+    names = [f"{type(network).__name__} {list(network.granularities) or ''}" for network in networks]
     if len(set(names)) < len(names):
         folders = [Path(checkpoint).resolve().parts for checkpoint in checkpoints]
         # the first place where the paths differ: run, time of the run, or file

@@ -11,23 +11,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from typing import Any
 
 from aaformer_lit.tables.collect import FINISHED, Run
-from aaformer_lit.tables.paper import PaperTable, Row, flatten
+from aaformer_lit.tables.paper import PaperTable, Row
+from aaformer_lit.utils.identity import flatten, identity
 
-# how and where, not what; the part masks are in here because only the rows that read them have them
-_NOT_SETTING = (
-    "seed", "paths.*", "logger.*", "hydra.*", "callbacks.*", "run_dir", "ckpt_path", "resume", "sweep", "pictures",
-    "test_untrained", "compile", "trainer.*", "model.grad_checkpointing", "data.root", "data.num_workers",
-    "data.pin_memory", "data.cache", "data.eval_batch_size", "data.seed", "data.on_bad_image", "data.masks",
-    "data.mask_parts", "data.mask_parts.*", "*._convert_", "*._recursive_",
-)  # fmt: skip
-_SETTING = (
-    "callbacks.ema.*", "trainer.max_epochs", "trainer.max_steps", "trainer.precision", "trainer.gradient_clip_val",
-    "trainer.accumulate_grad_batches", "trainer.limit_*_batches", "trainer.overfit_batches", "trainer.max_time",
-)  # fmt: skip
+# what may differ within a column: seeds, and the masks, which only the rows that read them have
+_NOT_SETTING = ("seed", "data.seed", "data.on_bad_image", "data.masks", "data.mask_parts*", "test_untrained")
 _NETWORK = "model."  # networks may lack each other's keys
 Setting = dict[str, Any]
 
@@ -121,15 +113,17 @@ def place(table: PaperTable, run: Run) -> tuple[Row | None, Setting]:
     if not fitting:
         return None, {}
     row = max(fitting, key=lambda r: len(r.pins))
-    setting = {key: value for key, value in flat.items() if key not in row.pins and is_setting(key)}
+    setting = {key: value for key, value in setting_of(run.config).items() if key not in row.pins}
     return row, setting | flatten(run.fingerprint, "fingerprint.")
 
 
-def is_setting(key: str) -> bool:
-    """Whether a config value can change what a run measures."""
-    if any(fnmatch(key, pattern) for pattern in _SETTING):
-        return True
-    return not any(fnmatch(key, pattern) for pattern in _NOT_SETTING)
+def setting_of(config: Mapping[str, Any]) -> Setting:
+    """What all runs of a column share."""
+    return {
+        key: value
+        for key, value in identity(config).items()
+        if not any(fnmatchcase(key, pattern) for pattern in _NOT_SETTING)
+    }
 
 
 def merge(settings: Sequence[Setting]) -> list[Setting]:

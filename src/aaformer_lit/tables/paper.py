@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.identity import flatten
 
 METRICS = {
     "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP",
@@ -83,20 +84,3 @@ class PaperTable:
             if same and fingerprint.get("as_published"):
                 return column
         return None
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys; lists are values (tuples)."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _hashable(value)
-    return flat
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_hashable(one) for one in value)
-    return tuple(sorted(flatten(value).items())) if isinstance(value, Mapping) else value

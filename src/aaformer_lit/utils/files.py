@@ -1,4 +1,8 @@
-"""One way to write a file: whole, or not there."""
+"""One way to write: a file or folder is whole, or not there, whatever ends the process meanwhile.
+
+What is written has a temporary name beside its target, is on the disk before it is renamed (fsync), and is removed if
+anything fails. The error then names the target and the space that is free there; what was there before is untouched.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +10,147 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aaformer_lit.errors import StorageError
+from aaformer_lit.errors import StorageError, first_line
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """JSON with stable formatting, atomically."""
-    write_atomically(path, lambda p: p.write_text(json.dumps(content, indent=2, default=str) + "\n"))
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CURES = {
+    **dict.fromkeys(FULL, "Free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make the folder writable"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "A file is where a folder should be, or the reverse"),
+    errno.ENOENT: "There is no such drive or folder",
+    errno.ENAMETOOLONG: "Use a shorter name",
+}
 
 
-def write_whole(path: Path, content: bytes | memoryview, backup: Path | None = None) -> None:
-    """Write a file that is whole or not there, whatever ends the process meanwhile.
+@contextlib.contextmanager
+def whole_file(
+    path: Path, backup: Path | None = None, *, size: int | None = None, shared: bool = False
+) -> Iterator[Path]:
+    """A temporary file to write, which is then renamed to `path`.
 
     Args:
-        path: the file.
-        content: its bytes.
+        path: the file; its folder is made.
         backup: the name that a file already at `path` gets; without it, that file is replaced.
+        size: bytes that are about to be written, for the error.
+        shared: several processes or threads may write this file at once. Otherwise the temporary name is always the
+            same, so that what a kill leaves is overwritten.
 
     Raises:
         StorageError: the disk is full, or the file cannot be written for another reason. What was there is untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp")  # always this name, so that what a kill leaves is overwritten
+    writer = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{writer}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if backup is not None and path.exists():
-            os.replace(path, backup)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        yield temporary
+        replace_whole(temporary, path, backup)
     except OSError as error:
+        raise StorageError(cannot_write(path, error, size)) from error
+    finally:
         with contextlib.suppress(OSError):  # room for what is tried next
             temporary.unlink(missing_ok=True)
-        raise StorageError(_cannot_write(path, len(content), error)) from error
 
 
-def _cannot_write(path: Path, size: int, error: OSError) -> str:
-    free = shutil.disk_usage(path.parent if path.parent.is_dir() else Path.cwd()).free
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    cure = "Free some space" if full else "Make the folder writable"
+@contextlib.contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, deleted at the end. Raises `StorageError` of `target`, as `whole_file`."""
+    folder = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        yield folder
+    except OSError as error:
+        raise StorageError(cannot_write(target, error)) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which is then renamed to `folder`; if another process was faster, its folder stays."""
+    with scratch_folder(folder) as scratch:
+        temporary = scratch / folder.name
+        temporary.mkdir()
+        yield temporary
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+
+
+def write_whole(path: Path, content: bytes | memoryview, backup: Path | None = None, *, shared: bool = False) -> None:
+    """Write these bytes (see `whole_file`)."""
+    with whole_file(path, backup, size=len(content), shared=shared) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
+    """Write this text as UTF-8 (see `whole_file`)."""
+    write_whole(path, text.encode(), shared=shared)
+
+
+def write_json(path: Path, content: object) -> None:
+    """JSON with stable formatting (see `whole_file`)."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file (see `whole_file`); written piece by piece, for tensors that fill the memory."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with whole_file(path, size=sum(tensor.nbytes for tensor in tensors.values())) as temporary:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        except SafetensorError as error:  # the system's error in words
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
+def replace_whole(source: Path, target: Path, backup: Path | None = None) -> None:
+    """Rename a complete file to `target`, when it is on the disk; what was there becomes `backup`."""
+    _sync(source)
+    if backup is not None and target.exists():
+        os.replace(target, backup)
+    os.replace(source, target)
+    with contextlib.suppress(OSError):  # file systems that cannot sync a folder do so by themselves
+        _sync(target.parent)
+
+
+def cannot_write(path: Path, error: OSError, size: int | None = None) -> str:
+    """The message of a file or folder that cannot be written."""
+    free = free_space(path.parent)
+    what = f"{path}" if size is None else f"{path} ({size / 2**20:.1f} MiB)"
+    cure = CURES.get(error.errno or 0, "Make room, or write elsewhere")
     return (
-        f"cannot write {path} ({size / 2**20:.1f} MiB): {error.strerror}; {free / 2**20:.1f} MiB are free there. {cure} and "
-        f"continue with resume=auto: what was there before is whole."
+        f"cannot write {what}: {error.strerror or first_line(error)}; {free / 2**20:.1f} MiB are free there. {cure}, and start "
+        "again (a training with resume=auto). What was there before is whole."
     )
 
 
-def _sync_folder(folder: Path) -> None:
-    """The renames reach the disk too; file systems that cannot sync a folder do so by themselves."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
+def free_space(folder: Path) -> int:
+    """Bytes that are free in a folder, or where it would be made."""
+    return shutil.disk_usage(next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())).free
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError:
-        pass
     finally:
         os.close(handle)

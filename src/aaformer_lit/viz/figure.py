@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +24,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.files import whole_file
 from aaformer_lit.viz.palette import BASE_COLORS, INK
 
 DPI = 150
@@ -177,11 +177,6 @@ def save(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
         raise ConfigError(
             f"cannot write a picture as {path.name!r}. Use one of the suffixes {', '.join(sorted(known))}."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
+    with whole_file(path, shared=True) as temporary:
         figure.savefig(temporary, dpi=dpi, format=suffix, facecolor="white")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +24,7 @@ from rich.progress import track
 from scipy.io.matlab import MatReadError
 
 from aaformer_lit.errors import ProtocolError
+from aaformer_lit.utils.files import whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -70,28 +69,12 @@ def extract(raw: Raw, protocol: str, folder: Path) -> Path:
     if (target / protocol).is_dir():
         return target
     crops = read_protocol(raw.protocol)
-    try:
-        target.mkdir(exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{protocol}-", dir=target))
-    except OSError as cause:
-        raise ProtocolError(
-            f"CUHK03 is cut into images once, but {target} cannot be written: {cause.strerror}. Make {folder} writable, or "
-            f"copy a {EXTRACTED} folder there that was made elsewhere."
-        ) from cause
-    try:
+    with whole_folder(target / protocol) as temporary:
         for crop, pixels in zip(crops, _pixels(raw.images, protocol, crops), strict=True):
             path = temporary / crop.split / f"{crop.pid:04d}_c{crop.camid}_{crop.number}.png"
             path.parent.mkdir(exist_ok=True)
             _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
             path.write_bytes(encoded.tobytes())
-        temporary.chmod(0o755)
-        try:
-            temporary.rename(target / protocol)
-        except OSError:
-            if not (target / protocol).is_dir():  # else another process has just finished the same
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     log.info("cut %s images of CUHK03 (%s) into %s", f"{len(crops):,}", protocol, target / protocol)
     return target
 

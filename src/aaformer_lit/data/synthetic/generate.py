@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from aaformer_lit.data.synthetic.cuhk03_raw import CUHK03Raw
 from aaformer_lit.data.synthetic.layouts import MSMT17, MSMT17V2, CUHK03Cut, DukeMTMC, Layout, OccludedDuke, Synthetic
 from aaformer_lit.data.synthetic.spec import DRAWING_VERSION, SyntheticSpec
 from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.utils.files import whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +60,12 @@ def generate(root: str | Path, spec: SyntheticSpec, layout: str = "market1501", 
     if is_made(folder, stamp):
         return folder
 
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
-    try:
-        with _bar(progress) as bar:
-            task = bar.add_task(f"Drawing {folder.name}", total=kind.count(spec))
-            kind.write(temporary, spec, lambda: bar.advance(task))
+    with whole_folder(folder) as temporary, _bar(progress) as bar:
+        task = bar.add_task(f"Drawing {folder.name}", total=kind.count(spec))
+        kind.write(temporary, spec, lambda: bar.advance(task))
         (temporary / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
-        temporary.chmod(0o755)  # mkdtemp's folders are the owner's alone
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # another process was faster; its folder is the same, byte for byte
-            if not is_made(folder, stamp):
-                raise
-        else:
-            log.info("drew %d synthetic pictures into %s", kind.count(spec), folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    is_made(folder, stamp)  # by another process, which was faster: the same, byte for byte
+    log.info("drew %d synthetic pictures into %s", kind.count(spec), folder)
     return folder
 
 

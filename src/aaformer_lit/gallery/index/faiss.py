@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery.index.base import NO_ROW, STEP, Features, IndexStorage, Neighbors, engine, ordered
+from aaformer_lit.utils.files import write_whole
 from aaformer_lit.utils.sequences import tiles
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,7 @@ class FaissIVFPQ:
         self._index.train(features[torch.from_numpy(sample)].numpy())
         for rows in tiles(len(features), STEP):
             self._index.add(features[rows].numpy())
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        faiss.write_index(self._index, str(temporary))
-        temporary.replace(file)
+        write_whole(file, memoryview(faiss.serialize_index(self._index)), shared=True)
 
     def search(
         self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
