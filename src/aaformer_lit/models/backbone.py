@@ -13,14 +13,14 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import timm
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from aaformer_lit.errors import CheckpointError, ConfigError, first_line
+from aaformer_lit.errors import CheckpointError, ConfigError, check_choice, first_line
 from aaformer_lit.models.stem import ICSPatchEmbed
 from aaformer_lit.models.weights.file import THREE_WAYS
 from aaformer_lit.models.weights.load import load_backbone_weights
@@ -31,6 +31,7 @@ __all__ = ["build_backbone", "check_plain_vit", "patch_grid", "weights_report"]
 
 logger = logging.getLogger(__name__)
 
+Stem = Literal["patch", "ics"]
 _TIMM_MODULES = ("vision_transformer", "deit")
 
 
@@ -41,7 +42,7 @@ def build_backbone(
     stride: int | None = None,
     drop_path: float = 0.1,
     source_grid: Sequence[int] | None = None,
-    stem: Literal["patch", "ics"] = "patch",
+    stem: Stem = "patch",
     **overrides: Any,
 ) -> VisionTransformer:
     """A timm plain ViT without its classifier.
@@ -68,8 +69,7 @@ def build_backbone(
     if not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path={drop_path} is the share of paths dropped. Use 0 or more, below 1; ViT-B: 0.1.")
     check_source_grid(source_grid)
-    if stem not in ("patch", "ics"):
-        raise ConfigError(f"stem must be 'patch' or 'ics'; got {stem!r}.")
+    check_choice("stem", stem, get_args(Stem))
     if stem == "ics":
         if weights == "timm" or stride is not None:
             raise ConfigError(

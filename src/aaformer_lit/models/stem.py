@@ -53,7 +53,7 @@ class ICSPatchEmbed(PatchEmbed):  # type: ignore[misc]
         )
         side = tuple(side // 2 for side in self.patch_size)
         bias = options.get("bias", True)
-        self.proj = nn.Conv2d(CHANNELS, embed_dim, kernel_size=side, stride=side, bias=bias)  # type: ignore[arg-type]
+        self.proj = nn.Conv2d(CHANNELS, embed_dim, kernel_size=side, stride=side, bias=bias)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches dim"]:
         return self.norm(self.proj(self.conv(x)).flatten(2).transpose(1, 2))  # type: ignore[no-any-return]
