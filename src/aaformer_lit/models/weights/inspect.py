@@ -44,7 +44,10 @@ class Inspection:
 
 
 def inspect_weights(
-    file: WeightsFile, backbones: Mapping[str, Backbone], image_size: tuple[int, int], source_grid: Sequence[int] | None = None
+    file: WeightsFile,
+    backbones: Mapping[str, Backbone],
+    image_size: tuple[int, int],
+    source_grid: Sequence[int] | None = None,
 ) -> Inspection:
     """Look into a file and try it on each backbone.
 

@@ -55,6 +55,11 @@ class TransReIDLayout(ViTLayout):
         if not numbers:
             raise CheckpointError(f"{file.path} has JPM's branches b1 and b2, but no blocks base.blocks.*.")
         last = f"blocks.{max(numbers)}."
+        ends = {re.sub(r"^b[12]\.", "", name) for name in file.state if name.startswith(("b1.", "b2."))}
+        originals = [f"base.{last if end[0] == '0' else 'norm.'}{end[2:]}" for end in sorted(ends)]
+        lacking = [name for name in (*originals, *(f"b2.{end}" for end in sorted(ends))) if name not in file.state]
+        if lacking:
+            out.warnings.append(f"the file lacks {some(lacking, 10)}, which come with b1: was it edited?")
         for name in [name for name in out.backbone if name.startswith((last, "norm."))]:
             if (
                 f"b1.{'1' if name.startswith('norm.') else '0'}.{name.removeprefix(last).removeprefix('norm.')}"
@@ -73,7 +78,8 @@ class TransReIDLayout(ViTLayout):
                 out.take((last if module == "0" else "norm.") + name, tensor, full)
             else:
                 out.take_beside(("local_block." if module == "0" else "local_norm.") + name, tensor, full)
-        out.granularities = (len({n for n in file.state if re.fullmatch(r"bottleneck_\d+\.weight", n)}) or 4,)
+        features = {int(n) for name in file.state for n in re.findall(r"^(?:bottleneck|classifier)_(\d+)\.", name)}
+        out.granularities = (max(features, default=4),)
 
     def _take_heads(self, file: WeightsFile, out: Translation) -> None:
         """A neck and a classifier per feature, side by side as `TokenHeads` holds them."""
