@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aaformer_lit.errors import first_line
 from aaformer_lit.models import ReIDViT
-from aaformer_lit.utils.modules import evaluating
+from aaformer_lit.models.evaluating import evaluating
 
 log = logging.getLogger(__name__)
 _LARGEST_DIFFERENCE = 0.02  # of CLS, relative; a regrouped patch moves parts, and CLS a little
