@@ -3,6 +3,7 @@
 Entry points turn an `AAformerError` into that one message and exit code 2; anything else is a defect and keeps its traceback.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -62,6 +63,7 @@ def check_choice(name: str, value: object, options: Iterable[object]) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What another library's error says, in one line and without its terminal colors."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,5 +1,5 @@
-"""Check, unpack or draw a data set: `python -m aaformer_lit.prepare data=market1501
-action=check|extract|synthesize`."""
+"""Check, unpack or draw a data set, or look into a file of weights: `python -m aaformer_lit.prepare data=market1501
+action=check|extract|synthesize`, `python -m aaformer_lit.prepare weights=FILE`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from rich.markup import escape
 
 from aaformer_lit.cli.console import choices, console
 from aaformer_lit.cli.run import run
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def prepare(cfg: DictConfig) -> Any:
-    """Do `cfg.action`; returns what the action found or made."""
+    """Do `cfg.action`, or look into `cfg.weights`; returns what was found or made."""
+    if cfg.weights:
+        return weights(cfg)
     actions = {"check": check, "extract": extract, "synthesize": synthesize}
     check_choice("action", cfg.action, actions)
     return actions[cfg.action](cfg)
@@ -78,6 +81,46 @@ def synthesize(cfg: DictConfig) -> Path:
     folder = generate(cfg.paths.data, instantiate(cfg.spec), layout)
     console.print(f"drawn in {folder}")
     return folder
+
+
+def weights(cfg: DictConfig) -> dict[str, str]:
+    """Print what a file of weights is, what would be taken of it, and which backbones it fits. Verdicts by backbone."""
+    from aaformer_lit.checkpoints.init_from import find
+    from aaformer_lit.models.weights.inspect import Backbone, inspect_weights
+    from aaformer_lit.utils.text import some
+
+    options = {name: Backbone.of(config) for name, config in _backbones().items()}
+    found = inspect_weights(find(cfg.weights), options, tuple(cfg.data.image_size), cfg.source_grid)
+    console.print(f"{found.path}\nlayout: {found.layout}\nsha256: {found.sha256}\nholds: {found.what}", highlight=False)
+    for title, names in (("beside the backbone", found.beside), ("left out", found.dropped)):
+        console.print(f"{title}: {some(names, 6) if names else 'nothing'}", highlight=False, markup=False)
+    for warning in found.warnings:
+        console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False)
+    height, width = cfg.data.image_size
+    console.print(f"as model.backbone.weights, for {height}x{width} images:", highlight=False)
+    for name, verdict in found.fits.items():
+        console.print(f"  [green]model/backbone={name}[/] {escape(verdict)}", highlight=False)
+    if not found.fits:
+        reasons = "".join(f"\n  {name}: {reason}" for name, reason in found.misfits.items())
+        console.print(f"  [yellow]fits none of conf/model/backbone[/]{escape(reasons)}", highlight=False)
+    return dict(found.fits)
+
+
+def _backbones() -> dict[str, dict[str, Any]]:
+    """The options of `model/backbone`, as plain values."""
+    from omegaconf import OmegaConf
+
+    from aaformer_lit.cli.paths import CONF_DIR
+
+    folder = CONF_DIR / "model" / "backbone"
+    base = OmegaConf.load(folder / "_base.yaml")
+    options: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("[!_]*.yaml")):
+        merged = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.load(path)), resolve=False)
+        assert isinstance(merged, dict)
+        left_out = ("defaults", "_target_", "image_size", "weights")
+        options[path.stem] = {str(key): value for key, value in merged.items() if key not in left_out}
+    return options
 
 
 @contextmanager

@@ -47,14 +47,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(cfg.data)
     data.prepare_data()
     data.setup("fit")
-    network = instantiate(cfg.model, num_classes=data.num_classes)
+    network, weights = _build(cfg, data.num_classes)
     _start_parts(cfg, network, data)
     about = {"model": OmegaConf.to_container(cfg.model, resolve=True), "data": preprocessing(cfg.data)}
     module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
     trainer = make_trainer(cfg)
     _say_how_long(trainer, module, len(data.train_records))
     compiled = compile_if_it_pays(network, 16, trainer.strategy.root_device) if cfg.compile else None
-    said = metadata(cfg, data.fingerprint, choices()) | {"compile": compiled}
+    said = metadata(cfg, data.fingerprint, choices()) | {"compile": compiled, "weights": weights}
     if trainer.is_global_zero:
         write_json(run_dir / "metadata.json", said)
     metrics: dict[str, float] = {}
@@ -93,6 +93,28 @@ def _best(cfg: DictConfig, trainer: Trainer) -> str | None:
             trainer.check_val_every_n_epoch,
         )
     return best or None
+
+
+def _build(cfg: DictConfig, num_classes: int) -> tuple[Any, dict[str, Any] | None]:
+    """The network, and where its weights come from."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.checkpoints.init_from import init_from, without_weights
+    from aaformer_lit.errors import ConfigError
+    from aaformer_lit.models.backbone import weights_report
+
+    if not cfg.init_from:
+        network = instantiate(cfg.model, num_classes=num_classes)
+        report = weights_report(network.backbone)
+    else:
+        network = instantiate(without_weights(cfg.model, cfg.init_from), num_classes=num_classes)
+        report = init_from(network, cfg.init_from, cfg.model.backbone.source_grid)
+        if cfg.part_start != "normal" and "part_tokens" in (*report.taken, *report.mapped):
+            raise ConfigError(
+                f"init_from={cfg.init_from} brings part tokens, which part_start={cfg.part_start} would replace. "
+                "Leave part_start=normal."
+            )
+    return network, None if report is None else report.as_dict()
 
 
 def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:

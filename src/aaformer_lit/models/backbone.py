@@ -1,8 +1,7 @@
 """Plain ViTs from timm, at any image size, patch and stride, with weights from timm, a local file, or none.
 
-Position embeddings are resampled to the patch grid. Local files may carry the key names of timm, DeiT, DINO/DINOv2,
-TransReID and LUPerson (TransReID-SSL): wrappers and prefixes are peeled off, heads are left behind, and what then does
-not fit is an error, never a silently random layer.
+Position embeddings are resampled to the patch grid. How files of others are read is `models/weights`: what does not fit is
+an error, never a silently random layer.
 """
 
 from __future__ import annotations
@@ -11,30 +10,29 @@ import logging
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import timm
-import torch
-from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from aaformer_lit.errors import CheckpointError, ConfigError, first_line
+from aaformer_lit.errors import CheckpointError, ConfigError, check_choice, first_line
+from aaformer_lit.models.stem import ICSPatchEmbed
+from aaformer_lit.models.weights.file import THREE_WAYS
+from aaformer_lit.models.weights.load import load_backbone_weights
+from aaformer_lit.models.weights.positions import check_source_grid, patch_grid
+from aaformer_lit.models.weights.report import WeightsReport
+
+__all__ = ["build_backbone", "check_plain_vit", "patch_grid", "weights_report"]
 
 logger = logging.getLogger(__name__)
 
-_CONTAINERS = ("teacher", "student", "state_dict", "model", "model_state_dict", "state_dict_ema")
-_PREFIXES = ("module.", "network.", "backbone.", "base.", "encoder.", "model.", "visual.trunk.")
+Stem = Literal["patch", "ics"]
 _TIMM_MODULES = ("vision_transformer", "deit")
-_HEAD_KEYS = ("head", "fc_norm", "pre_logits", "mask_token", "classifier", "bottleneck", "dist_token", "b1.", "b2.")
-THREE_WAYS = (
-    "Give the weights as model.backbone.weights=timm (downloads once, then cached), "
-    "model.backbone.weights=FILE.safetensors or FILE.pth (a local file), or model.backbone.weights=null (none)."
-)
 
 
 def build_backbone(
@@ -43,6 +41,8 @@ def build_backbone(
     weights: str | Path | None = None,
     stride: int | None = None,
     drop_path: float = 0.1,
+    source_grid: Sequence[int] | None = None,
+    stem: Stem = "patch",
     **overrides: Any,
 ) -> VisionTransformer:
     """A timm plain ViT without its classifier.
@@ -53,6 +53,8 @@ def build_backbone(
         weights: `timm` for the pre-trained weights of that name, a path to .safetensors/.pth/.pt, or None for none.
         stride: of the patch embedding; None is the patch size, smaller makes patches overlap (TransReID uses 12 of 16).
         drop_path: stochastic depth rate of the last block, growing linearly over depth.
+        source_grid: patch rows and columns that a local file was made with, where it does not say them.
+        stem: `patch` cuts the image into patches; `ics` sees it through TransReID-SSL's convolutions first.
         overrides: further arguments of timm's VisionTransformer, such as `depth`, `embed_dim`, `patch_size`.
 
     Raises:
@@ -66,6 +68,15 @@ def build_backbone(
         )
     if not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path={drop_path} is the share of paths dropped. Use 0 or more, below 1; ViT-B: 0.1.")
+    check_source_grid(source_grid)
+    check_choice("stem", stem, get_args(Stem))
+    if stem == "ics":
+        if weights == "timm" or stride is not None:
+            raise ConfigError(
+                "the ICS stem has weights of its own, which timm does not have, and the stride of its patches. Use "
+                "model.backbone.weights=FILE (TransReID-SSL's) or null, and model.backbone.stride=null."
+            )
+        overrides["embed_layer"] = ICSPatchEmbed
     height, width = image_size
     try:
         with no_hub_if_unreachable() if weights == "timm" else nullcontext():
@@ -85,8 +96,10 @@ def build_backbone(
         raise CheckpointError(f"cannot fetch timm's pre-trained weights of {name}: {reason}. {THREE_WAYS}") from error
     if stride is not None:
         _set_stride(backbone, stride)
-    if weights not in (None, "timm"):
-        load_backbone_weights(backbone, Path(str(weights)))
+    if weights == "timm":
+        backbone.weights_report = WeightsReport(f"timm {name}", "", "timm", taken=list(backbone.state_dict()))
+    elif weights is not None:
+        backbone.weights_report = load_backbone_weights(backbone, Path(str(weights)), source_grid)
     _say_what_is_not_seen(backbone)
     return backbone
 
@@ -121,15 +134,15 @@ def check_plain_vit(backbone: nn.Module) -> None:
         )
 
 
-def patch_grid(backbone: VisionTransformer) -> tuple[int, int]:
-    """Patch rows and columns."""
-    rows, columns = backbone.patch_embed.grid_size
-    return int(rows), int(columns)
+def weights_report(backbone: nn.Module) -> WeightsReport | None:
+    """Where the backbone's weights come from; None for a new one's."""
+    return getattr(backbone, "weights_report", None)
 
 
 def _say_what_is_not_seen(backbone: VisionTransformer) -> None:
     embed = backbone.patch_embed
-    sides = zip(embed.img_size, embed.patch_size, embed.proj.stride, strict=True)
+    strides = embed.patch_size if isinstance(embed, ICSPatchEmbed) else embed.proj.stride
+    sides = zip(embed.img_size, embed.patch_size, strides, strict=True)
     rows, columns = ((side - patch) % stride for side, patch, stride in sides)
     if rows or columns:
         logger.warning(
@@ -159,77 +172,3 @@ def _resample_positions(backbone: VisionTransformer, positions: Tensor, old_grid
     if old_grid == patch_grid(backbone):
         return positions
     return resample_abs_pos_embed(positions, patch_grid(backbone), old_grid, num_prefix_tokens=prefix)  # type: ignore[no-any-return]
-
-
-def load_backbone_weights(backbone: VisionTransformer, path: Path) -> None:
-    """Load a local file into the backbone; positions and patches are resampled where sizes differ."""
-    state = _peel(read_weights(path))
-    wanted = backbone.state_dict()
-    state = {key: value for key, value in state.items() if key in wanted or not key.startswith(_HEAD_KEYS)}
-    if "pos_embed" in state and "pos_embed" in wanted:
-        prefix = 0 if backbone.no_embed_class else backbone.num_prefix_tokens
-        grid = _guess_grid(state["pos_embed"].shape[1] - prefix, patch_grid(backbone), path)
-        state["pos_embed"] = _resample_positions(backbone, state["pos_embed"].float(), grid)
-    kernel = "patch_embed.proj.weight"
-    if kernel in state and state[kernel].ndim == 4 and state[kernel].shape[2:] != wanted[kernel].shape[2:]:
-        state[kernel] = resample_patch_embed(state[kernel].float(), list(wanted[kernel].shape[2:]))
-    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    wrong = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
-    if missing or unexpected or wrong:
-        details = [
-            f"{len(keys)} {what} (such as {keys[0]})"
-            for what, keys in (("missing", missing), ("unknown", unexpected), ("of another shape", sorted(wrong)))
-            if keys
-        ]
-        raise CheckpointError(
-            f"{path} does not fit this backbone: {', '.join(details)} of {len(wanted)} tensors. "
-            f"Choose the model.backbone that the file was made with. {THREE_WAYS}"
-        )
-    backbone.load_state_dict(state)
-    logger.info("loaded %d tensors of the backbone from %s", len(state), path)
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """Tensors by name from .safetensors or a torch file, without running code from it."""
-    if not path.is_file():
-        raise CheckpointError(f"no weights at {path}. {THREE_WAYS}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # every reader has its own exceptions for a broken file
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({first_line(error)}). "
-            "It must be a whole .safetensors or torch file of tensors; files that need code to load are refused."
-        ) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors. {THREE_WAYS}")
-    return dict(content)
-
-
-def _peel(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Take off wrappers (DeiT's `model`, DINO's `teacher`) and prefixes (TransReID's `base.`, DDP's `module.`)."""
-    for container in _CONTAINERS:
-        if isinstance(content.get(container), Mapping):
-            return _peel(content[container])
-    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
-        if f"{prefix}cls_token" in state or any(key.startswith(f"{prefix}blocks.") for key in state):
-            return _peel({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
-        nested = [key for key in state if key.startswith(prefix) and ".blocks." in key]
-        if nested:
-            return _peel({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
-    return state
-
-
-def _guess_grid(patches: int, target: tuple[int, int], path: Path) -> tuple[int, int]:
-    """The patch grid a file was made with: square as in pre-training, or the target's aspect as in re-ID training."""
-    side = math.isqrt(patches)
-    if side * side == patches:
-        return side, side
-    aspect = target[0] / target[1]
-    columns = [c for c in range(1, patches + 1) if patches % c == 0]
-    if not columns:
-        raise CheckpointError(f"{path} holds position embeddings for {patches} patches.")
-    best = min(columns, key=lambda c: abs(math.log(patches / c / c / aspect)))
-    return patches // best, best

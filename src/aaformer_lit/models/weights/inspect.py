@@ -1,0 +1,92 @@
+"""What a file of weights is and which backbones it fits, without training and without their memory (meta device)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from aaformer_lit.errors import AAformerError
+from aaformer_lit.models.weights.file import WeightsFile
+from aaformer_lit.models.weights.load import describe, fill_backbone, translate
+from aaformer_lit.models.weights.report import WeightsReport
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Arguments of `build_backbone` without image size and weights."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Backbone:
+        """From a config of the group `model/backbone`."""
+        return cls(config["name"], {key: value for key, value in config.items() if key not in ("name", "source_grid")})
+
+
+@dataclass
+class Inspection:
+    """What was found. `fits`: backbone and what would be resampled; `misfits`: backbone and why not."""
+
+    path: str
+    layout: str
+    sha256: str
+    what: str
+    beside: list[str]
+    dropped: list[str]
+    warnings: list[str]
+    fits: dict[str, str] = field(default_factory=dict)
+    misfits: dict[str, str] = field(default_factory=dict)
+
+
+def inspect_weights(
+    file: WeightsFile,
+    backbones: Mapping[str, Backbone],
+    image_size: tuple[int, int],
+    source_grid: Sequence[int] | None = None,
+) -> Inspection:
+    """Look into a file and try it on each backbone.
+
+    Raises:
+        CheckpointError: the file is refused, or of no known layout.
+    """
+    source = translate(file)
+    found = Inspection(
+        str(file.path),
+        source.layout + (f" (under {file.wrapper})" if file.wrapper else ""),
+        file.sha256,
+        describe(source.backbone),
+        sorted(source.network),
+        [f"{name} ({why})" for name, why in source.dropped.items()],
+        list(source.warnings),
+    )
+    for name, backbone in backbones.items():
+        try:
+            resampled = _try(file, backbone, image_size, source_grid)
+        except AAformerError as error:
+            found.misfits[name] = str(error).split(". ")[0]
+        else:
+            found.fits[name] = ", ".join(f"{what} {sizes}" for what, sizes in resampled.items()) or "as it is"
+    return found
+
+
+def _try(
+    file: WeightsFile, backbone: Backbone, image_size: tuple[int, int], source_grid: Sequence[int] | None
+) -> Mapping[str, str]:
+    from aaformer_lit.models.backbone import build_backbone  # which imports this package
+
+    quiet = logging.getLogger("aaformer_lit.models.backbone")
+    before, quiet.disabled = quiet.disabled, True  # what it says of image sizes is no news here
+    try:
+        with torch.device("meta"):
+            built = build_backbone(backbone.name, image_size, **backbone.options)
+        built = built.to_empty(device="cpu")
+    finally:
+        quiet.disabled = before
+    report = WeightsReport(str(file.path), file.sha256, "")
+    fill_backbone(built, translate(file), report, source_grid)
+    return report.resampled
