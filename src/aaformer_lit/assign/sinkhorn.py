@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from aaformer_lit.assign.base import Assigner, Grid
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import PartAttention, auto_alignment
+from aaformer_lit.ops import PartAttention, Rounding, auto_alignment, soft_attention_weights
 from aaformer_lit.ops.auto_alignment import transport_membership
 from aaformer_lit.ops.rounding import ROUNDING
 
@@ -20,10 +21,11 @@ class Sinkhorn(Assigner):
     Args:
         epsilon: smoothness of the plan (the paper: 0.05).
         iterations: Sinkhorn-Knopp steps (the paper: 3).
-        rounding: `argmax` (each patch to its heaviest part) or `balanced` (equal sizes).
+        rounding: `argmax` (each patch to its heaviest part, the paper's), `balanced` (equal sizes) or `soft`: no subsets,
+            the plan is a prior of the attention over all patches, continuous in the image and learnt through.
     """
 
-    def __init__(self, epsilon: float = 0.05, iterations: int = 3, rounding: str = "argmax") -> None:
+    def __init__(self, epsilon: float = 0.05, iterations: int = 3, rounding: Rounding = "argmax") -> None:
         super().__init__()
         if epsilon <= 0 or iterations < 0:
             raise ConfigError(
@@ -32,7 +34,8 @@ class Sinkhorn(Assigner):
             )
         if rounding not in ROUNDING:
             raise ConfigError(f"rounding must be one of {', '.join(ROUNDING)}; got {rounding!r}.")
-        self.epsilon, self.iterations, self.rounding = epsilon, iterations, rounding
+        self.epsilon, self.iterations = epsilon, iterations
+        self.rounding: Rounding = rounding
 
     def forward(
         self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
@@ -53,6 +56,23 @@ class Sinkhorn(Assigner):
         return auto_alignment(
             queries, keys, values, epsilon=self.epsilon, iterations=self.iterations, rounding=self.rounding, **options
         )
+
+    def part_weights(
+        self,
+        queries: Float[Tensor, "batch heads parts dim"],
+        keys: Float[Tensor, "batch heads patches dim"],
+        membership: Bool[Tensor, "batch heads parts patches"],
+        *,
+        parts: Sequence[int],
+        similarity: str,
+    ) -> Float[Tensor, "batch heads parts patches"]:
+        """As the base; of the soft form, the attention over all patches."""
+        if self.rounding != "soft":
+            return super().part_weights(queries, keys, membership, parts=parts, similarity=similarity)
+        weights, _ = soft_attention_weights(
+            queries, keys, parts=parts, epsilon=self.epsilon, iterations=self.iterations, similarity=similarity
+        )
+        return weights
 
     def extra_repr(self) -> str:
         return f"epsilon={self.epsilon}, iterations={self.iterations}, rounding={self.rounding!r}"

@@ -2,13 +2,19 @@
 
 from aaformer_lit.ops.auto_alignment import PartAttention, auto_alignment
 from aaformer_lit.ops.packed import Projections, unpack_projections
-from aaformer_lit.ops.reference import part_attention, part_attention_weights, similarity_scores
-from aaformer_lit.ops.rounding import fill_empty, round_argmax, round_balanced
+from aaformer_lit.ops.reference import (
+    part_attention,
+    part_attention_weights,
+    similarity_scores,
+    soft_attention_weights,
+)
+from aaformer_lit.ops.rounding import Rounding, fill_empty, round_argmax, round_balanced
 from aaformer_lit.ops.sinkhorn import log_sinkhorn, sinkhorn
 
 __all__ = [
     "PartAttention",
     "Projections",
+    "Rounding",
     "auto_alignment",
     "fill_empty",
     "log_sinkhorn",
@@ -18,5 +24,6 @@ __all__ = [
     "round_balanced",
     "similarity_scores",
     "sinkhorn",
+    "soft_attention_weights",
     "unpack_projections",
 ]

@@ -1,7 +1,8 @@
 """Auto-Alignment (AAformer, Sec. III-B): group an image's patches by optimal transport, then attend within the groups.
 
 The front door of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
-CUDA device it runs as one fused kernel (`triton_kernel`), elsewhere as plain torch (`reference`).
+CUDA device it runs as one fused kernel (`triton_kernel`), elsewhere, and for other roundings than `argmax`, as plain torch
+(`reference`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops.reference import check_similarity, part_attention, similarity_scores
-from aaformer_lit.ops.rounding import ROUNDING
+from aaformer_lit.ops.reference import (
+    check_similarity,
+    part_attention,
+    similarity_scores,
+    soft_attention_weights,
+)
+from aaformer_lit.ops.rounding import ROUNDING, Rounding, round_argmax
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
 
 HAS_TRITON = find_spec("triton") is not None
@@ -30,7 +36,7 @@ class PartAttention(NamedTuple):
 
 
 def transport_membership(
-    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: str
+    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: Rounding
 ) -> Bool[Tensor, "batch heads parts patches"]:
     """One granularity: scores -> Sinkhorn plan -> disjoint subsets."""
     return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations))
@@ -49,14 +55,16 @@ def auto_alignment(
     parts: Sequence[int],
     epsilon: float = 0.05,
     iterations: int = 3,
-    rounding: str = "argmax",
+    rounding: Rounding = "argmax",
     similarity: str = "cosine",
     return_membership: bool = False,
 ) -> PartAttention:
-    """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient.
+    """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient unless it is `soft`.
 
     Args:
         parts: granularities; `sum(parts)` part queries in this order, each granularity its own transport problem.
+        rounding: `argmax` and `balanced` make disjoint subsets of the plan; `soft` takes the plan itself as a prior of
+            the attention, and its gradient too.
         return_membership: also return the subsets, for pictures and metrics.
 
     Raises:
@@ -78,6 +86,15 @@ def auto_alignment(
                 queries, keys, values, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
             )
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
+
+    if rounding == "soft":
+        weights, log_plan = soft_attention_weights(
+            queries, keys, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
+        )
+        subsets = [round_argmax(group) for group in log_plan.detach().split(list(parts), dim=-2)]
+        return PartAttention(
+            weights.to(values.dtype) @ values, torch.cat(subsets, dim=-2) if return_membership else None
+        )
 
     with torch.no_grad():
         scores = similarity_scores(queries, keys, similarity)

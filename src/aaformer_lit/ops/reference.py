@@ -6,6 +6,7 @@ What the transport compares is computed in float32 whatever the autocast dtype, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
 SIMILARITIES = ("cosine", "dot", "scaled")
 
@@ -39,7 +41,12 @@ def similarity_scores(
 ) -> Float[Tensor, "*batch parts patches"]:
     """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); in float32."""
     check_similarity(similarity)
-    products = part_products(queries, keys)
+    return _scores(part_products(queries, keys), queries, keys, similarity)
+
+
+def _scores(
+    products: Float[Tensor, "*batch parts patches"], queries: Tensor, keys: Tensor, similarity: str
+) -> Float[Tensor, "*batch parts patches"]:
     if similarity == "dot":
         return products
     if similarity == "scaled":
@@ -95,3 +102,31 @@ def part_attention(
     # torch's own attention has half the gradient's cost of two products and a softmax (on a CPU; the forwards are equal)
     occupied = membership.any(dim=-1, keepdim=True)
     return F.scaled_dot_product_attention(queries, keys, values, membership | ~occupied, scale=scale) * occupied
+
+
+def soft_attention_weights(
+    queries: Float[Tensor, "*batch parts dim"],
+    keys: Float[Tensor, "*batch patches dim"],
+    *,
+    parts: Sequence[int],
+    epsilon: float,
+    iterations: int,
+    similarity: str,
+) -> tuple[Float[Tensor, "*batch parts patches"], Float[Tensor, "*batch parts patches"]]:
+    """Who looks where where the plan Y* of Eq. 5 is a prior: softmax over all patches of q.k / sqrt(d) + log Y*.
+
+    Continuous in queries and keys, unlike Eq. 2 within subsets, and differentiable through the Sinkhorn iterations. Where
+    Y* is uniform this is plain attention over the patches. In float32 or better.
+
+    Args:
+        parts: granularities, each its own transport problem.
+
+    Returns:
+        The weights, and log Y* of each granularity one below the other.
+    """
+    products = part_products(queries, keys)
+    # one product serves both: what the transport compares, and the attention itself
+    scores = _scores(products, queries, keys, similarity)
+    plans = [log_sinkhorn(group, epsilon, iterations) for group in scores.split(list(parts), dim=-2)]
+    log_plan = torch.cat(plans, dim=-2)
+    return F.softmax(products / math.sqrt(queries.shape[-1]) + log_plan, dim=-1), log_plan
