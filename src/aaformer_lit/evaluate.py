@@ -18,6 +18,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from aaformer_lit.checkpoint import description, load_model
     from aaformer_lit.module import ReIDModule
     from aaformer_lit.runs import metadata, run_test, write_json
+    from aaformer_lit.stability import StabilityTest
 
     run_dir = Path(cfg.run_dir)
     network: Any = load_model(cfg.ckpt)
@@ -27,7 +28,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)
     trainer = instantiate(
         cfg.trainer,
-        callbacks=[AlignmentTest()] if cfg.alignment else [],
+        callbacks=[
+            *([AlignmentTest()] if cfg.alignment else []),
+            *([StabilityTest(cfg.stability)] if cfg.stability else []),
+        ],
         logger=False,
         enable_checkpointing=False,
         default_root_dir=cfg.run_dir,

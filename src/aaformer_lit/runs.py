@@ -25,6 +25,7 @@ from aaformer_lit import __version__
 from aaformer_lit.alignment import AlignmentTest, flatten_alignment, write_alignment
 from aaformer_lit.dashboard import log_best, log_hardest, log_run_files
 from aaformer_lit.module import ReIDModule, flatten_results
+from aaformer_lit.stability import StabilityTest
 from aaformer_lit.structures import Record, RetrievalMetrics
 
 _PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "albumentations", "hydra-core", "numpy")
@@ -54,6 +55,9 @@ def run_test(
     alignment = AlignmentTest.of(trainer)
     if alignment is not None:
         metrics |= flatten_alignment(alignment.results)
+    stability = StabilityTest.of(trainer)
+    if stability is not None:
+        metrics |= stability.metrics()
     if trainer.is_global_zero:
         table = per_query_table(module.results, data.test_sets)
         write_atomically(run_dir / "per_query.parquet", lambda path: table.to_parquet(path))
