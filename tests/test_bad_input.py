@@ -109,7 +109,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("model.parts=[33]",), "asks for 33 parts of 32 patches (grid 8x4). Use at most 32"),
     ("train", ("model/assigner=stripes", "model.parts=[9]"), "has 8 rows; cannot cut 9 stripes. Use parts of at most 8"),
     ("train", ("model.assigner.epsilon=-1",), "needs epsilon > 0 and iterations >= 0; got epsilon=-1"),
-    ("train", ("model.assigner.rounding=up",), "model.assigner.rounding=up must be one of argmax, balanced"),
+    ("train", ("model.assigner.rounding=up",), "model.assigner.rounding=up must be one of argmax, balanced, soft"),
     ("train", ("model/assigner=gumbel", "model.assigner.temperature=0"), "temperature must be positive; got 0"),
     ("train", ("model.similarity=euclid",), "model.similarity=euclid must be one of cosine, dot, scaled"),
     ("train", ("model.visibility=all",), "model.visibility=all must be one of mutual, isolated"),

@@ -18,6 +18,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from aaformer_lit.checkpoints.load import load
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.engine.callbacks.stability import StabilityTest
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
     from aaformer_lit.utils.environment import metadata
@@ -31,7 +32,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)
     trainer = instantiate(
         cfg.trainer,
-        callbacks=[AlignmentTest()] if cfg.alignment else [],
+        callbacks=[
+            *([AlignmentTest()] if cfg.alignment else []),
+            *([StabilityTest(cfg.stability)] if cfg.stability else []),
+        ],
         logger=False,
         enable_checkpointing=False,
         default_root_dir=cfg.run_dir,

@@ -44,7 +44,7 @@ def test_sinkhorn_hands_its_settings_to_the_front_door():
 
 def test_sinkhorn_has_the_papers_settings():
     assert (Sinkhorn().epsilon, Sinkhorn().iterations, Sinkhorn().rounding) == (0.05, 3, "argmax")
-    with pytest.raises(ConfigError, match=r"argmax, balanced; got 'best'"):
+    with pytest.raises(ConfigError, match=r"argmax, balanced, soft; got 'best'"):
         Sinkhorn(rounding="best")
     with pytest.raises(ConfigError, match=r"got epsilon=0, iterations=3"):
         Sinkhorn(epsilon=0)
@@ -97,7 +97,10 @@ def test_gumbel_gradient_reaches_queries_only_through_attend():
     assert all(torch.isfinite(t.grad).all() for t in (q, k, v))
 
 
-@pytest.mark.parametrize("assigner", [Sinkhorn(), Nearest(), Stripes(), Sinkhorn(rounding="balanced")])
+@pytest.mark.parametrize(
+    "assigner",
+    [Sinkhorn(), Nearest(), Stripes(), Sinkhorn(rounding="balanced"), Sinkhorn(rounding="soft")],
+)
 def test_attend_solves_each_granularity_by_itself(assigner):
     q, k, v = qkv(5)
     both = assigner.attend(q, k, v, parts=[2, 3], similarity="cosine", grid=GRID, return_membership=True)
@@ -107,6 +110,18 @@ def test_attend_solves_each_granularity_by_itself(assigner):
         )
         assert torch.equal(both.membership[:, :, first:last], alone.membership)
         torch.testing.assert_close(both.output[:, :, first:last], alone.output)
+
+
+@pytest.mark.parametrize(
+    "assigner", [Sinkhorn(), Stripes(), Gumbel().eval(), Sinkhorn(rounding="soft"), Sinkhorn(0.5, 1, rounding="soft")]
+)
+def test_part_weights_make_the_output(assigner):
+    q, k, v = qkv(5)
+    how = {"parts": [2, 3], "similarity": "cosine"}
+    output, membership = assigner.attend(q, k, v, grid=GRID, return_membership=True, **how)
+    weights = assigner.part_weights(q, k, membership, **how)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 5, dtype=torch.float64))
+    torch.testing.assert_close(weights @ v, output)
 
 
 def test_sinkhorn_attend_equals_the_generic_path():

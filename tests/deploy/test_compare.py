@@ -50,6 +50,18 @@ def test_given_assignments_are_taken_and_forgotten(deployed):
     assert torch.equal(deployed.outputs(images, own.assignments).features, own.features)
 
 
+def test_a_soft_network_is_a_graph_and_needs_no_equal_assignments():
+    images = torch.randn(3, 3, *SIZE)
+    soft = Deployed(network(assigner=Sinkhorn(rounding="soft")))
+    check_traceable(soft.network)
+    own = soft.outputs(images)
+    assert torch.equal(soft.outputs(images, own.assignments.roll(1, dims=-1)).features, own.features)
+    with torch.no_grad():
+        features, assignments = torch.export.export(soft, (images,)).module()(images)
+    torch.testing.assert_close(features, own.features)
+    assert torch.equal(assignments, own.assignments)
+
+
 def test_a_faithful_file(deployed, probes):
     comparison = compare(deployed, deployed.outputs, probes)
     assert comparison.problem(0.0, 0.0) is None

@@ -237,6 +237,7 @@ def test_the_front_door_takes_the_kernel(front_door):
     ("parts", "patches", "dim", "dtype", "rounding"),
     [
         ([2, 3], 20, 32, torch.float32, "balanced"),
+        ([2, 3], 20, 32, torch.float32, "soft"),
         ([2, 3], 20, 32, torch.float64, "argmax"),
         ([2, 3], 20, 160, torch.float32, "argmax"),
         ([16, 16], 20, 32, torch.float32, "argmax"),

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 
+import ot
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from aaformer_lit.assign import Assigner
 from aaformer_lit.assign import Sinkhorn as SinkhornAssigner
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import auto_alignment, part_attention
+from aaformer_lit.ops import auto_alignment, part_attention, similarity_scores, soft_attention_weights
 
 
 def slow_scores(query, keys, similarity):
@@ -187,6 +188,125 @@ def test_balanced_rounding_makes_equal_subsets():
     assert membership.sum(dim=-1).sort(dim=-1).values.eq(torch.tensor([2, 2, 2, 3, 3])).all()
 
 
+def slow_soft_alignment(queries, keys, values, parts, epsilon=0.05, iterations=3, similarity="cosine"):
+    """softmax(q.k / sqrt(d) + log Y*) part by part and patch by patch, with tensors for the gradient."""
+    output = []
+    for b in range(queries.shape[0]):
+        for h in range(queries.shape[1]):
+            first = 0
+            for count in parts:
+                k, scores = keys[b, h], []
+                for p in range(count):
+                    q = queries[b, h, first + p]
+                    length = {"dot": 1.0, "scaled": math.sqrt(len(q))}.get(similarity)
+                    scores.append([q @ one / (length or q.norm() * one.norm()) for one in k])
+                plan = [[(s / epsilon).exp() for s in row] for row in scores]
+                for _ in range(max(iterations, 1)):
+                    if iterations:
+                        plan = [[y / sum(row) / count for y in row] for row in plan]
+                    totals = [sum(column) * len(k) for column in zip(*plan, strict=True)]
+                    plan = [[y / total for y, total in zip(row, totals, strict=True)] for row in plan]
+                for p in range(count):
+                    q = queries[b, h, first + p]
+                    mass = [y * (q @ one / math.sqrt(len(q))).exp() for y, one in zip(plan[p], k, strict=True)]
+                    output.append(sum(m * v for m, v in zip(mass, values[b, h], strict=True)) / sum(mass))
+                first += count
+    return torch.stack(output).view_as(queries)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "scaled"])
+@pytest.mark.parametrize(("parts", "iterations"), [([2, 3], 3), ([3], 0), ([1, 4], 1)])
+def test_soft_values_and_gradients_are_those_of_the_loops(similarity, parts, iterations):
+    options = {"parts": parts, "epsilon": 0.3, "iterations": iterations, "similarity": similarity}
+    qkv, *inputs = head_inputs(parts, patches=6, batch=1)
+    output = auto_alignment(*inputs, **options, rounding="soft").output
+    expected = slow_soft_alignment(*inputs, **options)
+    torch.testing.assert_close(output, expected)
+    direction = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    torch.testing.assert_close(
+        torch.autograd.grad(output, qkv, direction)[0], torch.autograd.grad(expected, qkv, direction)[0]
+    )
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.5])
+def test_soft_gradient_goes_through_the_transport(epsilon):
+    _, *inputs = head_inputs([2, 3], patches=7, dim=4, batch=1, heads=1)
+    inputs = [x.detach().requires_grad_() for x in inputs]
+
+    def soft(*tensors):
+        return auto_alignment(*tensors, parts=[2, 3], epsilon=epsilon, rounding="soft").output
+
+    assert torch.autograd.gradcheck(soft, inputs)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_uniform_plan_is_plain_attention_over_the_patches(similarity):
+    """An epsilon so large that the scores do not matter, or one part, which has all patches to itself."""
+    for parts, epsilon in (([2, 3], 1e9), ([1], 0.05)):
+        _, q, k, v = head_inputs(parts)
+        output = auto_alignment(q, k, v, parts=parts, epsilon=epsilon, rounding="soft", similarity=similarity).output
+        torch.testing.assert_close(output, torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+def test_soft_weights_are_the_attention_times_pots_plan():
+    _, q, k, _ = head_inputs([3], patches=20, batch=1, heads=1)
+    weights, log_plan = soft_attention_weights(q, k, parts=[3], epsilon=0.2, iterations=2000, similarity="cosine")
+    scores = similarity_scores(q, k)[0, 0].detach().numpy()
+    plan = torch.from_numpy(ot.bregman.sinkhorn_log([1 / 3] * 3, [1 / 20] * 20, -scores, reg=0.2, stopThr=1e-14))
+    torch.testing.assert_close(log_plan[0, 0].exp(), plan, atol=1e-9, rtol=1e-6)
+    products = plan * (q[0, 0] @ k[0, 0].T / math.sqrt(8)).exp()
+    torch.testing.assert_close(weights[0, 0], products / products.sum(dim=-1, keepdim=True), atol=1e-9, rtol=1e-6)
+
+
+def test_a_small_epsilon_makes_the_soft_form_the_hard_one():
+    _, *inputs = head_inputs([2, 3])
+    how = {"parts": [2, 3], "epsilon": 1e-4, "iterations": 0, "return_membership": True}
+    soft, hard = (auto_alignment(*inputs, rounding=rounding, **how) for rounding in ("soft", "argmax"))
+    assert torch.equal(soft.membership, hard.membership)
+    torch.testing.assert_close(soft.output, hard.output)
+
+
+def test_soft_membership_is_the_plans_argmax_and_disjoint():
+    _, *inputs = head_inputs([2, 3], patches=40)
+    soft, hard = (
+        auto_alignment(*inputs, parts=[2, 3], rounding=rounding, return_membership=True).membership
+        for rounding in ("soft", "argmax")
+    )
+    assert torch.equal(soft, hard)
+
+
+def test_soft_is_continuous_where_hard_jumps():
+    """A score on the border between two parts: the least noise regroups its patch, and moves the hard form only."""
+    _, q, k, v = head_inputs([2], patches=40, batch=8, heads=6)
+    q, k, v = (x.detach() for x in (q, k, v))
+    noise = 1e-3 * torch.randn(k.shape, generator=torch.Generator().manual_seed(1), dtype=k.dtype)
+    moved = {}
+    for rounding in ("soft", "argmax"):
+        before, after = (auto_alignment(q, keys, v, parts=[2], rounding=rounding).output for keys in (k, k + noise))
+        moved[rounding] = (after - before).norm(dim=-1).amax().item()
+    assert moved["soft"] < 0.02
+    assert moved["argmax"] > 5 * moved["soft"]
+
+
+@pytest.mark.parametrize("size", [1e4, 1e-30, 0.0])
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_extreme_scores_stay_finite_in_the_soft_form(size, similarity):
+    qkv, q, k, v = head_inputs([2, 3], dtype=torch.float32)
+    output = auto_alignment(q * size, k, v, parts=[2, 3], similarity=similarity, rounding="soft").output
+    assert torch.isfinite(output).all()
+    assert torch.isfinite(torch.autograd.grad(output.sum(), qkv)[0]).all()
+
+
+def test_soft_computes_in_float32_under_autocast():
+    _, *inputs = head_inputs([2, 3], patches=40, dtype=torch.float32)
+    inputs = [x.bfloat16() for x in inputs]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = auto_alignment(*inputs, parts=[2, 3], rounding="soft").output
+    expected = auto_alignment(*(x.float() for x in inputs), parts=[2, 3], rounding="soft").output
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), expected, rtol=0, atol=0.04)
+
+
 def test_membership_is_returned_only_on_request():
     _, *inputs = head_inputs([2])
     assert auto_alignment(*inputs, parts=[2]).membership is None
@@ -197,7 +317,7 @@ def test_membership_is_returned_only_on_request():
     [
         ({"parts": [2, 2]}, "needs 4 part queries; got 5"),
         ({"parts": [2, 3], "similarity": "euclidean"}, "cosine, dot, scaled; got 'euclidean'"),
-        ({"parts": [2, 3], "rounding": "greedy"}, "argmax, balanced; got 'greedy'"),
+        ({"parts": [2, 3], "rounding": "greedy"}, "argmax, balanced, soft; got 'greedy'"),
         ({"parts": [2, 3], "epsilon": 0.0}, "epsilon > 0 and iterations >= 0; got epsilon=0.0"),
         ({"parts": [2, 3], "iterations": -1}, "epsilon > 0 and iterations >= 0; got epsilon=0.05, iterations=-1"),
     ],

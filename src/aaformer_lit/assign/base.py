@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import PartAttention, Similarity, part_attention, similarity_scores
+from aaformer_lit.ops import PartAttention, Similarity, part_attention, part_attention_weights, similarity_scores
 
 Grid = tuple[int, int]
 
@@ -70,3 +70,15 @@ class Assigner(nn.Module):
         return PartAttention(
             part_attention(queries, keys, values, membership), membership if return_membership else None
         )
+
+    def part_weights(
+        self,
+        queries: Float[Tensor, "batch heads parts dim"],
+        keys: Float[Tensor, "batch heads patches dim"],
+        membership: Bool[Tensor, "batch heads parts patches"] | Float[Tensor, "batch heads parts patches"],
+        *,
+        parts: Sequence[int],
+        similarity: str,
+    ) -> Float[Tensor, "batch heads parts patches"]:
+        """The attention of parts to patches behind the outputs of `attend`, which gave `membership`; for pictures."""
+        return part_attention_weights(queries, keys, membership)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from aaformer_lit.assign.base import Assigner, Grid
 from aaformer_lit.errors import check_choice
-from aaformer_lit.ops import ROUNDING, PartAttention, Rounding, auto_alignment, check_sinkhorn
+from aaformer_lit.ops import ROUNDING, PartAttention, Rounding, auto_alignment, check_sinkhorn, soft_attention_weights
 from aaformer_lit.ops.auto_alignment import transport_membership
 
 
@@ -19,14 +20,16 @@ class Sinkhorn(Assigner):
     Args:
         epsilon: smoothness of the plan (the paper: 0.05).
         iterations: Sinkhorn-Knopp steps (the paper: 3).
-        rounding: `argmax` (each patch to its heaviest part) or `balanced` (equal sizes).
+        rounding: `argmax` (each patch to its heaviest part, the paper's), `balanced` (equal sizes) or `soft`: no subsets,
+            the plan is a prior of the attention over all patches, continuous in the image and learnt through.
     """
 
     def __init__(self, epsilon: float = 0.05, iterations: int = 3, rounding: Rounding = "argmax") -> None:
         super().__init__()
         check_sinkhorn(epsilon, iterations)
         check_choice("rounding", rounding, ROUNDING)
-        self.epsilon, self.iterations, self.rounding = epsilon, iterations, rounding
+        self.epsilon, self.iterations = epsilon, iterations
+        self.rounding: Rounding = rounding
 
     def forward(
         self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
@@ -47,6 +50,23 @@ class Sinkhorn(Assigner):
         return auto_alignment(
             queries, keys, values, epsilon=self.epsilon, iterations=self.iterations, rounding=self.rounding, **options
         )
+
+    def part_weights(
+        self,
+        queries: Float[Tensor, "batch heads parts dim"],
+        keys: Float[Tensor, "batch heads patches dim"],
+        membership: Bool[Tensor, "batch heads parts patches"],
+        *,
+        parts: Sequence[int],
+        similarity: str,
+    ) -> Float[Tensor, "batch heads parts patches"]:
+        """As the base; of the soft form, the attention over all patches."""
+        if self.rounding != "soft":
+            return super().part_weights(queries, keys, membership, parts=parts, similarity=similarity)
+        weights, _ = soft_attention_weights(
+            queries, keys, parts=parts, epsilon=self.epsilon, iterations=self.iterations, similarity=similarity
+        )
+        return weights
 
     def extra_repr(self) -> str:
         return f"epsilon={self.epsilon}, iterations={self.iterations}, rounding={self.rounding!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +26,7 @@ class PersonImages(Dataset[dict[str, Any]]):
 
     With `labels` (pid -> 0..n-1) `pid` is the training label. An item is asked for by its index, or by a `Draw`, which
     also carries the epoch: the augmentation is a function of (seed, epoch, index, copy), whichever process computes it.
+    `change` is done to the pixels of the file, before the resize.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class PersonImages(Dataset[dict[str, Any]]):
         labels: Mapping[int, int] | None = None,
         part_table: PartTable | None = None,
         seed: int = 0,
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.records, self.size, self.pipeline = records, size, pipeline
-        self.labels, self.part_table, self.seed = labels, part_table, seed
+        self.labels, self.part_table, self.seed, self.change = labels, part_table, seed, change
         self._cache: list[dict[str, np.ndarray]] | None = None
 
     def __len__(self) -> int:
@@ -64,7 +66,8 @@ class PersonImages(Dataset[dict[str, Any]]):
             log.info("cached %s images in %.1f GB of memory", f"{len(self._cache):,}", size / 1e9)
 
     def _load(self, record: Record) -> dict[str, np.ndarray]:
-        arrays = {"image": resize(read_image(record.path), self.size)}
+        image = read_image(record.path)
+        arrays = {"image": resize(image if self.change is None else self.change(image), self.size)}
         if self.part_table is not None:
             if record.mask is None:
                 raise ImageError(

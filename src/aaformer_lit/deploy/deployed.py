@@ -61,8 +61,11 @@ class Deployed(nn.Module):
     def outputs(
         self, images: Tensor, assignments: Bool[Tensor, "layers batch heads parts patches"] | None = None
     ) -> Outputs:
-        """What the file should give; with `assignments`, what it should give if patches are assigned like this."""
-        if assignments is None:
+        """What the file should give; with `assignments`, what it should give if patches are assigned like this.
+
+        Soft assignments are only shown, and change nothing: the attention is continuous without them.
+        """
+        if assignments is None or getattr(self.network.assigner, "rounding", None) == "soft":
             return Outputs(*self(images))
         assert isinstance(self.network, AAformer)
         attentions = [block.attn for block in self.network.backbone.blocks]
@@ -94,8 +97,8 @@ def check_traceable(network: ReIDViT) -> None:
             "the parsing assigner needs the body-part mask of every image, and an exported graph takes images alone. "
             "Use format=safetensors, or train with another model/assigner."
         )
-    if getattr(assigner, "rounding", "argmax") != "argmax":
+    if getattr(assigner, "rounding", "argmax") == "balanced":
         raise ExportError(
-            f"rounding={getattr(assigner, 'rounding', None)} repeats its steps until no patch moves, which is not a fixed "
-            "graph. Use format=safetensors, or model.assigner.rounding=argmax."
+            "rounding=balanced repeats its steps until no patch moves, which is not a fixed graph. "
+            "Use format=safetensors, or model.assigner.rounding=argmax."
         )

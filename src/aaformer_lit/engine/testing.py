@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+from aaformer_lit.engine.callbacks.stability import StabilityTest
 from aaformer_lit.engine.loggers.media import log_best, log_hardest, log_run_files
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.engine.results import alignment_text, flatten_alignment, flatten_results
@@ -45,6 +46,9 @@ def run_test(
     alignment = AlignmentTest.of(trainer)
     if alignment is not None:
         metrics |= flatten_alignment(alignment.results)
+    stability = StabilityTest.of(trainer)
+    if stability is not None:
+        metrics |= stability.metrics()
     if trainer.is_global_zero:
         table = per_query_table(module.results, data.test_sets)
         with whole_file(run_dir / "per_query.parquet") as path:

@@ -1,4 +1,4 @@
-"""How good is the retrieval: distances, ranking, re-ranking, verification, and how well parts match body parts."""
+"""How good is the retrieval: distances, ranking, re-ranking, verification; how well parts match body parts; stability."""
 
 from aaformer_lit.metrics.alignment import (
     AlignmentMeter,
@@ -17,6 +17,7 @@ from aaformer_lit.metrics.neighbors import nearest_neighbors
 from aaformer_lit.metrics.ranking import evaluate_retrieval
 from aaformer_lit.metrics.rerank import KReciprocal, k_reciprocal_rerank
 from aaformer_lit.metrics.retrieval import ReIDRetrieval
+from aaformer_lit.metrics.stability import between_people, movement
 from aaformer_lit.metrics.verification import VerificationMetrics, evaluate_verification
 from aaformer_lit.utils.moved import renamed
 
@@ -30,12 +31,14 @@ __all__ = [
     "SquaredEuclidean",
     "VerificationMetrics",
     "assignment_statistics",
+    "between_people",
     "empty_share",
     "evaluate_retrieval",
     "evaluate_verification",
     "expand_features",
     "k_reciprocal_rerank",
     "largest_share",
+    "movement",
     "nearest_neighbors",
     "nmi",
     "patch_labels",

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
 from aaformer_lit.errors import ConfigError, check_choice
-from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, part_attention_weights, unpack_projections
+from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, unpack_projections
 
 Visibility = Literal["mutual", "isolated"]
 
@@ -94,7 +94,7 @@ class AutoAlignedAttention(nn.Module):
     def part_weights(
         self, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int], part_mask: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
-        """Attention of the part tokens over the patches, and the subsets it is confined to: what Figure 5 shows."""
+        """Attention of the part tokens over the patches, and their subsets: what Figure 5 shows."""
         q, k, v = self.project(sequence)[3:]
         _, membership = self.assigner.attend(
             q,
@@ -107,7 +107,8 @@ class AutoAlignedAttention(nn.Module):
             return_membership=True,
         )
         assert membership is not None
-        return part_attention_weights(q, k, membership), membership > 0
+        weights = self.assigner.part_weights(q, k, membership, parts=self.parts, similarity=self.similarity)
+        return weights, membership > 0
 
     def project(self, sequence: Float[Tensor, "batch length dim"]) -> Projections:
         """Queries, keys and values of the whole sequence, and those that the parts' grouping compares."""

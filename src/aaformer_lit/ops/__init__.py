@@ -8,6 +8,7 @@ from aaformer_lit.ops.reference import (
     part_attention,
     part_attention_weights,
     similarity_scores,
+    soft_attention_weights,
 )
 from aaformer_lit.ops.rounding import ROUNDING, Rounding, fill_empty, round_argmax, round_balanced
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn, sinkhorn
@@ -29,5 +30,6 @@ __all__ = [
     "round_balanced",
     "similarity_scores",
     "sinkhorn",
+    "soft_attention_weights",
     "unpack_projections",
 ]

@@ -1,8 +1,8 @@
 """Auto-Alignment (AAformer, Sec. III-B): group an image's patches by optimal transport, then attend within the groups.
 
 The entry point of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
-CUDA device it runs as one fused kernel (`triton_kernel`) where that has earned its place (`trust`), elsewhere as plain
-torch (`reference`).
+CUDA device it runs as one fused kernel (`triton_kernel`) where that has earned its place (`trust`), elsewhere, and for
+other roundings than `argmax`, as plain torch (`reference`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError, check_choice
-from aaformer_lit.ops.reference import SIMILARITIES, Similarity, part_attention, similarity_scores
-from aaformer_lit.ops.rounding import ROUNDING, Rounding
+from aaformer_lit.ops.reference import (
+    SIMILARITIES,
+    Similarity,
+    part_attention,
+    similarity_scores,
+    soft_attention_weights,
+)
+from aaformer_lit.ops.rounding import ROUNDING, Rounding, round_argmax
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
 from aaformer_lit.ops.trust import earned
 
@@ -55,10 +61,12 @@ def auto_alignment(
     similarity: Similarity = "cosine",
     return_membership: bool = False,
 ) -> PartAttention:
-    """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient.
+    """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient unless it is `soft`.
 
     Args:
         parts: granularities; `sum(parts)` part queries in this order, each granularity its own transport problem.
+        rounding: `argmax` and `balanced` make disjoint subsets of the plan; `soft` takes the plan itself as a prior of
+            the attention, and its gradient too.
         return_membership: also return the subsets, for pictures and metrics.
 
     Raises:
@@ -79,6 +87,15 @@ def auto_alignment(
                 queries, keys, values, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
             )
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
+
+    if rounding == "soft":
+        weights, log_plan = soft_attention_weights(
+            queries, keys, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
+        )
+        subsets = [round_argmax(group) for group in log_plan.detach().split(list(parts), dim=-2)]
+        return PartAttention(
+            weights.to(values.dtype) @ values, torch.cat(subsets, dim=-2) if return_membership else None
+        )
 
     with torch.no_grad():
         scores = similarity_scores(queries, keys, similarity)

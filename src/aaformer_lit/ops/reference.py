@@ -6,6 +6,7 @@ What the transport compares is computed in float32 whatever the autocast dtype, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aaformer_lit.errors import check_choice
+from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
 Similarity = Literal["cosine", "dot", "scaled"]
 SIMILARITIES: tuple[str, ...] = get_args(Similarity)
@@ -37,7 +39,12 @@ def similarity_scores(
 ) -> Float[Tensor, "*batch parts patches"]:
     """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); in float32."""
     check_choice("similarity", similarity, SIMILARITIES)
-    products = part_products(queries, keys)
+    return _scores(part_products(queries, keys), queries, keys, similarity)
+
+
+def _scores(
+    products: Float[Tensor, "*batch parts patches"], queries: Tensor, keys: Tensor, similarity: Similarity
+) -> Float[Tensor, "*batch parts patches"]:
     if similarity == "dot":
         return products
     if similarity == "scaled":
@@ -93,3 +100,31 @@ def part_attention(
     # torch's own attention has half the gradient's cost of two products and a softmax (on a CPU; the forwards are equal)
     occupied = membership.any(dim=-1, keepdim=True)
     return F.scaled_dot_product_attention(queries, keys, values, membership | ~occupied, scale=scale) * occupied
+
+
+def soft_attention_weights(
+    queries: Float[Tensor, "*batch parts dim"],
+    keys: Float[Tensor, "*batch patches dim"],
+    *,
+    parts: Sequence[int],
+    epsilon: float,
+    iterations: int,
+    similarity: Similarity,
+) -> tuple[Float[Tensor, "*batch parts patches"], Float[Tensor, "*batch parts patches"]]:
+    """Who looks where where the plan Y* of Eq. 5 is a prior: softmax over all patches of q.k / sqrt(d) + log Y*.
+
+    Continuous in queries and keys, unlike Eq. 2 within subsets, and differentiable through the Sinkhorn iterations. Where
+    Y* is uniform this is plain attention over the patches. In float32 or better.
+
+    Args:
+        parts: granularities, each its own transport problem.
+
+    Returns:
+        The weights, and log Y* of each granularity one below the other.
+    """
+    products = part_products(queries, keys)
+    # one product serves both: what the transport compares, and the attention itself
+    scores = _scores(products, queries, keys, similarity)
+    plans = [log_sinkhorn(group, epsilon, iterations) for group in scores.split(list(parts), dim=-2)]
+    log_plan = torch.cat(plans, dim=-2)
+    return F.softmax(products / math.sqrt(queries.shape[-1]) + log_plan, dim=-1), log_plan

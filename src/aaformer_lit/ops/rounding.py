@@ -1,7 +1,8 @@
 """From a soft plan to subsets: which patches belong to which part (the rounding procedure after Eq. 5).
 
 `argmax` gives each patch to its heaviest part; `balanced` gives all parts equally many patches, sizes differing by one
-at most. Either way no subset stays empty, because a softmax over nothing does not exist.
+at most. Either way no subset stays empty, because a softmax over nothing does not exist. `soft` attention rounds nothing
+(`reference.soft_attention_weights`); the subsets that pictures and measures show of it are those of `argmax`.
 """
 
 from __future__ import annotations
@@ -52,5 +53,9 @@ def round_balanced(mass: Float[Tensor, "*batch parts patches"]) -> Bool[Tensor, 
         open_mass = open_mass.masked_fill(refused, -torch.inf)
 
 
-Rounding = Literal["argmax", "balanced"]
-ROUNDING: dict[Rounding, Callable[[Tensor], Tensor]] = {"argmax": round_argmax, "balanced": round_balanced}
+Rounding = Literal["argmax", "balanced", "soft"]
+ROUNDING: dict[Rounding, Callable[[Tensor], Tensor]] = {
+    "argmax": round_argmax,
+    "balanced": round_balanced,
+    "soft": round_argmax,
+}
