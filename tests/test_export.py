@@ -133,6 +133,18 @@ def test_a_folder_for_the_hub(ckpt, folder):
     assert "Unknown" in (output / "README.md").read_text()
 
 
+def test_half_the_size_with_rounded_weights(ckpt, folder):
+    output = folder / "half"
+    wanted = ["format=safetensors", "format.half=true", CHECK, f"output={output}", f"paths.runs={folder}"]
+    assert run_cli("export", f"ckpt={ckpt}", *wanted) == 0
+    ours, kept = load_model(ckpt), load_model(output)
+    for name, tensor in ours.state_dict().items():
+        rounded = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(kept.state_dict()[name], rounded), name
+    whole = sum(t.numel() * t.element_size() for t in ours.state_dict().values())
+    assert (output / "model.safetensors").stat().st_size < 0.6 * whole + 20_000  # names and shapes
+
+
 def test_what_differs_is_not_kept(ckpt, tmp_path):
     class Lossy(SafetensorsFormat):
         def write(self, deployed, about, path):

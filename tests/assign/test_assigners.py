@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aaformer_lit.assign import Everyone, Gumbel, Nearest, Parsing, Sinkhorn, Stripes
+from aaformer_lit.assign import Everyone, Gumbel, Nearest, Parsing, Placed, Sinkhorn, Stripes
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.ops import part_attention, similarity_scores
 from aaformer_lit.structures import NO_PART
@@ -227,3 +227,33 @@ def test_no_gradient_where_none_is_wanted():
 def test_gumbel_refuses_a_temperature_that_is_not_positive(temperature):
     with pytest.raises(ConfigError, match=f"must be positive; got {temperature}"):
         Gumbel(temperature)
+
+
+def test_cost_of_place_leads_from_the_transport_to_equal_stripes():
+    free, stripes = Sinkhorn()(scores(3), GRID), Stripes()(scores(3), GRID)
+    assert torch.equal(Placed(weight=0.0)(scores(3), GRID), free)
+    assert torch.equal(Placed(weight=100.0)(scores(3), GRID), stripes)
+    overlap = [(Placed(weight=weight)(scores(3), GRID) & stripes).sum().item() for weight in (0.0, 0.5, 2.0, 8.0)]
+    assert overlap == sorted(set(overlap))
+
+
+@pytest.mark.parametrize(("difference", "rows"), [(0.0, 3), (0.12, 2), (0.28, 1)])
+def test_a_border_moves_by_half_the_difference_of_scores_over_the_weight(difference, rows):
+    likes_the_second = torch.stack([torch.zeros(24), torch.full((24,), difference)])[None, None]
+    alone = Placed(weight=0.2, iterations=0)  # without iterations: no equal shares
+    # of 6 rows, half are the first part's; a difference of 0.12 is 0.12 / (2 * 0.2) = 0.3 stripe heights of 3 rows
+    assert alone(likes_the_second, GRID)[0, 0, 0].sum() == 4 * rows
+
+
+def test_cost_of_place_is_counted_in_attend_too():
+    q, k, v = qkv(2)
+    scheme = Placed(weight=100.0)
+    output, member = scheme.attend(
+        q, k, v, parts=[2], similarity="cosine", grid=GRID, part_mask=None, return_membership=True
+    )
+    assert torch.equal(member, Stripes()(scores(2), GRID))
+    assert torch.allclose(output, part_attention(q, k, v, member))
+    with pytest.raises(ConfigError, match="must be 0 or more; got -1"):
+        Placed(weight=-1)
+    with pytest.raises(ConfigError, match="argmax or balanced; got 'soft'"):
+        Placed(rounding="soft")

@@ -1,6 +1,7 @@
 """Models by hub id: disk first, only config and weights, and one message when the hub does not answer."""
 
 import json
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -9,7 +10,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from aaformer_lit import load_model
-from aaformer_lit.checkpoints.hub import local_path
+from aaformer_lit.checkpoints.hub import PACKAGED, local_path
 from aaformer_lit.checkpoints.load import description
 from aaformer_lit.errors import CheckpointError
 
@@ -73,3 +74,13 @@ def test_offline(monkeypatch):
     assert "no file or folder someone/aaformer" in message
     assert "give its folder" in message
     assert "\n" not in message
+
+
+def test_a_model_of_the_package_by_its_name(asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert local_path("synthetic-small") == PACKAGED / "synthetic-small"
+    assert not asked
+    (tmp_path / "synthetic-small").mkdir()  # what is on disk comes first
+    assert local_path("synthetic-small").samefile(tmp_path / "synthetic-small")
+    assert local_path("synthetic-large") == Path("synthetic-large")
+    assert local_path(".") == Path()

@@ -4,9 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
+from torch.nn import functional as F
 
 from aaformer_lit.errors import CheckpointError, ConfigError
 from aaformer_lit.models import build_backbone
+from aaformer_lit.models.backbone import sincos_positions
 
 TINY = {"patch_size": 16, "embed_dim": 48, "depth": 2, "num_heads": 3}
 
@@ -129,3 +131,29 @@ def test_what_is_no_plain_vit_is_refused(name):
 def test_geometry_that_does_not_fit_is_a_config_error(options):
     with pytest.raises(ConfigError):
         build(**options)
+
+
+def test_nearby_start_lets_a_patch_be_nearest_to_itself_and_its_neighbours():
+    apart, nearby = (build((128, 64), embed_dim=192, init=init) for init in ("timm", "nearby"))
+    shares = []
+    for backbone in (apart, nearby):
+        attention = backbone.blocks[0].attn
+        q, k, _ = attention.qkv(backbone.pos_embed[0, 1:]).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
+        scores = torch.einsum("ihd,jhd->hij", F.normalize(q, dim=-1), F.normalize(k, dim=-1))
+        nearest = scores.argmax(dim=-1)
+        shares.append((nearest == torch.arange(32)).float().mean().item())
+    assert shares[0] < 0.2
+    assert shares[1] == 1
+
+
+def test_sincos_positions_tell_every_patch_apart_and_neighbours_less():
+    positions = sincos_positions(8, 4, 48)
+    distances = torch.cdist(positions, positions)
+    assert (distances + 9 * torch.eye(32)).min() > 1
+    assert distances[0, 4] < distances[0, 8] < distances[0, 12]  # one, two, three rows below
+    assert distances[0, 4] == pytest.approx(distances[0, 1].item(), abs=1e-5)  # a column is as far as a row
+
+
+def test_an_unknown_init_is_refused():
+    with pytest.raises(ConfigError, match=r"timm, nearby; got 'best'"):
+        build(init="best")

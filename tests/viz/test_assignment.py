@@ -48,6 +48,17 @@ def test_most_heads_decide_or_the_chosen_head(pixel) -> None:
     assert near(pixel(first, first.axes[1], 0.5, 0.25), tinted(2, 1))
 
 
+def test_patches_that_no_part_attends_to_are_dark(pixel) -> None:
+    attention = torch.full((1, 1, 2, 12), 0.01)
+    attention[0, 0, 0, 0] = attention[0, 0, 1, 11] = 0.89  # the first patch and the last
+    figure = assignment_maps(image(), stripes(2).expand(1, 1, 2, 12), GRID, [2], attention=attention)
+    panel = figure.axes[2]
+    assert panel.get_title() == "2 parts, attended"
+    assert near(pixel(figure, panel, 0.25, 1 / 12), tinted(2, 0))
+    assert near(pixel(figure, panel, 0.75, 11 / 12), tinted(2, 1))
+    assert near(pixel(figure, panel, 0.25, 11 / 12), np.full(3, OUTSIDE * GRAY))
+
+
 def test_fixed_partitions_stand_beside_it_in_the_same_colors(pixel) -> None:
     head = torch.zeros(2, 1, 12, dtype=torch.bool)
     head[0, 0, :2], head[1, 0, 2:4] = True, True  # a mask of one class, elsewhere in each image

@@ -5,8 +5,9 @@ from aaformer_lit.assign.everyone import Everyone
 from aaformer_lit.assign.gumbel import Gumbel
 from aaformer_lit.assign.nearest import Nearest
 from aaformer_lit.assign.parsing import Parsing
+from aaformer_lit.assign.placed import Placed
 from aaformer_lit.assign.sinkhorn import Sinkhorn
 from aaformer_lit.assign.stripes import Stripes
 from aaformer_lit.ops.sinkhorn import sinkhorn
 
-__all__ = ["Assigner", "Everyone", "Gumbel", "Nearest", "Parsing", "Sinkhorn", "Stripes", "sinkhorn"]
+__all__ = ["Assigner", "Everyone", "Gumbel", "Nearest", "Parsing", "Placed", "Sinkhorn", "Stripes", "sinkhorn"]

@@ -78,7 +78,7 @@ class Assigner(nn.Module):
         membership: Bool[Tensor, "batch heads parts patches"] | Float[Tensor, "batch heads parts patches"],
         *,
         parts: Sequence[int],
-        similarity: str,
+        similarity: Similarity,
     ) -> Float[Tensor, "batch heads parts patches"]:
         """The attention of parts to patches behind the outputs of `attend`, which gave `membership`; for pictures."""
         return part_attention_weights(queries, keys, membership)

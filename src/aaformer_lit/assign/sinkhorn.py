@@ -10,7 +10,15 @@ from torch import Tensor
 
 from aaformer_lit.assign.base import Assigner, Grid
 from aaformer_lit.errors import check_choice
-from aaformer_lit.ops import ROUNDING, PartAttention, Rounding, auto_alignment, check_sinkhorn, soft_attention_weights
+from aaformer_lit.ops import (
+    ROUNDING,
+    PartAttention,
+    Rounding,
+    Similarity,
+    auto_alignment,
+    check_sinkhorn,
+    soft_attention_weights,
+)
 from aaformer_lit.ops.auto_alignment import transport_membership
 
 
@@ -58,7 +66,7 @@ class Sinkhorn(Assigner):
         membership: Bool[Tensor, "batch heads parts patches"],
         *,
         parts: Sequence[int],
-        similarity: str,
+        similarity: Similarity,
     ) -> Float[Tensor, "batch heads parts patches"]:
         """As the base; of the soft form, the attention over all patches."""
         if self.rounding != "soft":

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub: an id such as `owner/name` stands for the folder that it downloads to.
+"""Models by name: one that comes with the package, or an id of the Hugging Face hub, `owner/name`, for what it downloads to.
 
-What is on disk comes first; only a name that is nowhere on disk and looks like an id is asked of the hub. Nothing but the
-config and the safetensors weights is fetched, so no code and no pickle can come with them.
+What is on disk comes first, then the package; only a name that is in neither and looks like an id is asked of the hub.
+Nothing but the config and the safetensors weights is fetched, so no code and no pickle can come with them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from pathlib import Path
 
 from aaformer_lit.errors import CheckpointError, first_line
 
+PACKAGED = Path(__file__).parent / "pretrained"
 FILES = ("config.json", "model.safetensors")
 _ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
 def local_path(path_or_hub_id: str | Path) -> Path:
-    """The path itself, or the downloaded folder of a hub id `owner/name[@revision]` that is no path.
+    """The path itself, or where it is none: the packaged model of that name, or the downloaded folder of a hub id
+    `owner/name[@revision]`.
 
     Raises:
         CheckpointError: it looks like a hub id, and the hub does not give it (offline, unknown, private).
     """
     path = Path(path_or_hub_id)
+    if not path.exists() and path.parent == Path() and (PACKAGED / path / FILES[0]).is_file():
+        return PACKAGED / path
     matched = _ID.fullmatch(str(path_or_hub_id))
     if matched is None or path.exists() or path.suffix in (".ckpt", ".safetensors", ".onnx", ".pt2"):
         return path

@@ -92,7 +92,8 @@ def load_model(path: str | Path) -> ReIDViT:
     """The network of a training checkpoint, or of an exported folder with config.json and model.safetensors, in eval mode.
 
     Args:
-        path: of the checkpoint or folder; or a Hugging Face hub id, `owner/name` or `owner/name@revision`.
+        path: of the checkpoint or folder; or `synthetic-small`, which comes with the package; or a Hugging Face hub id,
+            `owner/name` or `owner/name@revision`.
 
     Raises:
         CheckpointError: the file is missing, broken, not ours, newer than this version, or does not fit its own config; or

@@ -137,14 +137,21 @@ class SafetensorsFormat(Format):
     """A folder as the Hugging Face hub holds them: `config.json`, `model.safetensors`, and a model card beside.
 
     `aaformer_lit.load_model` builds the network from it.
+
+    Args:
+        half: keep the weights in float16, half the size. The network still computes in float32, with rounded weights.
     """
 
     file_name = "model"
 
-    def __init__(self) -> None:
+    def __init__(self, half: bool = False) -> None:
         super().__init__()
+        self.half = half
 
     def deployed(self, network: ReIDViT, data: Mapping[str, Any]) -> Deployed:
+        if self.half:
+            for tensor in network.state_dict().values():  # they share the network's memory
+                tensor.copy_(tensor.half() if tensor.is_floating_point() else tensor)
         return Deployed(network).eval()
 
     def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
@@ -152,6 +159,8 @@ class SafetensorsFormat(Format):
 
         path.mkdir()
         tensors = {name: tensor.contiguous() for name, tensor in deployed.network.state_dict().items()}
+        if self.half:
+            tensors = {n: tensor.half() if tensor.is_floating_point() else tensor for n, tensor in tensors.items()}
         # as bytes: safetensors' own writer makes files that only their owner may read
         (path / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
         config = {"library_name": "aaformer_lit", "aaformer_lit": dict(about)}

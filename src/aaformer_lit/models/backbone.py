@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import timm
+import torch
+from jaxtyping import Float
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -32,6 +34,7 @@ __all__ = ["build_backbone", "check_plain_vit", "patch_grid", "weights_report"]
 logger = logging.getLogger(__name__)
 
 Stem = Literal["patch", "ics"]
+Init = Literal["timm", "nearby"]
 _TIMM_MODULES = ("vision_transformer", "deit")
 
 
@@ -43,6 +46,7 @@ def build_backbone(
     drop_path: float = 0.1,
     source_grid: Sequence[int] | None = None,
     stem: Stem = "patch",
+    init: Init = "timm",
     **overrides: Any,
 ) -> VisionTransformer:
     """A timm plain ViT without its classifier.
@@ -55,6 +59,8 @@ def build_backbone(
         drop_path: stochastic depth rate of the last block, growing linearly over depth.
         source_grid: patch rows and columns that a local file was made with, where it does not say them.
         stem: `patch` cuts the image into patches; `ics` sees it through TransReID-SSL's convolutions first.
+        init: how a network without weights starts: `timm`, or `nearby`, where tokens that are alike attend to each other
+            from the first step on (`start_nearby`).
         overrides: further arguments of timm's VisionTransformer, such as `depth`, `embed_dim`, `patch_size`.
 
     Raises:
@@ -66,6 +72,7 @@ def build_backbone(
             f"{name!r} is not a plain ViT of timm. Names are listed by timm.list_models('vit_*') and 'deit*'; "
             "for example vit_small_patch16_224 or deit_tiny_patch16_224."
         )
+    check_choice("init", init, get_args(Init))
     if not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path={drop_path} is the share of paths dropped. Use 0 or more, below 1; ViT-B: 0.1.")
     check_source_grid(source_grid)
@@ -96,6 +103,8 @@ def build_backbone(
         raise CheckpointError(f"cannot fetch timm's pre-trained weights of {name}: {reason}. {THREE_WAYS}") from error
     if stride is not None:
         _set_stride(backbone, stride)
+    if init == "nearby":
+        start_nearby(backbone)
     if weights == "timm":
         backbone.weights_report = WeightsReport(f"timm {name}", "", "timm", taken=list(backbone.state_dict()))
     elif weights is not None:
@@ -137,6 +146,30 @@ def check_plain_vit(backbone: nn.Module) -> None:
 def weights_report(backbone: nn.Module) -> WeightsReport | None:
     """Where the backbone's weights come from; None for a new one's."""
     return getattr(backbone, "weights_report", None)
+
+
+@torch.no_grad()
+def start_nearby(backbone: VisionTransformer) -> None:
+    """Start positions as 2-D sine-cosine waves, and the keys' projection as the queries'.
+
+    With projections drawn apart, q.k of two tokens is chance, and so is a grouping by it. With the same one it is their
+    likeness, of place and look, as Trockman and Kolter (ICML 2023) found attention of trained ViTs to be.
+    """
+    if backbone.pos_embed is not None:
+        rows, columns = patch_grid(backbone)
+        prefix = 0 if backbone.no_embed_class else backbone.num_prefix_tokens
+        backbone.pos_embed[:, prefix:] = sincos_positions(rows, columns, backbone.embed_dim)
+    for block in backbone.blocks:
+        queries, keys, _ = block.attn.qkv.weight.chunk(3)
+        keys.copy_(queries)
+
+
+def sincos_positions(rows: int, columns: int, dim: int) -> Float[Tensor, "patches dim"]:
+    """Sine and cosine of each patch's row, then of its column, at wave lengths from 4 to 32 patches."""
+    turns = 1 / torch.logspace(2, 5, dim // 4, base=2)
+    row, column = torch.arange(rows).repeat_interleave(columns), torch.arange(columns).repeat(rows)
+    angles = 2 * math.pi * torch.stack([row, column])[..., None] * turns
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).transpose(0, 1).flatten(1)
 
 
 def _say_what_is_not_seen(backbone: VisionTransformer) -> None:

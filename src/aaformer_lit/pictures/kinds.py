@@ -17,16 +17,22 @@ from torch import Tensor
 from aaformer_lit import viz
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
+from aaformer_lit.models import AAformer
 from aaformer_lit.pictures.scene import Scene
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.utils.sequences import spread
 
 
 def assignment(scene: Scene) -> Figure:
-    """Which patches belong to which part (Figure 1d), beside PCB's stripes."""
-    parts = scene.parts()
-    membership = scene.network.assignments(scene.batch())[scene.layer]
-    return viz.assignment_maps(scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head)
+    """Which patches belong to which part (Figure 1d), and which of them the part tokens attend to."""
+    parts, weights = scene.parts(), None
+    if isinstance(scene.network, AAformer):
+        weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
+    else:
+        membership = scene.network.assignments(scene.batch())[scene.layer]
+    return viz.assignment_maps(
+        scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head, attention=weights
+    )
 
 
 def layers(scene: Scene) -> Figure:

@@ -31,10 +31,13 @@ def assignment_maps(
     *,
     head: int | None = None,
     others: Mapping[str, Array] | None = None,
+    attention: Float[Array, "*images heads parts patches"] | None = None,
     title: str | None = None,
 ) -> Figure:
     """The assignment of one layer as colored patches: one strip per image, one panel per granularity.
 
+    With `attention`, a second panel per granularity shows what becomes of the subsets: each patch has the color of the
+    part that attends to it most, and is dark where all parts together give it less than an equal share.
     `head=None` gives a patch to the part that most heads gave it to. `others` are partitions to compare with, by name:
     each the membership of a single granularity, (parts, patches) for all images alike (PCB's stripes), (images, parts,
     patches) (SPReID's masks) or with the heads' axis; they stand between the image and the assignment.
@@ -44,6 +47,9 @@ def assignment_maps(
     columns = [(name, *_fixed(own, membership, name)) for name, membership in (others or {}).items()]
     votes = _votes(own, head)
     columns += [(_count(group), group, votes) for group in _granularities(parts)]
+    if attention is not None:
+        weights = of_head(patch_maps(images, attention, grid, parts, "attention").maps, head).mean(axis=1)
+        columns += [(f"{_count(group)}, attended", group, _attended(weights, group)) for group in _granularities(parts)]
     figure, axes = strips(own.images, ["image", *(name for name, _, _ in columns)], title=title)
     for index, (image, row) in enumerate(zip(own.images, axes, strict=True)):
         row[0].imshow(image)
@@ -111,6 +117,15 @@ def _votes(maps: PatchMaps, head: int | None) -> Votes:
     """How many of the chosen heads give each patch to each part."""
     votes: Votes = (of_head(maps.maps, head) > 0).sum(axis=1).astype(np.float32)
     return votes
+
+
+def _attended(weights: Votes, group: Sequence[Part]) -> Votes:
+    """The attention of a granularity's parts, without the patches that get less than an equal share of it."""
+    own = np.zeros_like(weights)
+    rows = [part.token for part in group]
+    share = weights[:, rows].sum(axis=1, keepdims=True)
+    own[:, rows] = np.where(share >= len(rows) / weights.shape[-1], weights[:, rows], 0)
+    return own
 
 
 def _paint(

@@ -17,6 +17,7 @@ from aaformer_lit.data.synthetic.canvas import PART_COLORS, Part
 from aaformer_lit.data.synthetic.occluders import OCCLUDERS
 from aaformer_lit.data.synthetic.render import circumstances, compose
 from aaformer_lit.data.synthetic.scene import street
+from aaformer_lit.errors import ConfigError
 
 SPEC = SyntheticSpec(num_train_ids=4, num_test_ids=2, num_cameras=2, images_per_camera=2)
 DIGEST = """
@@ -134,6 +135,20 @@ def test_a_well_aligned_crop_holds_the_whole_person() -> None:
         assert rows[0] > 0
         assert rows[-1] < 127
         assert rows[-1] - rows[0] > 0.8 * 128
+
+
+def test_a_narrower_box_shows_the_middle_wider() -> None:
+    wide = replace(SPEC, occlusion=0.0, misalignment=0.0)
+    narrow = replace(wide, box_width=0.75)
+    shares = []
+    for shot in range(20):
+        one, other = render(wide, 1, 1, shot)[1] > 0, render(narrow, 1, 1, shot)[1] > 0
+        assert (np.nonzero(one.any(1))[0][[0, -1]] == np.nonzero(other.any(1))[0][[0, -1]]).all()  # no taller
+        shares.append((one.mean(), other.mean()))
+    before, after = np.mean(shares, axis=0)
+    assert 1.2 < after / before < 1.36  # 1 / 0.75, less what arms reach out of the box
+    with pytest.raises(ConfigError, match=r"from 0\.5 to 1; got 1\.2"):
+        SyntheticSpec(box_width=1.2)
 
 
 def test_a_camera_looks_at_its_own_street() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -79,6 +80,11 @@ def render(spec: SyntheticSpec, pid: int, camid: int, shot: int) -> tuple[Image,
     """One picture (RGB) and the true part label of each of its pixels (`Part`)."""
     how = circumstances(spec, pid, camid, shot)
     scene, labels = compose(spec, pid, how, _cut(street(spec, camid), spec, how.piece))
+    if spec.box_width < 1:
+        scene, labels = (
+            _stretch(scene, spec.box_width, cv2.INTER_LINEAR),
+            _stretch(labels, spec.box_width, cv2.INTER_NEAREST),
+        )
     return _camera(spec, camid).take(scene, how.rng), labels
 
 
@@ -114,6 +120,13 @@ def _cut(field: np.ndarray, spec: SyntheticSpec, place: tuple[float, float]) -> 
     x = int(place[0] * (field.shape[1] - spec.width))
     y = int(place[1] * (field.shape[0] - spec.height))
     return field[y : y + spec.height, x : x + spec.width]
+
+
+def _stretch(picture: np.ndarray, box_width: float, interpolation: int) -> np.ndarray:
+    """The middle of a picture, a box of the given share of its width, stretched to the whole width."""
+    height, width = picture.shape[:2]
+    margin = round((1 - box_width) / 2 * width)
+    return cv2.resize(picture[:, margin : width - margin], (width, height), interpolation=interpolation)
 
 
 def _with_shadow(background: Picture, ground: tuple[float, float], size: float) -> Picture:

@@ -38,7 +38,8 @@ class SyntheticSpec:
     `siblings` identities make a family: they look the same but for one small clue. `occlusion` and `misalignment` are the
     probabilities that an image has an occluder, or a badly placed crop. `difficulty` in [0, 1] moves everything else at
     once: how strongly cameras distort (color cast, gamma, blur, noise), how many families dress in the same dark colors,
-    and how alike the colors of a clue are.
+    and how alike the colors of a clue are. `box_width` is how wide a crop is cut out before it is stretched to `width`, as a
+    share of that: detectors' boxes are narrower than the pictures that networks are given, and show less background.
     """
 
     num_train_ids: int = 200
@@ -51,6 +52,7 @@ class SyntheticSpec:
     difficulty: float = 0.5
     occlusion: float = 0.2
     misalignment: float = 0.3
+    box_width: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +68,8 @@ class SyntheticSpec:
         for name in ("difficulty", "occlusion", "misalignment"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"synthetic {name} is a number from 0 to 1; got {getattr(self, name)}.")
+        if not 0.5 <= self.box_width <= 1.0:
+            raise ConfigError(f"synthetic box_width is a share of the width from 0.5 to 1; got {self.box_width}.")
 
     @property
     def short_hash(self) -> str:

@@ -1,6 +1,6 @@
 """StabilityTest: how far the descriptor moves where nobody would see a difference (`test/stability/*`).
 
-Retrieval cannot be better than its descriptor is steady: a hard assignment that turns over with one grey level moves a part's
+Retrieval cannot be better than its descriptor is steady: a hard assignment that turns over with one gray level moves a part's
 feature by as much as two people differ. So a fixed sample of the test images is described again after a change that means
 nothing, and the median movement of the normalized descriptor is reported beside the median distance between people.
 """
@@ -30,7 +30,7 @@ def jpeg95(image: Pixels) -> Pixels:
 
 
 def grey1(image: Pixels) -> Pixels:
-    """Each pixel one grey level lighter or darker, drawn alike for images of equal size."""
+    """Each pixel one gray level lighter or darker, drawn alike for images of equal size."""
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.int16), (*image.shape[:2], 1))
     changed: Pixels = (image + signs).clip(0, 255).astype(np.uint8)
     return changed

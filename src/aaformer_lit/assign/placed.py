@@ -1,0 +1,55 @@
+"""Optimal transport with a cost of place: a patch is far from a part that looks like it but belongs at another height.
+
+Not in the paper, whose transport (Eq. 3-5) compares looks alone, so that nothing holds a part to the same region of the body
+in every image. Here part i of P has a height, the middle of stripe i, and the scores lose `weight` times the squared distance
+from there in stripe heights. Between two neighboring parts the border is then where stripes have it if a patch looks like
+both equally, and moves by 1 / (2 * weight) stripe heights per unit of difference in their scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aaformer_lit.assign.base import Assigner, Grid
+from aaformer_lit.assign.sinkhorn import Sinkhorn
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops.rounding import Rounding
+
+
+class Placed(Assigner):
+    """The paper's assigner with a cost of place; in plain torch, not in the fused kernel.
+
+    Args:
+        weight: of the cost of place against the scores; 0 is `Sinkhorn`, and a large one `Stripes` of equal sizes.
+        epsilon, iterations: as in `Sinkhorn`.
+        rounding: `argmax` or `balanced`.
+    """
+
+    def __init__(
+        self, weight: float = 0.1, epsilon: float = 0.05, iterations: int = 3, rounding: Rounding = "argmax"
+    ) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ConfigError(f"the weight of the cost of place must be 0 or more; got {weight}.")
+        if rounding == "soft":
+            raise ConfigError("the cost of place is for subsets: rounding=argmax or balanced; got 'soft'.")
+        self.weight, self.rounding = weight, rounding
+        self.transport = Sinkhorn(epsilon, iterations, rounding)
+
+    def forward(
+        self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
+    ) -> Bool[Tensor, "batch heads parts patches"]:
+        cost = self.weight * place_distances(scores.shape[-2], grid).to(scores)
+        return self.transport(scores - cost, grid)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"weight={self.weight}"
+
+
+def place_distances(parts: int, grid: Grid) -> Float[Tensor, "parts patches"]:
+    """Squared vertical distance of each patch from the middle of each part's stripe, in stripe heights."""
+    rows, columns = grid
+    row = (torch.arange(rows) + 0.5) * parts / rows
+    return (row.repeat_interleave(columns) - (torch.arange(parts)[:, None] + 0.5)).square()
