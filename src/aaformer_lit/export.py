@@ -17,7 +17,7 @@ def export(cfg: DictConfig) -> Path:
     from hydra.utils import instantiate
 
     from aaformer_lit.checkpoints.load import description
-    from aaformer_lit.data.images import image_files
+    from aaformer_lit.data.listing import find_images
     from aaformer_lit.deploy import SafetensorsFormat, export_checked, model_card
     from aaformer_lit.deploy.formats import portable
 
@@ -31,7 +31,7 @@ def export(cfg: DictConfig) -> Path:
         form,
         target,
         images=cfg.check.images,
-        paths=image_files(cfg.check.own_images),
+        paths=find_images(cfg.check.own_images),
         tolerance=cfg.check.tolerance,
         max_flipped=cfg.check.max_flipped,
         seed=cfg.seed,

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
-from aaformer_lit.data.images import image_files
+from aaformer_lit.data.listing import find_images
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.pictures.scene import model_names, prepared_data, scene_of_test, tested
 from aaformer_lit.utils.sequences import spread
@@ -29,7 +29,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
     if cfg.other and "rankings" not in kinds:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
     about = description(cfg.ckpt)["data"]
-    paths = image_files(cfg.images)
+    paths = find_images(cfg.images)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
     if FROM_A_TEST & set(kinds):
         module, data = tested(cfg, cfg.ckpt)

@@ -46,6 +46,20 @@ class TestSet:
     query: Sequence[Record]
     gallery: Sequence[Record]
 
+    @property
+    def sequences(self) -> list[int] | None:
+        """A number for the take of each image, query and gallery: its clip, or the file alone; None where no two share one.
+
+        Clips are numbered from 0; a file of no clip is -1 or less.
+        """
+        records = [*self.query, *self.gallery]
+        if all(r.sequence < 0 for r in records) and {q.path for q in self.query}.isdisjoint(
+            g.path for g in self.gallery
+        ):
+            return None
+        files: dict[Path, int] = {}
+        return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in records]
+
 
 class ReIDDataModule(LightningDataModule):
     """Batches for training and testing on one data set, or on several (`sources`).

@@ -8,6 +8,7 @@ their original, and nothing counts twice. Features wait in main memory, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class ReIDRetrieval(StructuredMetric):
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`.
         expansion: of queries and gallery by their neighbors, before the ranking.
+        sequences: of query and gallery images, in the order of their index (see `FeatureSet`).
         num_gallery: if given, images missing at the end of the gallery are noticed too.
         chunk_size: queries compared at a time.
         kwargs: of `torchmetrics.Metric`.
@@ -59,6 +61,7 @@ class ReIDRetrieval(StructuredMetric):
         ranks: Sequence[int] = (1, 5, 10),
         rerank: Reranker | None = None,
         expansion: Expansion | None = None,
+        sequences: Sequence[int] | None = None,
         num_gallery: int | None = None,
         chunk_size: int = 256,
         **kwargs: Any,
@@ -68,6 +71,7 @@ class ReIDRetrieval(StructuredMetric):
         self.subsets: dict[str, tuple[int, ...]] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
         self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
         self.expansion = expansion or Expansion()
+        self.sequences = None if sequences is None else torch.as_tensor(sequences)
         for state in ("descriptors", "pids", "camids", "index"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
@@ -98,7 +102,7 @@ class ReIDRetrieval(StructuredMetric):
         results = {}
         for name in (ALL_TOKENS, *self.subsets):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
-            sets = [FeatureSet(s.features.to(self.device), s.pids, s.camids) for s in self._feature_sets(name)]
+            sets = [replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name)]
             sets = list(self.expansion(*sets))
             results[name] = evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
         return results
@@ -132,11 +136,8 @@ class ReIDRetrieval(StructuredMetric):
                 features[block_index[part]] = compared_features(block[part], self.normalize, chosen)
             all_pids[block_index] = block_pids.to(torch.int64)
             all_camids[block_index] = block_camids.to(torch.int64)
-        split = self.num_query
-        return (
-            FeatureSet(features[:split], all_pids[:split], all_camids[:split]),
-            FeatureSet(features[split:], all_pids[split:], all_camids[split:]),
-        )
+        everything = FeatureSet(features, all_pids, all_camids, self.sequences)
+        return everything.select(slice(self.num_query)), everything.select(slice(self.num_query, None))
 
     def _count_images(self, index: Sequence[Int[Tensor, " batch"]]) -> int:
         """The number of images in query and gallery; an error unless each of them came at least once."""
