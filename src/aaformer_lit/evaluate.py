@@ -17,6 +17,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from hydra.utils import instantiate
 
     from aaformer_lit.checkpoints.load import description, load_model
+    from aaformer_lit.checkpoints.training_data import use_training_data
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
@@ -25,7 +26,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     run_dir = Path(cfg.run_dir)
     network: Any = load_model(cfg.ckpt)
-    prepare_like_training(cfg, description(cfg.ckpt)["data"])
+    about = description(cfg.ckpt)
+    use_training_data(cfg, cfg.ckpt, about)
+    prepare_like_training(cfg, about["data"])
     data = instantiate(cfg.data)
     retrieval = {"expansion": instantiate(cfg.expand)} | ({"rerank": instantiate(cfg.rerank)} if cfg.rerank else {})
     module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)

@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 def visualize(cfg: DictConfig) -> list[Path]:
     """Draw the configured kinds; returns the files."""
     from aaformer_lit.checkpoints.load import description, load_model
+    from aaformer_lit.checkpoints.training_data import run_folder, use_training_data
     from aaformer_lit.pictures.kinds import FROM_A_TEST, draw
     from aaformer_lit.pictures.scene import Scene
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
     if cfg.other and "rankings" not in kinds:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
-    about = description(cfg.ckpt)["data"]
+    about = description(cfg.ckpt)
     paths = find_images(cfg.images)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
+    if FROM_A_TEST & set(kinds) or not paths:
+        use_training_data(cfg, cfg.ckpt, about)
+    about = about["data"]
     if FROM_A_TEST & set(kinds):
         module, data = tested(cfg, cfg.ckpt)
-        scene = scene_of_test(module, data, about, Path(cfg.ckpt).parent.parent, cfg.count, **options)
+        scene = scene_of_test(module, data, about, run_folder(cfg.ckpt), cfg.count, **options)
         if cfg.other:
             first, second = model_names(cfg.ckpt, cfg.other)
             rival, _ = tested(cfg, cfg.other)
@@ -42,7 +46,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
     else:
         network: Any = load_model(cfg.ckpt)
         paths = paths or [record.path for record in prepared_data(cfg, cfg.ckpt).query_records]
-        training = Path(cfg.ckpt).parent.parent
+        training = run_folder(cfg.ckpt)
         scene = Scene(
             network.eval(), about["mean"], about["std"], spread(paths, cfg.count), run_dir=training, **options
         )

@@ -6,22 +6,29 @@ config and the safetensors weights is fetched, so no code and no pickle can come
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from aaformer_lit.errors import CheckpointError, first_line
 
+logger = logging.getLogger(__name__)
 FILES = ("config.json", "model.safetensors")
 _ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
 def local_path(path_or_hub_id: str | Path) -> Path:
-    """The path itself, or the downloaded folder of a hub id `owner/name[@revision]` that is no path.
+    """The path itself, the last checkpoint of a run's directory, or the downloaded folder of a hub id
+    `owner/name[@revision]` that is no path.
 
     Raises:
         CheckpointError: it looks like a hub id, and the hub does not give it (offline, unknown, private).
     """
     path = Path(path_or_hub_id)
+    last = path / "checkpoints" / "last.ckpt"
+    if last.is_file() and not (path / FILES[0]).is_file():  # the directory of a run
+        logger.info("%s is a run; its last checkpoint is used: %s", path, last)
+        return last
     matched = _ID.fullmatch(str(path_or_hub_id))
     if matched is None or path.exists() or path.suffix in (".ckpt", ".safetensors", ".onnx", ".pt2"):
         return path
