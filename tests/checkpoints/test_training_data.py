@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ Evaluate = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Evaluate:
+def evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Evaluate:
     """The exit code, and all that is said."""
+    root = logging.getLogger()
 
     def call(ckpt: Path, *overrides: str) -> tuple[int, str]:
-        with caplog.at_level("INFO"):
-            code = run_cli("evaluate", f"ckpt={ckpt}", f"paths.runs={tmp_path}/runs", *QUIET, *overrides)
-        return code, " ".join((caplog.text + capsys.readouterr().err).split())
+        handlers = list(root.handlers)
+        code = run_cli("evaluate", f"ckpt={ckpt}", f"paths.runs={tmp_path}/runs", *QUIET, *overrides)
+        root.handlers[:] = handlers  # Hydra's write to the stdout of this test, which later ones do not have
+        out, err = capsys.readouterr()
+        return code, " ".join(f"{out} {err}".split())
 
     return call
 

@@ -45,6 +45,7 @@ class TestSet:
     name: str
     query: Sequence[Record]
     gallery: Sequence[Record]
+    draws: int = 0  # of single-shot galleries; 0: the whole gallery at once
 
     @property
     def sequences(self) -> list[int] | None:
@@ -215,7 +216,9 @@ class ReIDDataModule(LightningDataModule):
     def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
         train = union([self._usable(d, d.train) for d in train_sets])
         self.test_sets = {
-            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery)) for d in test_sets if d.query
+            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery), d.draws)
+            for d in test_sets
+            if d.query
         }
         self.val_set = None
         if self.val_ids:

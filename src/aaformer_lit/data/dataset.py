@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,12 +54,13 @@ class ReIDDataset:
         "query": "query",
         "gallery": "bounding_box_test",
     }
-    pattern: ClassVar[re.Pattern[str]]  # of a file name, with the groups pid and camid
+    pattern: ClassVar[re.Pattern[str]]  # of a file name, with the groups pid and, if cameras are known, camid
     example: ClassVar[str]  # a name of that form, for messages
     junk_pids: ClassVar[frozenset[int]] = frozenset()
     published: ClassVar[Mapping[str, Mapping[str, Counts]]] = {}  # variant -> split -> counts
     images_of: ClassVar[str | None] = None  # another data set of which these images are a new split
     one_numbering: ClassVar[bool] = True  # False: pid 7 of train and pid 7 of query are different people
+    draws: int = 0  # single-shot galleries of one image per person to average over; 0: the whole gallery at once
     source: ClassVar[str]  # where to get it, for messages and docs
 
     def __init_subclass__(cls) -> None:
@@ -99,12 +100,16 @@ class ReIDDataset:
     def parse(cls, name: str) -> tuple[int, int] | None:
         """(pid, camid) of a file name; None where the name is not of the data set's form."""
         match = cls.pattern.fullmatch(name)
-        return (int(match["pid"]), int(match["camid"])) if match else None
+        return (int(match["pid"]), int(match.groupdict().get("camid", -1))) if match else None
+
+    def files(self, folder: Path) -> list[Path]:
+        """The image files of a split's folder, in sorted order."""
+        return image_files(folder)
 
     def scan(self, folder: Path) -> list[Record]:
         """Records of the images in one folder, junk left out; files named in another form are left out and reported."""
         records, strays = [], []
-        for path in image_files(folder):
+        for path in self.files(folder):
             parsed = self.parse(path.name)
             if parsed is None:
                 strays.append(path.name)
@@ -113,7 +118,7 @@ class ReIDDataset:
                 self.unused[path] = "junk (pid -1)"
             else:
                 records.append(Record(path, *parsed))
-        self.leave_out_unread(path for path in folder.iterdir())
+        self.leave_out_unread(folder.iterdir())
         self.report_strays(folder, strays, kept=len(records))
         return records
 

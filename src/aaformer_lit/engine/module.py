@@ -142,6 +142,7 @@ class ReIDModule(LightningModule):
             self.network.token_groups,
             normalize=self.network.normalize,
             sequences=test_set.sequences,
+            draws=test_set.draws,
             **self.retrieval,
         ).to(self.device)
 

@@ -23,7 +23,7 @@ from aaformer_lit.data.datasets.folder import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, read_image
 from aaformer_lit.data.listing import images_below
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
-from aaformer_lit.utils.text import plural, some
+from aaformer_lit.utils.text import plural, separators_hint, some
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,9 @@ def _files(images: Sequence[str | Path]) -> Iterator[Path]:
             found = images_below(path)
         if not path.exists() or not found:
             what = "holds no image" if path.is_dir() else "does not exist"
-            raise ConfigError(f"{path} {what}. Give an image, or a folder with {', '.join(IMAGE_SUFFIXES)} files.")
+            raise ConfigError(
+                f"{path} {what}. Give an image, or a folder with {', '.join(IMAGE_SUFFIXES)} files.{separators_hint(path)}"
+            )
         yield from found
 
 

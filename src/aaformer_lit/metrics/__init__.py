@@ -12,6 +12,7 @@ from aaformer_lit.metrics.alignment import (
     subset_entropy,
 )
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean
+from aaformer_lit.metrics.draws import DrawnMetrics, mean_of_draws, single_shot
 from aaformer_lit.metrics.expansion import Expansion, expand_features
 from aaformer_lit.metrics.neighbors import nearest_neighbors
 from aaformer_lit.metrics.ranking import evaluate_retrieval
@@ -22,6 +23,7 @@ from aaformer_lit.metrics.verification import VerificationMetrics, evaluate_veri
 __all__ = [
     "AlignmentMeter",
     "Cosine",
+    "DrawnMetrics",
     "Expansion",
     "KReciprocal",
     "PartAlignment",
@@ -35,9 +37,11 @@ __all__ = [
     "expand_features",
     "k_reciprocal_rerank",
     "largest_share",
+    "mean_of_draws",
     "nearest_neighbors",
     "nmi",
     "patch_labels",
     "purity",
+    "single_shot",
     "subset_entropy",
 ]

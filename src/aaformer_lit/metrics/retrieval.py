@@ -18,7 +18,9 @@ from torch import distributed as dist
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from aaformer_lit.errors import ConfigError, ProtocolError
+from aaformer_lit.metrics.draws import mean_of_draws, single_shot
 from aaformer_lit.metrics.expansion import Expansion
+from aaformer_lit.metrics.protocol import without_junk
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
 from aaformer_lit.metrics.structured import StructuredMetric
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics, compared_features
@@ -39,6 +41,7 @@ class ReIDRetrieval(StructuredMetric):
         rerank: for example `KReciprocal()`.
         expansion: of queries and gallery by their neighbors, before the ranking.
         sequences: of query and gallery images, in the order of their index (see `FeatureSet`).
+        draws: if any, results are means over so many draws of a gallery with one image of each person (single-shot).
         num_gallery: if given, images missing at the end of the gallery are noticed too.
         chunk_size: queries compared at a time.
         kwargs: of `torchmetrics.Metric`.
@@ -62,6 +65,7 @@ class ReIDRetrieval(StructuredMetric):
         rerank: Reranker | None = None,
         expansion: Expansion | None = None,
         sequences: Sequence[int] | None = None,
+        draws: int = 0,
         num_gallery: int | None = None,
         chunk_size: int = 256,
         **kwargs: Any,
@@ -71,6 +75,7 @@ class ReIDRetrieval(StructuredMetric):
         self.subsets: dict[str, tuple[int, ...]] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
         self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
         self.expansion = expansion or Expansion()
+        self.draws = draws
         self.sequences = None if sequences is None else torch.as_tensor(sequences)
         for state in ("descriptors", "pids", "camids", "index"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
@@ -103,9 +108,19 @@ class ReIDRetrieval(StructuredMetric):
         for name in (ALL_TOKENS, *self.subsets):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
             sets = [replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name)]
-            sets = list(self.expansion(*sets))
-            results[name] = evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
+            results[name] = self._evaluate(*sets)
         return results
+
+    def _evaluate(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        if self.draws:
+            gallery = without_junk(gallery)
+            drawn = [gallery.select(rows) for rows in single_shot(gallery.pids, self.draws)]
+            return mean_of_draws([self._evaluate_one(query, one) for one in drawn])
+        return self._evaluate_one(query, gallery)
+
+    def _evaluate_one(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        sets = self.expansion(query, gallery)
+        return evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
 
     def feature_sets(self, subset: str = ALL_TOKENS) -> tuple[FeatureSet, FeatureSet]:
         """`(query, gallery)` as `compute` compares them, before any expansion, for saving.
