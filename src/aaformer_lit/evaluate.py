@@ -61,7 +61,8 @@ def _save_features(module: Any, run_dir: Path) -> None:
     tensors: dict[str, Any] = {}
     for name, metric in module.feature_metrics.items():
         for role, features in zip(("query", "gallery"), metric.feature_sets(), strict=True):
-            tensors |= {f"{name}/{role}/{key}": getattr(features, key) for key in ("features", "pids", "camids")}
+            columns = {key: getattr(features, key) for key in ("features", "pids", "camids", "sequences")}
+            tensors |= {f"{name}/{role}/{key}": value for key, value in columns.items() if value is not None}
     write_atomically(run_dir / "features.safetensors", lambda path: save_file(tensors, path))
 
 

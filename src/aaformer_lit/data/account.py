@@ -23,19 +23,17 @@ class Account:
 
 
 def account(dataset: ReIDDataset) -> Account:
-    """Compare what lies in the data set's folder, links followed, with its records."""
+    """Compare what lies in the data set's folder, links followed and each file once, with its records."""
     used = {record.path for split in (dataset.train, dataset.query, dataset.gallery) for record in split}
     reasons = {str(path): reason for path, reason in dataset.unused.items()}
     unused: dict[str, list[Path]] = defaultdict(list)
-    found = 0
-    for path in files_below(dataset.folder):
-        if path in used or (file := behind_links(path, dataset.folder)) in used:
-            found += 1
-            continue
-        inner = path.relative_to(dataset.folder)
-        unused[reasons.get(str(path)) or reasons.get(str(file)) or _reason(path)].append(inner)
-    total = found + sum(len(paths) for paths in unused.values())
-    return Account(total, found, {reason: tuple(unused[reason]) for reason in sorted(unused)})
+    files = {behind_links(path, dataset.folder): path for path in files_below(dataset.folder)}
+    for file, path in files.items():
+        if path not in used and file not in used:
+            reason = reasons.get(str(path)) or reasons.get(str(file)) or _reason(path)
+            unused[reason].append(path.relative_to(dataset.folder))
+    found = len(files) - sum(len(paths) for paths in unused.values())
+    return Account(len(files), found, {reason: tuple(unused[reason]) for reason in sorted(unused)})
 
 
 def _reason(path: Path) -> str:
