@@ -192,6 +192,6 @@ def test_everything_odd_at_once_is_one_report(prepare: Prepare, tmp_path: Path) 
         "2 not used: a format that is not read (pool/other.gif, pool/photo.heic)",
         "6 not used: images that no split lists (pool/d.png, pool/e.png, pool/f.png and 3 more)",
         "1 not used: junk (pid -1) (pool/i.png)",
-        "2 not used: no images (people.csv, pool/notes.txt)",
+        "2 not used: no images (pool/notes.txt, people.csv)",
     ):
         assert part in last, part

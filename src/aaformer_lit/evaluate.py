@@ -17,10 +17,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from hydra.utils import instantiate
 
     from aaformer_lit.checkpoints.load import description, load_model
-    from aaformer_lit.checkpoints.training_data import use_training_data
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
+    from aaformer_lit.engine.training_data import use_training_data
     from aaformer_lit.utils.environment import metadata
     from aaformer_lit.utils.files import write_json
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def visualize(cfg: DictConfig) -> list[Path]:
     """Draw the configured kinds; returns the files."""
     from aaformer_lit.checkpoints.load import description, load_model
-    from aaformer_lit.checkpoints.training_data import run_folder, use_training_data
+    from aaformer_lit.engine.training_data import run_folder, use_training_data
     from aaformer_lit.pictures.kinds import FROM_A_TEST, draw
     from aaformer_lit.pictures.scene import Scene
 
