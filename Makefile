@@ -53,8 +53,8 @@ reproduce-laptop: install ## train the 21 runs of docs/reproduction.md's laptop 
 	$(BIN)/python -m aaformer_lit.train -m sweep=laptop
 	$(BIN)/python -m aaformer_lit.report table=laptop runs=runs/sweeps/laptop-synthetic
 
-docs: install ## the documentation as a site (site/), with the API reference
-	$(BIN)/mkdocs build --strict --quiet
+docs: install ## the documentation as a site (site/), with the API reference; a broken link or a warning is an error
+	$(BIN)/mkdocs build --strict
 
 notebooks: install ## run the notebooks and write their outputs into them
 	$(BIN)/python notebooks/execute.py

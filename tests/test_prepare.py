@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from aaformer_lit.data.check import inspect
 from aaformer_lit.data.datasets.market1501 import Market1501
@@ -151,3 +153,45 @@ def test_several_archives_must_be_chosen_from(prepare: Prepare, tmp_path: Path) 
     code, says = prepare(f"paths.data={tmp_path}", "action=extract")
     assert code == 2
     assert "has 2 archives: a.zip, b.tar.gz. Name the one of Market-1501: archive=FILE." in says
+
+
+def test_everything_odd_at_once_is_one_report(prepare: Prepare, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    (root / "pool").mkdir(parents=True)
+    (root / "img").symlink_to(root / "pool")
+    rng = np.random.default_rng(0)
+    for name in "abcdefghijkl":
+        Image.fromarray(rng.integers(0, 255, (32, 16, 3), dtype=np.uint8)).save(root / "pool" / f"{name}.png")
+    shutil.copy(root / "pool" / "g.png", root / "pool" / "copy.png")
+    (root / "pool" / "broken.png").write_bytes(b"\x89PNG")
+    for name in ("photo.heic", "other.gif", "notes.txt"):
+        (root / "pool" / name).write_bytes(b"x")
+    rows = [
+        "Path, PID ,camid,split", "img/a.png,7,1,train", "img/b.png, 07,1,train", "img/c.png,8 ,1 ,train",
+        "img/g.png,100,1,query", "img/g.png,100,1,gallery", "img/h.png,100,,gallery", "img/h.png,100,,gallery",
+        "img/copy.png,100,2,gallery", "img/i.png,-1,1,gallery", "img/broken.png,101,2,gallery", "img/photo.heic,101,1,gallery",
+    ]  # fmt: skip
+    (root / "people.csv").write_text("\r\n".join(rows) + "\r\n", encoding="utf-8-sig")
+    code, says = prepare("data=folder", f"paths.data={root}")
+    assert code == 0
+    for part in (
+        "train │ 3 │ 2 │ 1", "query │ 1 │ 1 │ 1", "gallery │ 4 │ 2 │ 2",
+        "6 remarks on these data",
+        "1 photo in a format that is not read. pool/photo.heic",
+        "1 image with pid -1, which stands for junk: neither right nor wrong. pool/i.png",
+        "1 row left out, which list an image of their split again. pool/h.png",
+        "1 pid written in several ways, counted as one number each. 07 = 7",
+        "1 of 5 test images without a camid, to which the camera rule does not apply. pool/h.png",
+        "1 query image in the gallery too. pool/g.png",
+        "1 cannot be decoded",
+        "1 of the gallery images are a query, byte for byte",
+    ):  # fmt: skip
+        assert part in says, part
+    last = says.partition(f"18 files in {root}, 7 used")[2]
+    for part in (
+        "2 not used: a format that is not read (pool/other.gif, pool/photo.heic)",
+        "6 not used: images that no split lists (pool/d.png, pool/e.png, pool/f.png and 3 more)",
+        "1 not used: junk (pid -1) (pool/i.png)",
+        "2 not used: no images (pool/notes.txt, people.csv)",
+    ):
+        assert part in last, part

@@ -10,7 +10,9 @@ def test_a_failed_job_is_told_the_others_finish_and_are_not_run_again(tmp_path, 
     overrides = [*TINY, "model.backbone.patch_size=16", f"paths.data={data_dir}", f"paths.runs={tmp_path}"]
     sweep = ["-m", "sweep=table4", "row=pcb_pool,vit_baseline,mgn_pool", "seed=0", *overrides]
     assert run_cli("train", *sweep) == 2
-    assert "cannot cut 6 stripes" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot cut 6 stripes" in said
+    assert "1 of 3 jobs in" in said
     folder = tmp_path / "sweeps" / "table4-synthetic"
     jobs = {path.parent for path in folder.glob("*/config.yaml")}
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
@@ -29,3 +31,11 @@ def test_a_failed_job_is_told_the_others_finish_and_are_not_run_again(tmp_path, 
     assert "cannot cut 6 stripes" in printed
     table = only(Path(tmp_path, "report").glob("*/table4.csv")).read_text().splitlines()
     assert sum(",mAP,0," in line for line in table) == 2
+
+
+def test_a_sweep_ends_with_the_number_of_its_failures(tmp_path, data_dir, capsys):
+    overrides = [*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "model.parts=[0]"]
+    assert run_cli("train", "-m", "seed=0,1", *overrides) == 2
+    last = " ".join(capsys.readouterr().err.split())
+    assert "2 of 2 jobs in" in last
+    assert "failed; failure.txt in the folder of each says why. One of them: parts must be" in last

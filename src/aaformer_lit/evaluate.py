@@ -21,11 +21,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from aaformer_lit.engine.callbacks.stability import StabilityTest
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
+    from aaformer_lit.engine.training_data import use_training_data
     from aaformer_lit.utils.environment import metadata
     from aaformer_lit.utils.files import write_json
 
     run_dir = Path(cfg.run_dir)
     network, about = load(cfg.ckpt)
+    use_training_data(cfg, cfg.ckpt, about)
     prepare_like_training(cfg, about["data"])
     data = instantiate(cfg.data)
     retrieval = {"expansion": instantiate(cfg.expand)} | ({"rerank": instantiate(cfg.rerank)} if cfg.rerank else {})
@@ -60,7 +62,8 @@ def _save_features(module: Any, run_dir: Path) -> None:
     tensors: dict[str, Any] = {}
     for name, metric in module.feature_metrics.items():
         for role, features in zip(("query", "gallery"), metric.feature_sets(), strict=True):
-            tensors |= {f"{name}/{role}/{key}": getattr(features, key) for key in ("features", "pids", "camids")}
+            columns = {key: getattr(features, key) for key in ("features", "pids", "camids", "sequences")}
+            tensors |= {f"{name}/{role}/{key}": value for key, value in columns.items() if value is not None}
     write_tensors(run_dir / "features.safetensors", tensors)
 
 

@@ -16,7 +16,7 @@ def export(cfg: DictConfig) -> Path:
     """Write the file, compare it with the network, and keep it; returns its path."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.data.images import image_files
+    from aaformer_lit.data.listing import find_images
     from aaformer_lit.deploy import export_checked
 
     form = instantiate(cfg.format)
@@ -26,7 +26,7 @@ def export(cfg: DictConfig) -> Path:
         form,
         target,
         images=cfg.check.images,
-        paths=image_files(cfg.check.own_images),
+        paths=find_images(cfg.check.own_images),
         tolerance=cfg.check.tolerance,
         max_flipped=cfg.check.max_flipped,
         seed=cfg.seed,

@@ -80,7 +80,8 @@ class ReIDLoss(nn.Module):
     Args:
         label_smoothing: of the cross entropy (BoT: 0.1).
         margin: of the triplet loss; None for the soft margin.
-        id_weight, triplet_weight: of the two terms (the paper: 1 and 1).
+        id_weight: of the identity loss (the paper: 1).
+        triplet_weight: of the triplet loss (the paper: 1).
         global_weight: share of the global token in both terms. None is the printed equations: 1 / (1 + P) in Eq. 6, 1/2
             in Eq. 7; TransReID's is 0.5. Without parts the global token has all of it.
         part_warmup: epochs over which the parts' share grows from nothing to what it is to be; 0 as in the paper.

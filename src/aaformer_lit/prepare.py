@@ -16,6 +16,7 @@ from rich.markup import escape
 from aaformer_lit.cli.console import choices, console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, check_choice
+from aaformer_lit.utils.text import plural, some
 
 if TYPE_CHECKING:
     from aaformer_lit.data.check import Findings
@@ -38,17 +39,19 @@ def check(cfg: DictConfig) -> dict[str, Findings | None]:
 
     from aaformer_lit.data.check import inspect
 
-    with _quiet("aaformer_lit.data.dataset.counts"):  # the table says it
+    with _quiet("aaformer_lit.data.dataset"):  # the report says it
         train, test = instantiate(cfg.data).sources()
     results: dict[str, Findings | None] = {}
     for dataset in {id(d): d for d in [*train, *test]}.values():
         _print_counts(dataset)
+        _print_remarks(dataset)
         results[dataset.name] = None
         if cfg.decode:
             with Progress(console=console, transient=True) as progress:
                 task = progress.add_task("Decoding", total=sum(counts.images for counts in dataset.counts().values()))
                 results[dataset.name] = findings = inspect(dataset, partial(progress.advance, task))
             _print_findings(findings)
+        _print_account(dataset)
     return results
 
 
@@ -126,11 +129,12 @@ def _backbones() -> dict[str, dict[str, Any]]:
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     logger = logging.getLogger(name)
-    logger.disabled = True
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # of its children too
     try:
         yield
     finally:
-        logger.disabled = False
+        logger.setLevel(level)
 
 
 def _dataset_class(cfg: DictConfig) -> type[ReIDDataset]:
@@ -168,13 +172,16 @@ def _print_counts(dataset: ReIDDataset) -> None:
     table.add_column("split")
     for column in ("images", "ids", "cameras"):
         table.add_column(column, justify="right")
-        table.add_column("published", justify="right", style="dim")
+        if published:
+            table.add_column("published", justify="right", style="dim")
     for split, counts in dataset.counts().items():
         cells = []
         for column, value in counts._asdict().items():
             expected = getattr(published[split], column) if split in published else None
             color = "default" if expected is None else "green" if value == expected else "yellow"
-            cells += [f"[{color}]{value:,}[/]", "-" if expected is None else f"{expected:,}"]
+            cells += [f"[{color}]{value:,}[/]"] + (
+                [f"{expected:,}" if expected is not None else "-"] if published else []
+            )
         table.add_row(split, *cells)
     console.print(table)
     if dataset.as_published:
@@ -186,11 +193,40 @@ def _print_counts(dataset: ReIDDataset) -> None:
     console.print(f"origin: {dataset.source}", highlight=False)
 
 
+def _print_remarks(dataset: ReIDDataset) -> None:
+    """What is odd about the data, numbered, each with what it does to the result."""
+    if not dataset.remarks:
+        return
+    console.print(f"[yellow]{plural(len(dataset.remarks), 'remark')} on these data[/]", highlight=False)
+    for number, remark in enumerate(dataset.remarks, start=1):
+        console.print(f"  {number}. {remark.says[0].upper()}{remark.says[1:]}.", highlight=False, markup=False)
+        if remark.items:
+            console.print(f"     {some(remark.items)}", highlight=False, markup=False)
+        if remark.effect:
+            console.print(f"     {remark.effect}", highlight=False, markup=False)
+
+
+def _print_account(dataset: ReIDDataset) -> None:
+    """The last lines of the report: every file of the folder, used or why not."""
+    from aaformer_lit.data.account import account
+
+    found = account(dataset)
+    console.print(f"{plural(found.files, 'file')} in {dataset.folder}, {found.used:,} used", highlight=False)
+    for reason, paths in found.unused.items():
+        console.print(f"  {len(paths):,} not used: {reason} ({some(paths, 3)})", highlight=False, markup=False)
+
+
 def _print_findings(findings: Findings, limit: int = 10) -> None:
     problems = {
         "cannot be decoded": findings.unreadable,
         "of the test images are training images, byte for byte": [
             f"{test} = {train}" for train, test in findings.leaks
+        ],
+        "of the gallery images are a query, byte for byte, and count as its answer: results come out higher than they are": [
+            f"{gallery} = {query}" for query, gallery in findings.echoes
+        ],
+        "of the gallery images are there twice, byte for byte: mAP is not what it is without the copies": [
+            f"{later} = {earlier}" for earlier, later in findings.copies
         ],
         "decode with damaged pixels (replace them, or take them out)": findings.damaged,
     }

@@ -28,6 +28,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"there is no formats={unknown[0]}. Use some of {', '.join(FORMATS)}.")
+    if cfg.query is None and cfg.boxes is None:
+        raise ConfigError("no query is given. Give query=IMAGE, query=FOLDER, or boxes=FILE.csv for whole frames.")
     queries = find_crops(cfg.query, cfg.boxes, cfg.data.pattern)
     gallery = Gallery.open(cfg.gallery, cfg.images)
     gallery.layout.members(cfg.tokens)

@@ -23,12 +23,14 @@ class Record:
 
     `pid` is the data set's own identity number (training labels 0..n-1 are made from it later); `camid` is -1 where the
     camera is unknown, and then no camera rule applies. `mask` is the image's body-part label map, if there is one.
+    `sequence` numbers the clips that images are frames of; it is -1 for an image of no clip.
     """
 
     path: Path
     pid: int
     camid: int
     mask: Path | None = None
+    sequence: int = -1
 
 
 class ReIDBatch(TypedDict):
@@ -70,18 +72,30 @@ def compared_features(
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """Features of a query or gallery set with the identity and camera of each row."""
+    """Features of a query or gallery set with the identity and camera of each row.
+
+    `sequences` says which images are one take: frames of the same clip have the same number, and so has one file in both
+    sets. Where it is given for query and gallery, images of the query's pid and sequence are ignored as those of its camera.
+    """
 
     features: Float[Tensor, "images dim"]
     pids: Int[Tensor, " images"]
     camids: Int[Tensor, " images"]
+    sequences: Int[Tensor, " images"] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.features) == len(self.pids) == len(self.camids):
+        labels = [self.pids, self.camids] + ([] if self.sequences is None else [self.sequences])
+        if any(len(label) != len(self.features) for label in labels):
             raise ValueError(
-                f"a FeatureSet needs one pid and one camid per feature; got {len(self.features)} features, "
-                f"{len(self.pids)} pids and {len(self.camids)} camids."
+                f"a FeatureSet needs one pid and one camid (and one sequence, if any) per feature; got {len(self.features)} "
+                f"features and {', '.join(str(len(label)) for label in labels)} labels."
             )
+
+    def select(self, rows: Tensor | slice) -> FeatureSet:
+        """The images of some rows, as a mask, as numbers or as a slice."""
+        on_device = rows if isinstance(rows, slice) else rows.to(self.features.device)
+        sequences = None if self.sequences is None else self.sequences[rows]
+        return FeatureSet(self.features[on_device], self.pids[rows], self.camids[rows], sequences)
 
     def __len__(self) -> int:
         return len(self.pids)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
-from aaformer_lit.data.images import image_files
+from aaformer_lit.data.listing import find_images
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.pictures.scene import model_names, prepared_data, scene_of_test, tested
 from aaformer_lit.utils.sequences import spread
@@ -18,19 +18,23 @@ from aaformer_lit.utils.sequences import spread
 def visualize(cfg: DictConfig) -> list[Path]:
     """Draw the configured kinds; returns the files."""
     from aaformer_lit.checkpoints.load import load
+    from aaformer_lit.engine.training_data import run_folder, use_training_data
     from aaformer_lit.pictures.kinds import FROM_A_TEST, draw
     from aaformer_lit.pictures.scene import Scene
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
     if cfg.other and "rankings" not in kinds:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
-    paths = image_files(cfg.images)
+    paths = find_images(cfg.images)
     network, about = load(cfg.ckpt)
-    training = Path(cfg.ckpt).parent.parent
+    training = run_folder(cfg.ckpt)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
+    if FROM_A_TEST & set(kinds) or not paths:
+        use_training_data(cfg, cfg.ckpt, about)
+    about = about["data"]
     if FROM_A_TEST & set(kinds):
-        module, data = tested(cfg, network, about["data"])
-        scene = scene_of_test(module, data, about["data"], training, cfg.count, **options)
+        module, data = tested(cfg, network, about)
+        scene = scene_of_test(module, data, about, training, cfg.count, **options)
         if cfg.other:
             other, its = load(cfg.other)
             first, second = model_names((network, other), (cfg.ckpt, cfg.other))
@@ -38,8 +42,8 @@ def visualize(cfg: DictConfig) -> list[Path]:
             scene = replace(scene, name=first, rivals={second: next(iter(rival.feature_metrics.values()))})
         scene = replace(scene, paths=spread(paths, cfg.count)) if paths else scene
     else:
-        paths = paths or [record.path for record in prepared_data(cfg, about["data"]).query_records]
-        mean, std = about["data"]["mean"], about["data"]["std"]
+        paths = paths or [record.path for record in prepared_data(cfg, about).query_records]
+        mean, std = about["mean"], about["std"]
         scene = Scene(network, mean, std, spread(paths, cfg.count), run_dir=training, **options)
     files = draw(kinds, scene, Path(cfg.run_dir))
     for file in files:

@@ -29,8 +29,8 @@ def digits(text: str, count: int, among: str = string.digits) -> bool:
 
 
 def market(name: str) -> Parsed:
-    stem = name.removesuffix(".jpg") if name.endswith(".jpg") else ""
-    parts = stem.removesuffix(".jpg").split("_")
+    stem = name[:-4] if name.endswith((".jpg", ".png")) else ""
+    parts = (stem.removesuffix(".jpg") if name.endswith(".jpg") else stem).split("_")
     if len(parts) != 4:
         return None
     pid, camera, frame, box = parts
@@ -43,7 +43,7 @@ def market(name: str) -> Parsed:
 
 
 def duke(name: str) -> Parsed:
-    parts = name[:-4].split("_") if name.endswith(".jpg") else []
+    parts = name[:-4].split("_") if name.endswith((".jpg", ".png")) else []
     if len(parts) != 3:
         return None
     pid, camera, frame = parts
@@ -73,7 +73,7 @@ def cuhk(name: str) -> Parsed:
         return None
     if len(parts) == 3:
         pid, camera, number = parts
-        good = digits(pid, 4) and camera in ("c1", "c2") and len(number) in (1, 2) and digits(number, len(number))
+        good = digits(pid, 4) and camera in ("c1", "c2") and number and digits(number, len(number))
         return (int(pid), int(camera[1])) if good else None
     if len(parts) == 4:
         pair, person, camera, number = parts
@@ -176,4 +176,6 @@ def test_known_names() -> None:
     assert DukeMTMC.parse("7140_c8_f0183462.jpg") == (7140, 8)
     assert MSMT17.parse("0205_007_05_0303afternoon_1525_10_ex.jpg") == (205, 5)
     assert CUHK03.parse("0001_c1_1.png") == (1, 1)
+    assert CUHK03.parse("0012_c1_107.png") == (12, 1)
+    assert CUHK03.parse("0012_c2_14096.jpg") == (12, 2)
     assert CUHK03.parse("5_049_2_10.png") == (1467, 2)

@@ -6,24 +6,31 @@ Nothing but the config and the safetensors weights is fetched, so no code and no
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from aaformer_lit.errors import CheckpointError, first_line
 
-PACKAGED = Path(__file__).parent / "pretrained"
+logger = logging.getLogger(__name__)
+
+PACKAGED = Path(__file__).parents[1] / "pretrained"
 FILES = ("config.json", "model.safetensors")
 _ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
 def local_path(path_or_hub_id: str | Path) -> Path:
-    """The path itself, or where it is none: the packaged model of that name, or the downloaded folder of a hub id
-    `owner/name[@revision]`.
+    """The path itself, or the last checkpoint of a run's directory; where it is no path, the packaged model of that name, or
+    the downloaded folder of a hub id `owner/name[@revision]`.
 
     Raises:
         CheckpointError: it looks like a hub id, and the hub does not give it (offline, unknown, private).
     """
     path = Path(path_or_hub_id)
+    last = path / "checkpoints" / "last.ckpt"
+    if last.is_file() and not (path / FILES[0]).is_file():  # the directory of a run
+        logger.info("%s is a run; its last checkpoint is used: %s", path, last)
+        return last
     if not path.exists() and path.parent == Path() and (PACKAGED / path / FILES[0]).is_file():
         return PACKAGED / path
     matched = _ID.fullmatch(str(path_or_hub_id))

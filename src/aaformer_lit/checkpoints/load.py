@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.errors import CheckpointError, first_line
+from aaformer_lit.utils.text import separators_hint
 
 if TYPE_CHECKING:
     from aaformer_lit.models import ReIDViT
@@ -38,7 +39,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}. A run writes checkpoints/last.ckpt in its run directory.")
+        raise CheckpointError(
+            f"no checkpoint at {path}. A run writes checkpoints/last.ckpt in its run directory.{separators_hint(path)}"
+        )
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

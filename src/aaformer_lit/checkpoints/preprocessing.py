@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def prepare_like_training(cfg: DictConfig, preprocessing: dict[str, Any]) -> None:
@@ -15,11 +16,16 @@ def prepare_like_training(cfg: DictConfig, preprocessing: dict[str, Any]) -> Non
 
 
 def preprocessing(data: DictConfig) -> dict[str, Any]:
-    """What a checkpoint must know of the data to be used on other images."""
+    """What a checkpoint must know of the data to be used on other images; `config` is all that its training knew of them."""
     mask_parts = data.get("mask_parts")
+    config = OmegaConf.to_container(data, resolve=True)
+    assert isinstance(config, dict)
+    if "root" in config:
+        config["root"] = str(Path(config["root"]).expanduser().absolute())
     return {
         "image_size": list(data.image_size),
         "mean": list(data.transforms.mean),
         "std": list(data.transforms.std),
         "part_names": list(mask_parts) if mask_parts else [],
+        "config": config,
     }

@@ -31,6 +31,7 @@ from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.errors import AAformerError, StorageError
 from aaformer_lit.utils.files import write_text
 from aaformer_lit.utils.malloc import keep_freed_memory
+from aaformer_lit.utils.text import plural
 
 logger = logging.getLogger(__name__)
 _JOB_CONFIG = "AAFORMER_JOB_CONFIG"
@@ -63,8 +64,21 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
         message = user_message(error)
         if message is None:
             raise
+        message = f"{_summary(error)}{message}"
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
         sys.exit(2)
+
+
+def _summary(error: BaseException) -> str:
+    """How many jobs of a sweep have failed, before the error of one; nothing where the error is not of a sweep's job."""
+    job = getattr(_known(error), "sweep_job", None)
+    if job is None:
+        return ""
+    folder = Path(job).parent
+    jobs, failed = (len(list(folder.glob(f"*/{name}"))) for name in ("config.yaml", FAILURE))
+    return (
+        f"{failed} of {plural(jobs, 'job')} in {folder} failed; {FAILURE} in the folder of each says why. One of them: "
+    )
 
 
 def _interrupted() -> NoReturn:
@@ -105,6 +119,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
             if known is None:
                 raise
             if is_sweep():
+                known.sweep_job = str(run_dir)  # type: ignore[attr-defined]  # travels with it from another process
                 raise known from None  # for the launcher, which raises it once all jobs are done, in whatever process
             failures.append(known)
             return None

@@ -7,7 +7,7 @@ from aaformer_lit.data import synthetic
 from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
 from aaformer_lit.data.dataset import DATASETS, ReIDDataset
-from aaformer_lit.data.datasets import cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke
+from aaformer_lit.data.datasets import body_images, cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke
 
 __all__ = [
     "DATASETS",
@@ -15,6 +15,7 @@ __all__ = [
     "ReIDDataModule",
     "ReIDDataset",
     "TestSet",
+    "body_images",
     "cuhk03",
     "dukemtmc",
     "folder",

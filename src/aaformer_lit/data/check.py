@@ -1,32 +1,41 @@
-"""Looks at every file of a data set: does it decode, and is a test image also a training image?"""
+"""Looks at every file of a data set: does it decode, and which images are there twice?"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aaformer_lit.data.counts import is_match
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.images import complaints, decode, read_bytes, read_image
 from aaformer_lit.data.person_images import in_threads
 from aaformer_lit.errors import ImageError
+from aaformer_lit.structures import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is wrong with the files: messages about those that cannot be used, (train, test) pairs of equal content, and
-    messages about JPEGs that decode to damaged pixels."""
+    """What is wrong with the files.
+
+    `unreadable`: messages about those that cannot be used; `leaks`: (train, test) pairs of equal content; `damaged`: messages
+    about JPEGs that decode to wrong pixels; `echoes`: (query, gallery) pairs of equal content that count as hits; `copies`:
+    (gallery, gallery) pairs of equal content.
+    """
 
     files: int
     unreadable: tuple[str, ...]
     leaks: tuple[tuple[Path, Path], ...]
     damaged: tuple[str, ...] = ()
+    echoes: tuple[tuple[Path, Path], ...] = ()
+    copies: tuple[tuple[Path, Path], ...] = ()
 
 
 def inspect(dataset: ReIDDataset, advance: Callable[[], None] = lambda: None) -> Findings:
-    """Decode all images and compare their bytes between train and test; `advance` is called after each image."""
+    """Decode all images and compare their bytes between the splits; `advance` is called after each image."""
     train = {r.path for r in dataset.train}
     test = {r.path for r in [*dataset.query, *dataset.gallery]}
     paths = sorted(train | test)
@@ -40,6 +49,7 @@ def inspect(dataset: ReIDDataset, advance: Callable[[], None] = lambda: None) ->
         return None, hashlib.blake2b(data, digest_size=16).digest()
 
     unreadable: list[str] = []
+    digest_of: dict[Path, bytes] = {}
     trained_on: dict[bytes, Path] = {}
     tested: list[tuple[bytes, Path]] = []
     with complaints() as heard:
@@ -48,12 +58,37 @@ def inspect(dataset: ReIDDataset, advance: Callable[[], None] = lambda: None) ->
             if problem is not None:
                 unreadable.append(problem)
                 continue
+            digest_of[path] = digest
             if path in train:
                 trained_on.setdefault(digest, path)
             if path in test:
                 tested.append((digest, path))
     leaks = tuple((trained_on[digest], path) for digest, path in tested if digest in trained_on)
-    return Findings(len(paths), tuple(unreadable), leaks, tuple(_damaged(paths)) if heard else ())
+    damaged = tuple(_damaged(paths)) if heard else ()
+    return Findings(
+        len(paths), tuple(unreadable), leaks, damaged, _echoes(dataset, digest_of), _copies(dataset, digest_of)
+    )
+
+
+def _echoes(dataset: ReIDDataset, digest_of: Mapping[Path, bytes]) -> tuple[tuple[Path, Path], ...]:
+    """Gallery images that a query finds because they are the query, and that no rule hides from it."""
+    by_digest: dict[bytes, list[Record]] = defaultdict(list)
+    for r in dataset.gallery:
+        if r.path in digest_of:
+            by_digest[digest_of[r.path]].append(r)
+    return tuple(
+        (q.path, r.path)
+        for q in dataset.query
+        if q.path in digest_of
+        for r in by_digest[digest_of[q.path]]
+        if q.pid == r.pid and is_match(q, r)
+    )
+
+
+def _copies(dataset: ReIDDataset, digest_of: Mapping[Path, bytes]) -> tuple[tuple[Path, Path], ...]:
+    first: dict[bytes, Path] = {}
+    paths = [r.path for r in dataset.gallery if r.path in digest_of]
+    return tuple((earlier, path) for path in paths if (earlier := first.setdefault(digest_of[path], path)) != path)
 
 
 def _damaged(paths: Iterable[Path]) -> Iterator[str]:

@@ -27,9 +27,17 @@ def count(records: Iterable[Record]) -> Counts:
 
 
 def unmatched(query: Sequence[Record], gallery: Iterable[Record]) -> list[Record]:
-    """Queries without a gallery image of their pid in another camera (an unknown camera, -1, counts as another)."""
-    cameras: dict[int, set[int]] = {q.pid: set() for q in query}
+    """Queries without a gallery image of their pid in another camera (an unknown camera, -1, counts as another) and in
+    another sequence; a query's own file is no match."""
+    images: dict[int, list[Record]] = {q.pid: [] for q in query}
     for r in gallery:
-        if r.pid in cameras:
-            cameras[r.pid].add(r.camid)
-    return [q for q in query if not any(camid != q.camid or camid < 0 for camid in cameras[q.pid])]
+        if r.pid in images:
+            images[r.pid].append(r)
+    return [q for q in query if not any(is_match(q, r) for r in images[q.pid])]
+
+
+def is_match(query: Record, other: Record) -> bool:
+    """Whether a gallery image of the query's pid counts as a hit."""
+    same_camera = query.camid == other.camid >= 0
+    same_sequence = query.sequence == other.sequence >= 0
+    return not (same_camera or same_sequence or query.path == other.path)

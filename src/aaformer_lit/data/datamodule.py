@@ -45,6 +45,21 @@ class TestSet:
     name: str
     query: Sequence[Record]
     gallery: Sequence[Record]
+    draws: int = 0  # of single-shot galleries; 0: the whole gallery at once
+
+    @property
+    def sequences(self) -> list[int] | None:
+        """A number for the take of each image, query and gallery: its clip, or the file alone; None where no two share one.
+
+        Clips are numbered from 0; a file of no clip is -1 or less.
+        """
+        records = [*self.query, *self.gallery]
+        if all(r.sequence < 0 for r in records) and {q.path for q in self.query}.isdisjoint(
+            g.path for g in self.gallery
+        ):
+            return None
+        files: dict[Path, int] = {}
+        return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in records]
 
 
 class ReIDDataModule(LightningDataModule):
@@ -206,7 +221,9 @@ class ReIDDataModule(LightningDataModule):
     def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
         train = union([self._usable(d, d.train) for d in train_sets])
         self.test_sets = {
-            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery)) for d in test_sets if d.query
+            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery), d.draws)
+            for d in test_sets
+            if d.query
         }
         self.val_set = None
         if self.val_ids:

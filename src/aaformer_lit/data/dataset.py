@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 from lightning.pytorch.utilities import rank_zero_only
 
 from aaformer_lit.data.counts import Counts, count, unmatched
-from aaformer_lit.data.images import IMAGE_SUFFIXES
+from aaformer_lit.data.images import UNREAD_SUFFIXES
+from aaformer_lit.data.listing import image_files
 from aaformer_lit.data.locate import locate
+from aaformer_lit.data.remarks import Remark
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, some
@@ -30,6 +32,7 @@ warn = rank_zero_only(log.warning)
 count_log = logging.getLogger(f"{__name__}.counts")  # apart, as `prepare` prints a table instead
 
 SPLITS = ("train", "query", "gallery")
+MOST_STRAYS = 0.03  # of the images of a folder; with more, the folder is another thing than the data set
 DATASETS: dict[str, type[ReIDDataset]] = {}
 
 
@@ -37,7 +40,8 @@ class ReIDDataset:
     """The records of one data set found under `root`.
 
     Attributes set by the constructor: `folder` (where it was found), `variant` (a key of `published`), `train`,
-    `query`, `gallery` (lists of Record, sorted by path), `as_published` (whether all counts equal the published ones).
+    `query`, `gallery` (lists of Record, sorted by path), `as_published` (whether all counts equal the published ones),
+    `remarks` (what is odd about the data; each was also logged as a warning), `unused` (why an image file is not used).
 
     Raises `DatasetNotFoundError` where no folder fits, `ProtocolError` where its files cannot be used.
     """
@@ -50,12 +54,13 @@ class ReIDDataset:
         "query": "query",
         "gallery": "bounding_box_test",
     }
-    pattern: ClassVar[re.Pattern[str]]  # of a file name, with the groups pid and camid
+    pattern: ClassVar[re.Pattern[str]]  # of a file name, with the groups pid and, if cameras are known, camid
     example: ClassVar[str]  # a name of that form, for messages
     junk_pids: ClassVar[frozenset[int]] = frozenset()
     published: ClassVar[Mapping[str, Mapping[str, Counts]]] = {}  # variant -> split -> counts
     images_of: ClassVar[str | None] = None  # another data set of which these images are a new split
     one_numbering: ClassVar[bool] = True  # False: pid 7 of train and pid 7 of query are different people
+    draws: int = 0  # single-shot galleries of one image per person to average over; 0: the whole gallery at once
     source: ClassVar[str]  # where to get it, for messages and docs
 
     def __init_subclass__(cls) -> None:
@@ -65,6 +70,8 @@ class ReIDDataset:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
+        self.remarks: list[Remark] = []
+        self.unused: dict[Path, str] = {}
         self.folder = self.find()
         log.info("%s: %s", self.title, self.folder)
         self.variant = self.detect_variant()
@@ -93,33 +100,64 @@ class ReIDDataset:
     def parse(cls, name: str) -> tuple[int, int] | None:
         """(pid, camid) of a file name; None where the name is not of the data set's form."""
         match = cls.pattern.fullmatch(name)
-        return (int(match["pid"]), int(match["camid"])) if match else None
+        return (int(match["pid"]), int(match.groupdict().get("camid", -1))) if match else None
+
+    def files(self, folder: Path) -> list[Path]:
+        """The image files of a split's folder, in sorted order."""
+        return image_files(folder)
 
     def scan(self, folder: Path) -> list[Record]:
         """Records of the images in one folder, junk left out; files named in another form are left out and reported."""
         records, strays = [], []
-        for path in image_files(folder):
+        for path in self.files(folder):
             parsed = self.parse(path.name)
             if parsed is None:
                 strays.append(path.name)
-            elif parsed[0] not in self.junk_pids:
+                self.unused[path] = f"not named like {self.example}"
+            elif parsed[0] in self.junk_pids:
+                self.unused[path] = "junk (pid -1)"
+            else:
                 records.append(Record(path, *parsed))
+        self.leave_out_unread(folder.iterdir())
         self.report_strays(folder, strays, kept=len(records))
         return records
 
+    def remark(self, says: str, items: Iterable[object] = (), effect: str = "") -> None:
+        """Keep, and warn of, something odd about the data; files are named by their place in the folder."""
+        self.remarks.append(Remark(says, tuple(str(self._inner(item)) for item in items), effect))
+        warn("%s: %s", self.title, self.remarks[-1])
+
+    def _inner(self, item: object) -> object:
+        is_inside = isinstance(item, Path) and item.is_relative_to(self.folder)
+        return item.relative_to(self.folder) if is_inside else item  # type: ignore[attr-defined]
+
+    def leave_out_unread(self, paths: Iterable[Path]) -> None:
+        """Note those of the files that are photos in a format that is not read."""
+        unread = sorted(path for path in paths if path.name.lower().endswith(UNREAD_SUFFIXES))
+        if unread:
+            self.unused |= dict.fromkeys(unread, "a format that is not read")
+            self.remark(
+                f"left out: {plural(len(unread), 'photo')} in a format that is not read",
+                unread,
+                "Results are those of the other images. Convert them to JPEG or PNG.",
+            )
+
     def report_strays(self, place: Path, strays: Sequence[str], kept: int) -> None:
-        """Warn of image files whose names are not of the form; an error where no other file is there."""
+        """Warn of a stray image or two whose names are not of the form; more of them are an error."""
         if not strays:
             return
-        says = f"{plural(len(strays), 'image file')} in {place} not named like {self.example}: {some(strays)}."
-        if kept:
-            warn("left out: %s", says)
+        says = f"{plural(len(strays), 'image file')} in {place} not named like {self.example}"
+        if len(strays) <= max(1, MOST_STRAYS * (kept + len(strays))) and kept:
+            self.remark(f"left out: {says}", strays)
             return
         others = [d for d in DATASETS.values() if d is not type(self) and d.published and d.parse(strays[0])]
         hint = (
-            f" Those are names of {' or '.join(d.title for d in others)}: use data={others[0].name}." if others else ""
+            f"Those are names of {' or '.join(d.title for d in others)}: use data={others[0].name}."
+            if others
+            else "Move them away if they do not belong to it; else rename them, or take the data set as it is released."
         )
-        raise ProtocolError(f"nothing to use for {self.title}: {says}{hint}")
+        amount = f"{kept:,} of {plural(kept + len(strays), 'image')}" if kept else "nothing"
+        raise ProtocolError(f"{amount} to use for {self.title}: {says}: {some(strays)}. {hint}")
 
     def counts(self) -> dict[str, Counts]:
         """Images, ids and cameras of each split."""
@@ -181,11 +219,8 @@ class ReIDDataset:
     def _verify_queries(self) -> None:
         absent = sorted({r.pid for r in self.query} - {r.pid for r in self.gallery})
         if absent:
-            warn(
-                "%s: %s not in the gallery, so the queries are skipped: pid %s.",
-                self.title,
-                plural(len(absent), "query id"),
-                some(absent),
+            self.remark(
+                f"{plural(len(absent), 'query id')} not in the gallery, so the queries are skipped: pid {some(absent)}"
             )
         lonely = unmatched(self.query, self.gallery)
         if self.query and len(lonely) == len(self.query):
@@ -197,11 +232,10 @@ class ReIDDataset:
         hopeless = set(absent)
         alone = [r.path.name for r in lonely if r.pid not in hopeless]
         if alone:
-            warn(
-                "%s: %s with gallery matches in the same camera only, so the queries are skipped: %s.",
-                self.title,
-                plural(len(alone), "query image"),
-                some(alone),
+            self.remark(
+                f"{plural(len(alone), 'query image')} with gallery matches in the same camera or sequence only, so the "
+                "queries are skipped",
+                alone,
             )
 
     def _verify_identities(self) -> None:
@@ -209,18 +243,9 @@ class ReIDDataset:
             return
         both = sorted({r.pid for r in self.train} & {r.pid for r in self.query})
         if both:
-            warn(
-                "%s: %s in both train and query, so the test is not on unseen people: pid %s.",
-                self.title,
-                plural(len(both), "id"),
-                some(both),
+            self.remark(
+                f"{plural(len(both), 'id')} in both train and query, so the test is not on unseen people: pid {some(both)}"
             )
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder, sorted by name; one listing, no call per file."""
-    named = {path.name: path for path in folder.iterdir()}
-    return [named[name] for name in sorted(named) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
 
 
 @contextmanager

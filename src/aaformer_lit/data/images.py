@@ -16,7 +16,7 @@ import os
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +26,11 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from aaformer_lit.errors import ConfigError, ImageError
+from aaformer_lit.errors import ImageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+# photos all the same, which people have and nobody may lose without a word
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".jfif", ".dng", ".cr2", ".nef", ".arw", ".raw")
 MAX_PIXELS = 1 << 26
 # a closed list: some of Pillow's readers start other programs
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
@@ -177,19 +179,3 @@ def _rgb(path: Path, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     if image.mode == "F":
         raise ImageError(f"{path} holds floating-point values, whose range is unknown. Convert it to an 8-bit image.")
     return np.array(image.convert("RGB"))
-
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-def image_files(images: str | Sequence[str] | None) -> list[Path]:
-    """The image files that are meant: a file, several, or all in a folder; none for None."""
-    if images is None:
-        return []
-    files: list[Path] = []
-    for path in map(Path, [images] if isinstance(images, str) else images):
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not path.exists() or not found:
-            raise ConfigError(f"no image at {path}. Give an image file, or a folder with {', '.join(SUFFIXES)} files.")
-        files += found
-    return files

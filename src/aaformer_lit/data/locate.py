@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aaformer_lit.errors import DatasetNotFoundError
+from aaformer_lit.utils.text import separators_hint
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -45,7 +46,7 @@ def locate(root: Path, dataset: Facts, missing: Callable[[Path], Sequence[str]])
         f"Looked for: a folder {' or '.join(dataset.folders)} with {', '.join(missing(root / dataset.folders[0]))}.\n"
         f"There is: {(chr(10) + '          ').join(found)}.\n"
         f"Where to get it: {dataset.source}.\n"
-        f"{_advice(root, dataset.name)}"
+        f"{_advice(root, dataset.name)}{separators_hint(root)}"
     )
 
 

@@ -173,10 +173,11 @@ class SafetensorsFormat(Format):
 
 
 def portable(about: Mapping[str, Any]) -> dict[str, Any]:
-    """A description without what is only true on this machine: where the backbone's weights once lay."""
+    """A description without what is only true on this machine: where the backbone's weights and the training's data lay."""
     copied: dict[str, Any] = copy.deepcopy(dict(about))
     if isinstance(copied["model"].get("backbone"), dict):
         copied["model"]["backbone"]["weights"] = None
+    copied.get("data", {}).pop("config", None)
     return copied
 
 

@@ -85,7 +85,7 @@ class ReIDModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         val_set = self.trainer.datamodule.val_set  # type: ignore[attr-defined]
-        self._metrics = {val_set.name: self._metric(len(val_set.query))}
+        self._metrics = {val_set.name: self._metric(val_set)}
 
     def validation_step(self, batch: ReIDBatch, batch_idx: int) -> None:
         self._update(next(iter(self._metrics)), batch)
@@ -99,7 +99,7 @@ class ReIDModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         test_sets = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]
-        self._metrics = {name: self._metric(len(test_set.query)) for name, test_set in test_sets.items()}
+        self._metrics = {name: self._metric(test_set) for name, test_set in test_sets.items()}
 
     def test_step(self, batch: ReIDBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._update(list(self._metrics)[dataloader_idx], batch)
@@ -136,9 +136,15 @@ class ReIDModule(LightningModule):
         seed_rank(self.global_rank)
         restore_random_states(self._random_state, self.global_rank, self.trainer.world_size, self.device)
 
-    def _metric(self, num_query: int) -> ReIDRetrieval:
-        subsets = self.network.token_groups
-        return ReIDRetrieval(num_query, subsets, normalize=self.network.normalize, **self.retrieval).to(self.device)
+    def _metric(self, test_set: Any) -> ReIDRetrieval:
+        return ReIDRetrieval(
+            len(test_set.query),
+            self.network.token_groups,
+            normalize=self.network.normalize,
+            sequences=test_set.sequences,
+            draws=test_set.draws,
+            **self.retrieval,
+        ).to(self.device)
 
     def _update(self, name: str, batch: ReIDBatch) -> None:
         descriptor = descriptors(self.network, batch["image"], batch.get("part_mask"), self.flip_test)

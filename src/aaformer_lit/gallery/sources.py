@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from aaformer_lit.data.dataset import image_files
 from aaformer_lit.data.datasets.folder import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, read_image
+from aaformer_lit.data.listing import images_below
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
-from aaformer_lit.utils.text import plural, some
+from aaformer_lit.utils.text import plural, separators_hint, some
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def find_crops(
         named = identify(compiled, path.name)
         if named is None:
             strays.append(path.name)
-        crops.append(Crop(path, None, *map(identity, named or ("", ""))))
+        crops.append(Crop(path, None, *map(identity, named[:2] if named else ("", ""))))
     if strays:
         log.warning(
             "%s not named like data.pattern=%s, so nobody's: %s", plural(len(strays), "image"), pattern, some(strays)
@@ -148,11 +147,12 @@ def _files(images: Sequence[str | Path]) -> Iterator[Path]:
     for path in map(Path, images):
         found = [path]
         if path.is_dir():
-            # links to folders are not followed: they may lead in circles
-            found = sorted(file for place, _, _ in os.walk(path) for file in image_files(Path(place)))
+            found = images_below(path)
         if not path.exists() or not found:
             what = "holds no image" if path.is_dir() else "does not exist"
-            raise ConfigError(f"{path} {what}. Give an image, or a folder with {', '.join(IMAGE_SUFFIXES)} files.")
+            raise ConfigError(
+                f"{path} {what}. Give an image, or a folder with {', '.join(IMAGE_SUFFIXES)} files.{separators_hint(path)}"
+            )
         yield from found
 
 

@@ -97,7 +97,8 @@ class Gallery:
 
         Args:
             folder: missing, or empty.
-            fingerprint, layout: of the extractor.
+            fingerprint: of the extractor.
+            layout: of the extractor.
             root: folder that the paths in the table start from, where the images are below it.
             dtype: of the stored descriptors, float32 or float16.
             facts: what else `gallery.json` shall say, such as the checkpoint's path.

@@ -12,6 +12,7 @@ from aaformer_lit.metrics.alignment import (
     subset_entropy,
 )
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean
+from aaformer_lit.metrics.draws import DrawnMetrics, mean_of_draws, single_shot
 from aaformer_lit.metrics.expansion import Expansion, expand_features
 from aaformer_lit.metrics.neighbors import nearest_neighbors
 from aaformer_lit.metrics.ranking import evaluate_retrieval
@@ -24,6 +25,7 @@ from aaformer_lit.utils.moved import renamed
 __all__ = [
     "AlignmentMeter",
     "Cosine",
+    "DrawnMetrics",
     "Expansion",
     "KReciprocal",
     "PartAlignment",
@@ -38,11 +40,13 @@ __all__ = [
     "expand_features",
     "k_reciprocal_rerank",
     "largest_share",
+    "mean_of_draws",
     "movement",
     "nearest_neighbors",
     "nmi",
     "patch_labels",
     "purity",
+    "single_shot",
     "subset_entropy",
 ]
 __getattr__ = renamed(__name__, nearest_neighbours="nearest_neighbors")

@@ -110,7 +110,8 @@ class AlignmentMeter(StructuredMetric):
     Args:
         parts: granularities in token order, such as [2, 3]; their sum is the number of part tokens.
         num_labels: body parts in the masks (labels 0 to num_labels - 1; `NO_PART` is background).
-        layers, heads: of the assignments; a network that pools once has 1 layer and 1 head.
+        layers: of the assignments; a network that pools once has 1.
+        heads: of the assignments; a network that pools once has 1.
         kwargs: of `torchmetrics.Metric`.
     """
 

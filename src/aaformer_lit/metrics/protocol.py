@@ -2,7 +2,8 @@
 
 Same pid and same camid: ignored, since finding the next frame of the same track is no feat. Same pid, other camera: a match.
 Gallery pid -1 ("junk", a bad detection) is dropped for all queries; pid 0 (a distractor) stays. Camera -1 means unknown, and
-then the camera rule does not apply.
+then the camera rule does not apply. Same pid and same sequence: ignored likewise, whatever the cameras; an image is of one
+sequence with itself, so that it is never its own answer.
 
 A query has a handful of matches among thousands of images, so both kinds are listed as pairs and no (Q, G) mask is made.
 """
@@ -39,6 +40,9 @@ class MatchIndex:
         device = gallery.features.device
         self._pids, self._camids = query.pids.to(device), query.camids.to(device)
         self._gallery_camids = gallery.camids.to(device)
+        self._sequences = None
+        if query.sequences is not None and gallery.sequences is not None:
+            self._sequences = query.sequences.to(device), gallery.sequences.to(device)
         self._gallery_pids, self._gallery_order = gallery.pids.to(device).sort(stable=True)
 
     def pairs(self, rows: slice) -> tuple[Pairs, Pairs]:
@@ -49,8 +53,11 @@ class MatchIndex:
         row = torch.arange(len(pids), device=pids.device).repeat_interleave(count)
         within = torch.arange(len(row), device=pids.device) - (count.cumsum(0) - count)[row]
         col = self._gallery_order[start[row] + within]
-        same_camera = (camids[row] == self._gallery_camids[col]) & (camids[row] != UNKNOWN_CAMID)
-        return Pairs(row[~same_camera], col[~same_camera]), Pairs(row[same_camera], col[same_camera])
+        ignored = (camids[row] == self._gallery_camids[col]) & (camids[row] != UNKNOWN_CAMID)
+        if self._sequences is not None:
+            own, others = self._sequences
+            ignored |= own[rows][row] == others[col]
+        return Pairs(row[~ignored], col[~ignored]), Pairs(row[ignored], col[ignored])
 
 
 def without_junk(gallery: FeatureSet) -> FeatureSet:
@@ -58,4 +65,4 @@ def without_junk(gallery: FeatureSet) -> FeatureSet:
     keep = gallery.pids != JUNK_PID
     if keep.all():
         return gallery
-    return FeatureSet(gallery.features[keep.to(gallery.features.device)], gallery.pids[keep], gallery.camids[keep])
+    return gallery.select(keep)

@@ -8,6 +8,7 @@ their original, and nothing counts twice. Features wait in main memory, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from torch import distributed as dist
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from aaformer_lit.errors import ConfigError, ProtocolError
+from aaformer_lit.metrics.draws import mean_of_draws, single_shot
 from aaformer_lit.metrics.expansion import Expansion
+from aaformer_lit.metrics.protocol import without_junk
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
 from aaformer_lit.metrics.structured import StructuredMetric
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics, compared_features
@@ -37,6 +40,8 @@ class ReIDRetrieval(StructuredMetric):
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`.
         expansion: of queries and gallery by their neighbors, before the ranking.
+        sequences: of query and gallery images, in the order of their index (see `FeatureSet`).
+        draws: if any, results are means over so many draws of a gallery with one image of each person (single-shot).
         num_gallery: if given, images missing at the end of the gallery are noticed too.
         chunk_size: queries compared at a time.
         kwargs: of `torchmetrics.Metric`.
@@ -59,6 +64,8 @@ class ReIDRetrieval(StructuredMetric):
         ranks: Sequence[int] = (1, 5, 10),
         rerank: Reranker | None = None,
         expansion: Expansion | None = None,
+        sequences: Sequence[int] | None = None,
+        draws: int = 0,
         num_gallery: int | None = None,
         chunk_size: int = 256,
         **kwargs: Any,
@@ -68,6 +75,8 @@ class ReIDRetrieval(StructuredMetric):
         self.subsets: dict[str, tuple[int, ...]] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
         self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
         self.expansion = expansion or Expansion()
+        self.draws = draws
+        self.sequences = None if sequences is None else torch.as_tensor(sequences)
         for state in ("descriptors", "pids", "camids", "index"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
@@ -98,10 +107,20 @@ class ReIDRetrieval(StructuredMetric):
         results = {}
         for name in (ALL_TOKENS, *self.subsets):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
-            sets = [FeatureSet(s.features.to(self.device), s.pids, s.camids) for s in self._feature_sets(name)]
-            sets = list(self.expansion(*sets))
-            results[name] = evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
+            sets = [replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name)]
+            results[name] = self._evaluate(*sets)
         return results
+
+    def _evaluate(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        if self.draws:
+            gallery = without_junk(gallery)
+            drawn = [gallery.select(rows) for rows in single_shot(gallery.pids, self.draws)]
+            return mean_of_draws([self._evaluate_one(query, one) for one in drawn])
+        return self._evaluate_one(query, gallery)
+
+    def _evaluate_one(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        sets = self.expansion(query, gallery)
+        return evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
 
     def feature_sets(self, subset: str = ALL_TOKENS) -> tuple[FeatureSet, FeatureSet]:
         """`(query, gallery)` as `compute` compares them, before any expansion, for saving.
@@ -132,11 +151,8 @@ class ReIDRetrieval(StructuredMetric):
                 features[block_index[part]] = compared_features(block[part], self.normalize, chosen)
             all_pids[block_index] = block_pids.to(torch.int64)
             all_camids[block_index] = block_camids.to(torch.int64)
-        split = self.num_query
-        return (
-            FeatureSet(features[:split], all_pids[:split], all_camids[:split]),
-            FeatureSet(features[split:], all_pids[split:], all_camids[split:]),
-        )
+        everything = FeatureSet(features, all_pids, all_camids, self.sequences)
+        return everything.select(slice(self.num_query)), everything.select(slice(self.num_query, None))
 
     def _count_images(self, index: Sequence[Int[Tensor, " batch"]]) -> int:
         """The number of images in query and gallery; an error unless each of them came at least once."""

@@ -33,7 +33,9 @@ class AAformer(ReIDViT):
         similarity: what the assigner compares: `cosine`, `dot` (Eq. 3 as printed), `scaled`.
         visibility: whether CLS and patches see the part tokens: `mutual` or `isolated`.
         part_pos_embed: learn a position embedding for the part tokens.
-        neck_feature, normalize, grad_checkpointing: as in `ReIDViT`.
+        neck_feature: as in `ReIDViT`.
+        normalize: as in `ReIDViT`.
+        grad_checkpointing: as in `ReIDViT`.
     """
 
     def __init__(

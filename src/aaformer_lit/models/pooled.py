@@ -29,7 +29,9 @@ class PooledViT(ReIDViT):
         assigner: whose subsets are pooled, `Stripes` (None) or `Parsing`.
         num_classes: training identities; 0 for a network that only embeds.
         image_size: (height, width) in pixels, used when `backbone` is a name.
-        neck_feature, normalize, grad_checkpointing: as in `ReIDViT`.
+        neck_feature: as in `ReIDViT`.
+        normalize: as in `ReIDViT`.
+        grad_checkpointing: as in `ReIDViT`.
     """
 
     # the other schemes compare patches with part tokens, and there are none

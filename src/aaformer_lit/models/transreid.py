@@ -37,7 +37,9 @@ class TransReID(ReIDViT):
         shuffle: the shuffle takes turns between so many consecutive stretches of the image.
         num_classes: training identities; 0 for a network that only embeds.
         image_size: (height, width) in pixels, used when `backbone` is a name.
-        neck_feature, normalize, grad_checkpointing: as in `ReIDViT`.
+        neck_feature: as in `ReIDViT`.
+        normalize: as in `ReIDViT`.
+        grad_checkpointing: as in `ReIDViT`.
     """
 
     def __init__(

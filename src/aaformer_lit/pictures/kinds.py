@@ -19,7 +19,6 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
 from aaformer_lit.models import AAformer
 from aaformer_lit.pictures.scene import Scene
-from aaformer_lit.structures import FeatureSet
 from aaformer_lit.utils.sequences import spread
 
 
@@ -65,7 +64,7 @@ def rankings(scene: Scene) -> Figure:
 
 def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) -> viz.Ranking:
     query, gallery = metric.feature_sets()
-    chosen = FeatureSet(query.features[rows], query.pids[rows], query.camids[rows])
+    chosen = query.select(rows)
     distances = SquaredEuclidean(chosen.features, gallery.features).rows(slice(None)).sqrt()
     return viz.rank_gallery(distances.cpu(), chosen, gallery, answers)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 
 def plural(number: int, noun: str) -> str:
     """`1 id`, `2 ids`, `12,936 images`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def separators_hint(path: object) -> str:
+    """A further sentence for a path that is not there, where it is written as on Windows."""
+    backslashes = "\\" in str(path) and os.sep == "/"
+    return " It is written with backslashes; folders are separated by / here." if backslashes else ""
 
 
 def some(items: Iterable[object], limit: int = 5) -> str:

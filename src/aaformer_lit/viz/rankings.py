@@ -43,7 +43,8 @@ class Ranking:
 def rank_gallery(
     distances: Float[Array, "queries gallery"], query: FeatureSet, gallery: FeatureSet, k: int = 10
 ) -> Ranking:
-    """The k nearest of each query under the Market rule: junk (pid -1) and the query's pid under its camera are left out.
+    """The k nearest of each query under the Market rule: junk (pid -1) and the query's pid under its camera, or in its
+    sequence, are left out.
 
     `distances` are shown as they are given. Ties keep gallery order; a query of unknown camera (-1) leaves out junk only.
     Raises ValueError for other sizes.
@@ -54,6 +55,8 @@ def rank_gallery(
     same_pid = as_array(query.pids)[:, None] == as_array(gallery.pids)[None, :]
     camids = as_array(query.camids)[:, None]
     ignored = same_pid & (camids == as_array(gallery.camids)[None, :]) & (camids >= 0)
+    if query.sequences is not None and gallery.sequences is not None:
+        ignored |= same_pid & (as_array(query.sequences)[:, None] == as_array(gallery.sequences)[None, :])
     ignored |= as_array(gallery.pids)[None, :] < 0
     # ignored rows go behind all others whatever the distances are, then the stable order of the distances
     order = np.lexsort((table, ignored), axis=-1)[:, :k]

@@ -111,7 +111,8 @@ class PairDistances:
 def verification_pairs(
     query: FeatureSet, gallery: FeatureSet, *, max_negatives: int = 1_000_000, seed: int = 0
 ) -> PairDistances:
-    """Euclidean distances of all query-gallery pairs but those of one person under one camera, and of junk (pid -1).
+    """Euclidean distances of all query-gallery pairs but those of one person under one camera or in one sequence, and
+    of junk (pid -1).
 
     All positive pairs are kept; of more than `max_negatives` pairs about so many negative ones, drawn with `seed`.
     """
@@ -125,11 +126,13 @@ def verification_pairs(
         distances = torch.cdist(query.features[rows].float().cpu(), gallery_features)
         same = query.pids[rows].cpu()[:, None] == gallery_pids[None, :]
         camids = query.camids[rows].cpu()[:, None]
-        same_camera = (camids == gallery_camids[None, :]) & (camids >= 0)
+        same_take = (camids == gallery_camids[None, :]) & (camids >= 0)
+        if query.sequences is not None and gallery.sequences is not None:
+            same_take |= query.sequences[rows].cpu()[:, None] == gallery.sequences.cpu()[None, :]
         kept = ~same & (gallery_pids >= 0)
         if share < 1.0:
             kept &= torch.rand(same.shape, generator=generator) < share
-        positive.append(distances[same & ~same_camera])
+        positive.append(distances[same & ~same_take])
         negative.append(distances[kept])
     return PairDistances(torch.cat(positive).double().numpy(), torch.cat(negative).double().numpy())
 

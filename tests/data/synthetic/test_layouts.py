@@ -30,6 +30,10 @@ EXPECTED = {
     "market1501": ("Market-1501-v15.09.15", SPLIT + r"/\d{4}_c[1-6]s[1-6]_\d{6}_\d{2}\.jpg"),
     "dukemtmc": ("DukeMTMC-reID", SPLIT + r"/\d{4}_c[1-8]_f\d{7}\.jpg"),
     "occluded_duke": ("Occluded_Duke", SPLIT + r"/\d{4}_c[1-8]_f\d{7}\.jpg"),
+    "p_dukemtmc": (
+        "P-DukeMTMC-reid",
+        r"(train|test)/(occluded|whole)_body_images/(\d{4})/\3_c[1-8]_f\d{7}\.jpg",
+    ),
     "msmt17": ("MSMT17_V1", r"(train|test)/(\d{4})/\2_\d{3}_\d{2}_\d{4}(morning|noon|afternoon)_\d{4}_\d(_ex)?\.jpg"),
     "msmt17_v2": (
         "MSMT17_V2",

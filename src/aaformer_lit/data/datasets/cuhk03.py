@@ -12,7 +12,7 @@
 
 The raw form is cut into images once (`cuhk03_raw`). Besides `0001_c1_1.png`, pid, camera and number, cut images may be
 named `1_001_1_01.png`, camera pair, person of the pair, camera and number; the people of the pairs are numbered
-through.
+through. The number of the first form counts the images of a person, or of the whole data set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CUHK03(ReIDDataset):
     name = "cuhk03"
     title = "CUHK03"
     folders = ("cuhk03-np", "cuhk03", "cuhk03_release", "CUHK03")
-    pattern = re.compile(r"(?P<pid>[0-9]{4})_c(?P<camid>[12])_[0-9]{1,2}\.(?:png|jpg)")
+    pattern = re.compile(r"(?P<pid>[0-9]{4})_c(?P<camid>[12])_[0-9]+\.(?:png|jpg)")
     pair_pattern: ClassVar[re.Pattern[str]] = re.compile(
         r"(?P<pair>[1-5])_(?P<person>[0-9]{3})_(?P<camid>[12])_(?:0[1-9]|10)\.(?:png|jpg)"
     )

@@ -26,7 +26,7 @@ class DukeMTMC(ReIDDataset):
     name = "dukemtmc"
     title = "DukeMTMC-reID"
     folders: ClassVar[tuple[str, ...]] = ("DukeMTMC-reID", "dukemtmc", "dukemtmc-reid", "dukemtmcreid")
-    pattern = re.compile(r"(?P<pid>[0-9]{4})_c(?P<camid>[1-8])_f[0-9]{7}\.jpg")
+    pattern = re.compile(r"(?P<pid>[0-9]{4})_c(?P<camid>[1-8])_f[0-9]{7}\.(?:jpg|png)")
     example = "0001_c2_f0046182.jpg"
     published: ClassVar = {
         "official": {

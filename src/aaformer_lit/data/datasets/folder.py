@@ -11,40 +11,34 @@ As folders; with `pattern`, a regular expression of the whole file name with gro
     query/anna/*.jpg                query/...
     gallery/anna/*.jpg              pattern: '(?P<pid>[a-z]+)_(?P<camid>[a-z]+)_.*'
 
-Without camids (-1) no camera rule applies: every gallery image of the same person is a match.
+Without camids (-1) no camera rule applies: every gallery image of the same person is a match, but for the query's own file.
+A column or group `sequence` names the clip that an image is a frame of; frames of the query's clip are no answers to it.
+People are the same whose names are the same text, or the same number where all names are numbers. What is odd about the
+rows is mended or not, and always said (`rows`).
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import Any
 
 from aaformer_lit.data.datamodule import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, ReIDDataset, image_files, warn
+from aaformer_lit.data.dataset import SPLITS, ReIDDataset
+from aaformer_lit.data.datasets import rows as examine
+from aaformer_lit.data.datasets.rows import numbered
+from aaformer_lit.data.datasets.table import COLUMNS, Row, read_table, tidy
+from aaformer_lit.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from aaformer_lit.data.listing import behind_links, files_below
 from aaformer_lit.data.locate import contents
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ProtocolError
 from aaformer_lit.structures import Record
-from aaformer_lit.utils.text import plural, some
+from aaformer_lit.utils.text import plural, separators_hint, some
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-_LAYOUTS = (
-    "Give a .csv or .parquet table with the columns path, pid, split (train, query, gallery) and, if known, camid; or folders "
-    "train/PID/, query/PID/ and gallery/PID/."
-)
-
-
-class Row(NamedTuple):
-    """One image as its owner names it; an empty camid is an unknown camera."""
-
-    path: Path
-    pid: str
-    camid: str
-    split: str
+_LAYOUTS = f"{COLUMNS}; or folders train/PID/, query/PID/ and gallery/PID/."
+_GROUPS = ("pid", "camid", "sequence")
 
 
 class FolderDataset(ReIDDataset):
@@ -68,9 +62,14 @@ class FolderDataset(ReIDDataset):
     def find(self) -> Path:
         """The folder of the table, or the one with the split folders."""
         if self.table is not None:
-            path = self.root / Path(self.table).expanduser()
-            if not path.is_file():
-                raise DatasetNotFoundError(f"data.table={self.table}: there is no file {path}. {_LAYOUTS}")
+            given = Path(self.table).expanduser()
+            places = dict.fromkeys([(self.root / given).absolute(), given.absolute()])
+            path = next((place for place in places if place.is_file()), None)
+            if path is None:
+                raise DatasetNotFoundError(
+                    f"data.table={self.table}: there is no file {' and none '.join(map(str, places))}. {_LAYOUTS}"
+                    f"{separators_hint(given)}"
+                )
         elif self.root.is_file():
             path = self.root
         elif any((self.root / split).is_dir() for split in SPLITS):
@@ -81,45 +80,64 @@ class FolderDataset(ReIDDataset):
                 found = (
                     f"it holds {len(tables)} tables: {some(p.name for p in tables)}" if tables else contents(self.root)
                 )
-                raise DatasetNotFoundError(f"No images of your own in paths.data={self.root}: {found}. {_LAYOUTS}")
+                raise DatasetNotFoundError(
+                    f"No images of your own in paths.data={self.root}: {found}. {_LAYOUTS}{separators_hint(self.root)}"
+                )
             path = tables[0]
         self.table = path.absolute()
         return path.parent
 
     def index(self) -> tuple[list[Record], list[Record], list[Record]]:
-        rows = read_table(Path(self.table)) if self.table else self._walk()
-        _check_files(rows)
+        rows = self._examined(read_table(Path(self.table)) if self.table else self._walk())
         pids = numbered(row.pid for row in rows)
         camids = numbered(row.camid for row in rows if row.camid) | {"": -1}
+        # a clip shows one person: clips of the same name are told apart by whom they show
+        clips = sorted({(row.pid, row.sequence) for row in rows if row.sequence})
+        sequences = {clip: number for number, clip in enumerate(clips)}
         records: dict[str, list[Record]] = {split: [] for split in SPLITS}
         for row in sorted(rows):
-            records[row.split].append(Record(row.path, pids[row.pid], camids[row.camid]))
+            sequence = sequences.get((row.pid, row.sequence), -1)
+            records[row.split].append(Record(row.path, pids[row.pid], camids[row.camid], sequence=sequence))
         return records["train"], records["query"], records["gallery"]
 
-    def _walk(self) -> list[Row]:
-        """The images below the split folders."""
-        rows, strays = [], []
-        for split in SPLITS:
-            for place, _, _ in os.walk(self.folder / split):
-                inner = Path(place).relative_to(self.folder / split).parts
-                for path in image_files(Path(place)):
-                    named = self._named(path.name, inner[0] if inner else "")
-                    if named is None:
-                        strays.append(str(path.relative_to(self.folder)))
-                    else:
-                        rows.append(Row(path, *named, split))
-        if strays:
-            form = self.name_pattern.pattern if self.name_pattern else "a folder per person, or data.pattern"
-            says = f"{plural(len(strays), 'image')} of {self.folder} not following {form}: {some(sorted(strays))}."
-            if not rows:
-                raise ProtocolError(f"nothing to use: {says} {_LAYOUTS}")
-            warn("left out: %s", says)
+    def _examined(self, rows: list[Row]) -> list[Row]:
+        """The rows to use; whatever is odd about them is said. An image that is linked to from two splits is one image."""
+        rows = [row._replace(path=behind_links(row.path, self.folder)) for row in rows]
+        self.leave_out_unread({row.path for row in rows})
+        rows = [row for row in rows if row.path not in self.unused]
+        rows = examine.without_junk(rows, self.unused, self.remark)
+        rows = examine.without_copies(rows, self.remark)
+        for kind in ("pid", "camid"):
+            examine.say_spellings(kind, [name for row in rows if (name := getattr(row, kind))], self.remark)
+            examine.say_like_missing(kind, rows, self.remark)
+        examine.say_cameras(rows, self.remark)
+        examine.say_shared(rows, self.remark)
         return rows
 
-    def _named(self, name: str, folder: str) -> tuple[str, str] | None:
-        """(pid, camid) of a file; the pattern's pid goes before the folder's name."""
-        named = identify(self.name_pattern, name, folder)
-        return named if named and named[0] else None
+    def _walk(self) -> list[Row]:
+        """The images below the split folders, those in a format that is not read among them."""
+        rows, strays = [], []
+        for split in SPLITS:
+            top = self.folder / split
+            for path in files_below(top) if top.is_dir() else ():
+                if not path.name.lower().endswith((*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)) or path.name.startswith("."):
+                    continue
+                inner = path.relative_to(top).parts[:-1]
+                named = identify(self.name_pattern, path.name, inner[0] if inner else "")
+                if named is None or not named[0]:
+                    strays.append(path)
+                else:
+                    pid, camid, sequence = map(tidy, named)
+                    rows.append(Row(path, pid, "" if camid == "-1" else camid, split, sequence))
+        if strays:
+            form = self.name_pattern.pattern if self.name_pattern else "a folder per person, or data.pattern"
+            says = f"{plural(len(strays), 'image')} of {self.folder} not following {form}"
+            names = sorted(str(path.relative_to(self.folder)) for path in strays)
+            if not rows:
+                raise ProtocolError(f"nothing to use: {says}: {some(names)}. {_LAYOUTS}")
+            self.unused |= dict.fromkeys(strays, "its name or place says no person")
+            self.remark(f"left out: {says}", names)
+        return rows
 
 
 def name_pattern(pattern: str | None) -> re.Pattern[str] | None:
@@ -130,13 +148,13 @@ def name_pattern(pattern: str | None) -> re.Pattern[str] | None:
         compiled = re.compile(pattern)
     except re.error as cause:
         raise ConfigError(f"data.pattern={pattern!r} is no regular expression: {cause}.") from cause
-    if not {"pid", "camid"} & set(compiled.groupindex):
+    if not set(_GROUPS) & set(compiled.groupindex):
         raise ConfigError(f"data.pattern={pattern!r} has no group named pid or camid, e.g. (?P<pid>[0-9]+)_.*")
     return compiled
 
 
-def identify(pattern: re.Pattern[str] | None, name: str, folder: str = "") -> tuple[str, str] | None:
-    """(pid, camid) that a file's name says, "" where it does not; None where it is not of the pattern's form.
+def identify(pattern: re.Pattern[str] | None, name: str, folder: str = "") -> tuple[str, str, str] | None:
+    """(pid, camid, sequence) that a file's name says, "" where it does not; None where it is not of the pattern's form.
 
     `folder` stands for the pid where the pattern has none.
     """
@@ -146,50 +164,7 @@ def identify(pattern: re.Pattern[str] | None, name: str, folder: str = "") -> tu
         if match is None:
             return None
         groups = match.groupdict(default="")
-    return groups.get("pid", folder), groups.get("camid", "")
-
-
-def read_table(path: Path) -> list[Row]:
-    """The rows of a CSV or Parquet table. Raises `ProtocolError` where a column, a value or a file is missing."""
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-    except (ValueError, OSError) as cause:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise ProtocolError(f"{path} cannot be read as a table: {cause}. {_LAYOUTS}") from cause
-    lacking = [column for column in ("path", "pid", "split") if column not in frame]
-    if lacking:
-        raise ProtocolError(f"{path} has no column {', '.join(lacking)}, but {', '.join(map(str, frame))}. {_LAYOUTS}")
-    if "camid" not in frame:
-        frame["camid"] = ""
-    frame = frame[["path", "pid", "camid", "split"]].convert_dtypes().astype("string").fillna("")
-    rows = []
-    for number, (file, pid, camid, split) in enumerate(frame.itertuples(index=False), start=1):
-        if not file or not pid or split not in SPLITS:
-            raise ProtocolError(
-                f"row {number} of {path} has path {file!r}, pid {pid!r} and split {split!r}. Give every image a path, a pid "
-                f"and one of {', '.join(SPLITS)}; leave out images that belong to nobody."
-            )
-        rows.append(Row(path.parent / file, pid, "" if camid == "-1" else camid, split))
-    return rows
-
-
-def numbered(names: Iterable[str]) -> dict[str, int]:
-    """A number for each name: the number that it is if all are, else its place in the sorted names."""
-    distinct = sorted(set(names))
-    if all(name.isascii() and name.isdecimal() for name in distinct):
-        return {name: int(name) for name in distinct}
-    return {name: number for number, name in enumerate(distinct)}
-
-
-def _check_files(rows: Sequence[Row]) -> None:
-    listed = {
-        folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in {row.path.parent for row in rows}
-    }
-    absent = [row.path for row in rows if row.path.name not in listed[row.path.parent]]
-    if absent:
-        raise ProtocolError(
-            f"{len(absent):,} of {len(rows):,} listed images do not exist: {some(absent, 3)}. "
-            f"Paths are relative to the table."
-        )
+    return groups.get("pid", folder), groups.get("camid", ""), groups.get("sequence", "")
 
 
 class FolderDataModule(ReIDDataModule):

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 
 from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
-from aaformer_lit.data.dataset import ReIDDataset, image_files
+from aaformer_lit.data.dataset import ReIDDataset
+from aaformer_lit.data.listing import image_files
 from aaformer_lit.errors import DatasetNotFoundError
 from aaformer_lit.structures import Record
 
@@ -30,7 +31,7 @@ class Market1501(ReIDDataset):
     name = "market1501"
     title = "Market-1501"
     folders = ("Market-1501-v15.09.15", "market1501", "Market-1501")
-    pattern = re.compile(r"(?P<pid>-1|[0-9]{4})_c(?P<camid>[1-6])s[1-6]_[0-9]{6}_[0-9]{2}(?:\.jpg){1,2}")
+    pattern = re.compile(r"(?P<pid>-1|[0-9]{4})_c(?P<camid>[1-6])s[1-6]_[0-9]{6}_[0-9]{2}(?:(?:\.jpg){1,2}|\.png)")
     example = "0002_c1s1_000451_03.jpg"
     junk_pids = frozenset({-1})
     published: ClassVar = {

@@ -17,8 +17,9 @@ from typing import ClassVar
 
 from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, image_files
+from aaformer_lit.data.dataset import SPLITS
 from aaformer_lit.data.datasets.dukemtmc import DukeMTMC
+from aaformer_lit.data.listing import image_files
 from aaformer_lit.data.locate import locate
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record

@@ -16,7 +16,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aaformer_lit.data.synthetic.cuhk03_raw import CUHK03Raw
-from aaformer_lit.data.synthetic.layouts import MSMT17, MSMT17V2, CUHK03Cut, DukeMTMC, Layout, OccludedDuke, Synthetic
+from aaformer_lit.data.synthetic.layouts import (
+    MSMT17,
+    MSMT17V2,
+    CUHK03Cut,
+    DukeMTMC,
+    Layout,
+    OccludedDuke,
+    OccludedREID,
+    PartialREID,
+    PDukeMTMC,
+    Synthetic,
+)
 from aaformer_lit.data.synthetic.spec import DRAWING_VERSION, SyntheticSpec
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import whole_folder
@@ -30,6 +41,9 @@ LAYOUTS: dict[str, Layout] = {
         Layout(),
         DukeMTMC(),
         OccludedDuke(),
+        OccludedREID(),
+        PartialREID(),
+        PDukeMTMC(),
         MSMT17(),
         MSMT17V2(),
         CUHK03Cut(),

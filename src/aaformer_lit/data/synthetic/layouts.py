@@ -111,6 +111,57 @@ class OccludedDuke(DukeMTMC):
             yield path, shot, occluded if shot.split == "query" else how
 
 
+class OccludedREID(Layout):
+    """Test people alone: the first picture by each camera is an occluded query, the others show them whole."""
+
+    name = "occluded_reid"
+    folder = "Occluded_REID"
+    splits: ClassVar[dict[Split, str]] = {"query": "occluded_body_images", "gallery": "whole_body_images"}
+    max_cameras = 9
+    max_pid = 999
+
+    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
+        number = (shot.camid - 1) * spec.images_per_camera + shot.index + 1
+        return f"{self.splits[shot.split]}/{shot.pid:03d}/{shot.pid:03d}_{number:02d}.tif"
+
+    def pictures(self, spec: SyntheticSpec) -> Iterator[tuple[str, Shot, SyntheticSpec]]:
+        occluded, whole = replace(spec, occlusion=1.0), replace(spec, occlusion=0.0)
+        for shot in spec.shots():
+            if shot.split in self.splits:
+                yield self.path(spec, shot), shot, occluded if shot.index == 0 else whole
+
+
+class PartialREID(OccludedREID):
+    """Side by side in one folder. Partial people are drawn as badly cropped ones; there are no occluded ones."""
+
+    name = "partial_reid"
+    folder = "Partial_REID"
+    splits: ClassVar[dict[Split, str]] = {"query": "partial_body_images", "gallery": "whole_body_images"}
+
+    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
+        number = (shot.camid - 1) * spec.images_per_camera + shot.index + 1
+        return f"{self.splits[shot.split]}/{shot.pid:03d}_{number:03d}.jpg"
+
+    def pictures(self, spec: SyntheticSpec) -> Iterator[tuple[str, Shot, SyntheticSpec]]:
+        for path, shot, _ in super().pictures(spec):
+            yield path, shot, replace(spec, occlusion=0.0, misalignment=1.0 if shot.index == 0 else 0.0)
+
+
+class PDukeMTMC(OccludedREID):
+    """The training people have occluded and whole pictures too."""
+
+    name = "p_dukemtmc"
+    folder = "P-DukeMTMC-reid"
+    splits: ClassVar[dict[Split, str]] = {"train": "train", "query": "test", "gallery": "test"}
+    max_cameras = 8
+    max_pid = 9999
+
+    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
+        kind = "occluded" if shot.index == 0 else "whole"
+        name = f"{shot.pid:04d}_c{shot.camid}_f{shot.pid * 131 + shot.index * 120:07d}.jpg"
+        return f"{self.splits[shot.split]}/{kind}_body_images/{shot.pid:04d}/{name}"
+
+
 class MSMT17(Layout):
     """Version 1: a folder per person, both sets numbered from 0, list files; every tenth training image is "val"."""
 
@@ -172,6 +223,7 @@ def save(folder: Path, path: str, image: Image, labels: Labels, made: set[Path])
         if target.parent not in made:
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(target.parent)
-        settings = [cv2.IMWRITE_JPEG_QUALITY, 92] if target.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+        quality = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 92], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3]}
+        settings = quality.get(target.suffix, [])
         _, encoded = cv2.imencode(target.suffix, np.ascontiguousarray(pixels), settings)
         target.write_bytes(encoded.tobytes())

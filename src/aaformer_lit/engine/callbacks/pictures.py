@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from aaformer_lit import viz
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
 from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
@@ -62,9 +62,9 @@ class ProbePictures(Callback):
         features = network.embed(images, mask)
         pids, camids = self._batch["pid"], self._batch["camid"]
         split = len(query)
-        first, second = (
-            FeatureSet(features[rows].cpu(), pids[rows], camids[rows]) for rows in (slice(split), slice(split, None))
-        )
+        takes = TestSet("", query, gallery).sequences
+        everything = FeatureSet(features.cpu(), pids, camids, None if takes is None else torch.tensor(takes))
+        first, second = everything.select(slice(split)), everything.select(slice(split, None))
         distances = SquaredEuclidean(first.features, second.features).rows(slice(None)).sqrt()
         ranking = viz.rank_gallery(distances, first, second, self.answers)
         paths = [record.path for record in query], [record.path for record in gallery]

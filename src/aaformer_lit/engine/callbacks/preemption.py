@@ -39,7 +39,12 @@ class StopOnSignal(Callback):
         connector = trainer._signal_connector
 
         def listen() -> None:
-            connector._original_handlers = connector._get_current_signal_handlers()  # it restores them itself
+            handlers = connector._get_current_signal_handlers()
+            if hasattr(signal, "SIGCHLD"):
+                handlers.pop(
+                    signal.SIGCHLD, None
+                )  # the loader's: with none in its place, Python tells of a signal it has lost
+            connector._original_handlers = handlers  # it restores them itself
             if threading.current_thread() is threading.main_thread():
                 for number in _SIGNALS:
                     signal.signal(number, self._note)
@@ -72,7 +77,7 @@ class StopOnSignal(Callback):
         self._received = self._received or number
         if hasattr(signal, "SIGCHLD"):
             # a signal to all processes ends the loader's workers too; torch would raise that wherever the program happens to be
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, _ignore)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         # one rank's signal is every rank's: all leave at this batch, and none waits for another
@@ -85,6 +90,10 @@ class StopOnSignal(Callback):
     def _exit_code(self, trainer: Trainer) -> int:
         # rank 0 kills itself when a rank that it has started ends with an error
         return 128 + self._received if trainer.is_global_zero else 0
+
+
+def _ignore(number: int, _: FrameType | None) -> None:
+    """In place of SIG_DFL, with which Python prints a traceback for a signal that has arrived and was not handled yet."""
 
 
 def _how_to_go_on(trainer: Trainer) -> str:

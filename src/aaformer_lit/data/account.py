@@ -1,0 +1,49 @@
+"""Every file of a data set's folder accounted for: used, or why not."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aaformer_lit.data.dataset import ReIDDataset
+from aaformer_lit.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from aaformer_lit.data.listing import behind_links, files_below
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`files` lie in the folder, `used` of them are (or lead to) images of the data set; the others by the reason why not."""
+
+    files: int
+    used: int
+    unused: Mapping[str, tuple[Path, ...]]
+
+
+def account(dataset: ReIDDataset) -> Account:
+    """Compare what lies in the data set's folder, links followed and each file once, with its records."""
+    used = {record.path for split in (dataset.train, dataset.query, dataset.gallery) for record in split}
+    reasons = {str(path): reason for path, reason in dataset.unused.items()}
+    unused: dict[str, list[Path]] = defaultdict(list)
+    files = {behind_links(path, dataset.folder): path for path in files_below(dataset.folder)}
+    for file, path in files.items():
+        if path not in used and file not in used:
+            reason = reasons.get(str(path)) or reasons.get(str(file)) or _reason(path)
+            unused[reason].append(path.relative_to(dataset.folder))
+    found = len(files) - sum(len(paths) for paths in unused.values())
+    return Account(len(files), found, {reason: tuple(unused[reason]) for reason in sorted(unused)})
+
+
+def _reason(path: Path) -> str:
+    name = path.name.lower()
+    if path.is_symlink() and not os.path.exists(path):
+        return "links to nothing"
+    if name.startswith("."):
+        return "hidden"
+    if name.endswith(UNREAD_SUFFIXES):
+        return "a format that is not read"
+    if name.endswith(IMAGE_SUFFIXES):
+        return "images that no split lists"
+    return "no images"

@@ -1,0 +1,67 @@
+"""The files of a folder, in sorted order on every machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aaformer_lit.data.images import IMAGE_SUFFIXES
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.text import separators_hint
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder, sorted by name; one listing, no call per file."""
+    named = {path.name: path for path in folder.iterdir()}
+    return [named[name] for name in sorted(named) if _is_image(name)]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and in the folders in it.
+
+    Links to folders are followed, but not back into a folder that is being searched. Hidden folders are left out.
+    """
+    yield from _below(os.fspath(folder), frozenset())
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files in a folder and in the folders in it, in the order of their paths."""
+    return sorted(path for path in files_below(folder) if _is_image(path.name))
+
+
+def find_images(images: str | Sequence[str] | None) -> list[Path]:
+    """The image files that are meant: a file, several, or all in a folder; none for None."""
+    files: list[Path] = []
+    for path in map(Path, [images] if isinstance(images, str) else images or ()):
+        found = images_below(path) if path.is_dir() else [path]
+        if not path.exists() or not found:
+            raise ConfigError(
+                f"no image at {path}. Give an image file, or a folder with {', '.join(IMAGE_SUFFIXES)} files."
+                f"{separators_hint(path)}"
+            )
+        files += found
+    return files
+
+
+def behind_links(path: Path, folder: Path) -> Path:
+    """The file itself where `path` leads to it over a link, its own or of a folder below `folder`; else `path`."""
+    way = [path, *(place for place in path.parents if place.is_relative_to(folder) and place != folder)]
+    return Path(os.path.realpath(path)) if any(place.is_symlink() for place in way) else path
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _below(folder: str, above: frozenset[str]) -> Iterator[Path]:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif not entry.name.startswith("."):
+            yield from _below(entry.path, above | {here})
