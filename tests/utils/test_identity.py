@@ -72,3 +72,10 @@ def test_classes_count_by_name_and_files_by_theirs():
     assert list(differences(earlier, today)) == [("callbacks.ema.decay", 0.99, 0.9)]
     others = {"optim": {"_target_": "torch.optim.SGD"}}, {"optim": {"_target_": "mine.SGD"}}
     assert identity(others[0]) != identity(others[1])
+
+
+def test_a_run_from_before_a_key_is_the_run_that_says_its_default(plain):
+    earlier = OmegaConf.to_container(plain, resolve=False)
+    del earlier["model"]["backbone"]["init"], earlier["data"]["spec"]["box_width"], earlier["init_from"]
+    assert identity_hash(earlier) == config_hash(plain)
+    assert config_hash(composed("model.backbone.init=nearby")) != config_hash(plain)

@@ -20,6 +20,8 @@ _CANNOT_CHANGE_RESULTS = (
     "trainer.deterministic", "trainer.benchmark", "trainer.enable_*", "trainer.log_every_n_steps",
     "trainer.use_distributed_sampler", "trainer.num_sanity_val_steps", "*._convert_", "*._recursive_",
 )  # fmt: skip
+# what every run had before there was a key to say it
+_UNSAID: Mapping[str, Any] = {"model.backbone.init": "timm", "data.spec.box_width": 1.0}
 _CALLBACKS = ("callbacks.ema",)  # the others watch and write
 
 
@@ -37,7 +39,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
             value of null is as good as none, so that older runs may lack a key that has come since.
     """
     flat = flatten(relevant(config)).items()
-    return {k: _class_name(v) if k.endswith("_target_") else v for k, v in flat if v is not None}
+    said = ((k, v) for k, v in flat if v is not None and (k not in _UNSAID or v != _UNSAID[k]))
+    return {k: _class_name(v) if k.endswith("_target_") else v for k, v in said}
 
 
 def identity_hash(config: Mapping[str, Any]) -> str:
