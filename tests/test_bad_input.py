@@ -76,7 +76,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("trainer=nope",), "there is no trainer=nope. Options: auto, cpu, ddp"),
     ("train", ("data=null",), "a config group that is needed was set to null"),
     ("train", ("data.root=${nothing}",), "data.root: interpolation key 'nothing' not found"),
-    ("train", ("seed=[1",), "no viable alternative at input '[1'"),
+    ("train", ("seed=[1",), "seed=[1 cannot be read: no viable alternative at input '[1'"),
     ("train", ("model.parts=2,3",), "Ambiguous value for argument 'model.parts=2,3'"),
     ("evaluate", (), "ckpt is needed and was not given: add ckpt=VALUE"),
     # types

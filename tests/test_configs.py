@@ -121,3 +121,18 @@ def test_the_hash_knows_what_a_run_is_about():
 def test_configs_resolve_to_plain_values():
     cfg = composed(["run_dir=RUN"])
     assert OmegaConf.to_container(cfg, resolve=True)["model"]["backbone"]["image_size"] == [256, 128]
+
+
+def test_debug_is_two_batches_without_downloads_whatever_the_experiment_says():
+    for overrides in ([], ["experiment=quickstart"], ["experiment=finetune_laptop"], ["sweep=laptop"]):
+        cfg = composed(["trainer=debug", *overrides])
+        trainer = cfg.trainer
+        assert (trainer.max_epochs, trainer.limit_train_batches, trainer.check_val_every_n_epoch) == (1, 2, 1)
+        assert cfg.model.backbone.weights is None
+    assert composed(["trainer=debug", "experiment=quickstart", "trainer.max_epochs=2"]).trainer.max_epochs == 2
+    assert composed(["experiment=quickstart"]).trainer.max_epochs == 30
+
+
+def test_naming_the_sampler_that_is_the_default_changes_nothing():
+    assert composed(["data/sampler=pk"]) == composed([])
+    assert "sampler" not in composed([]).data

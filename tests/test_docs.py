@@ -72,7 +72,7 @@ def test_the_published_table_is_what_report_prints(tmp_path):
 def test_the_examples_of_extending_are_short_and_work(tmp_path):
     for part in ("src", "conf"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    assert len(FILES) == 5
+    assert len(FILES) == 9
     for name, content in FILES:
         assert not (tmp_path / name).exists()
         assert len(content.splitlines()) < 40
@@ -80,14 +80,14 @@ def test_the_examples_of_extending_are_short_and_work(tmp_path):
     _draw_campus(tmp_path / "datasets" / "campus")
     common = ("paths.data=" + str(tmp_path / "datasets"), "paths.runs=" + str(tmp_path / "runs"))
     commands = [tuple(command.split()) + common + _small(command) for command in COMMANDS]
-    assert len(commands) == 4
+    assert len(commands) == 7
     script = RUN.format(tests=str(ROOT / "tests"), commands=commands)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(list((tmp_path / "runs").rglob("metrics.json"))) == 3
+    assert len(list((tmp_path / "runs").rglob("metrics.json"))) == 6
 
 
 def _small(command: str) -> tuple[str, ...]:

@@ -9,16 +9,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aaformer_lit.cli.messages import user_message
+from aaformer_lit.cli.options import ablation_pins, options_of
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import config_hash
+from aaformer_lit.data import DATASETS
 from aaformer_lit.tables import PaperTable, Run
 from aaformer_lit.tables.join import place
 from cli_tools import only, run_cli
-from table_tools import AAFORMER, NEAREST, write_run
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+from table_tools import AAFORMER, BASELINE, NEAREST, SINKHORN, write_run
 
 
 def composed(*overrides: str, name: str = "train"):
@@ -27,7 +25,7 @@ def composed(*overrides: str, name: str = "train"):
 
 
 def paper_table(name: str) -> PaperTable:
-    return PaperTable.from_config(OmegaConf.to_container(composed(f"table={name}", name="report").table))
+    return PaperTable.from_config(OmegaConf.to_container(composed(f"table={name}", name="report").table), ablation_pins)
 
 
 def swept(name: str) -> list[str]:
@@ -39,7 +37,7 @@ def swept(name: str) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-@pytest.mark.parametrize("name", options("sweep"))
+@pytest.mark.parametrize("name", options_of("sweep"))
 def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
     table = paper_table(name)
     rows = []
@@ -49,37 +47,37 @@ def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
         row, _ = place(table, Run(CONF_DIR, "finished", {"model": plain, "part_start": cfg.part_start}))
         assert row is not None, job
         rows.append(row.key)
-        if job.startswith("row="):
-            assert row.key == job.removeprefix("row=")
+        if job.startswith("ablation="):
+            assert row.key == job.removeprefix("ablation=")
     assert sorted(rows) == sorted(row.key for row in table.rows)
     assert (cfg.sweep, cfg.resume) == (name, "auto")
 
 
-@pytest.mark.parametrize("row", options("row"))
-def test_every_row_builds(row):
+@pytest.mark.parametrize("ablation", options_of("ablation"))
+def test_every_ablation_builds(ablation):
     cfg = composed(
-        f"row={row}", "model/backbone=small_scratch", "model.backbone.patch_size=8", "data.image_size=[64,32]"
+        f"ablation={ablation}", "model/backbone=small_scratch", "model.backbone.patch_size=8", "data.image_size=[64,32]"
     )
     network = instantiate(cfg.model, num_classes=3)
     parts = {"vit_baseline": (), "transreid": (4,), "six_cls": (5,)}
-    default = (6,) if row.startswith(("pcb", "spreid")) else (2, 3)
-    assert network.granularities == parts.get(row, default)
+    default = (6,) if ablation.startswith(("pcb", "spreid")) else (2, 3)
+    assert network.granularities == parts.get(ablation, default)
 
 
-def test_parsing_rows_have_a_part_per_mask_or_say_that_there_are_none():
-    assert composed("row=spreid_pool", "~data.mask_parts.arms").model.parts == [5]
+def test_parsing_ablations_have_a_part_per_mask_or_say_that_there_are_none():
+    assert composed("ablation=spreid_pool", "~data.mask_parts.arms").model.parts == [5]
     with pytest.raises(OmegaConfBaseException) as caught:
-        OmegaConf.to_container(composed("row=spreid_pool", "data=market1501").model, resolve=True)
+        OmegaConf.to_container(composed("ablation=spreid_pool", "data=market1501").model, resolve=True)
     assert "Give masks of your images with data.masks=DIR" in (user_message(caught.value) or "")
 
 
 def test_the_hash_is_about_what_is_run_not_about_the_sweep():
-    plain, swept_over = composed(), composed("sweep=table5", "row=aaformer")
+    plain, swept_over = composed(), composed("sweep=table5", "ablation=aaformer")
     for cfg in (plain, swept_over):
         OmegaConf.set_struct(cfg, False)
     assert config_hash(plain) == config_hash(swept_over)
     assert config_hash(plain) != config_hash(composed("callbacks=ema"))
-    assert config_hash(plain) != config_hash(composed("row=nearest"))
+    assert config_hash(plain) != config_hash(composed("ablation=nearest"))
 
 
 def test_the_report_is_printed_and_written_in_every_format(tmp_path, capsys):
@@ -92,6 +90,35 @@ def test_the_report_is_printed_and_written_in_every_format(tmp_path, capsys):
     assert (folder / "table5.txt").read_text().strip() in printed
     names = {path.name for path in folder.iterdir() if path.name.startswith("table5")}
     assert names == {"table5.txt", "table5.md", "table5.tex", "table5.csv", "table5-cuhk03_labeled.png"}
+
+
+def test_an_ablations_pins_are_what_its_config_says():
+    assert ablation_pins("balanced") == {
+        "model": {
+            "_target_": "aaformer_lit.models.AAformer",
+            "parts": [2, 3],
+            "assigner": SINKHORN | {"rounding": "balanced"},
+        }
+    }
+    assert ablation_pins("vit_baseline") == {"model": BASELINE}
+    assert ablation_pins("from_cls") == ablation_pins("aaformer") | {"part_start": "cls"}
+    parsing = {"_target_": "aaformer_lit.assign.Parsing"}
+    assert ablation_pins("spreid_pool") == {"model": {"_target_": "aaformer_lit.models.PooledViT", "assigner": parsing}}
+
+
+def test_a_table_says_ablation_where_there_is_one():
+    for name in options_of("table"):
+        assert "_target_" not in (CONF_DIR / "table" / f"{name}.yaml").read_text(), name
+
+
+@pytest.mark.parametrize("name", options_of("table"))
+def test_tables_name_data_sets_and_variants_as_the_data_sets_do(name):
+    for column, wanted in (composed(f"table={name}", name="report").table.data or {}).items():
+        published = DATASETS[wanted.name].published
+        assert set(wanted.get("variants", [])) <= published.keys(), column
+        for variant in wanted.get("variants") or published:
+            fingerprint = {"name": wanted.name, "variant": variant, "as_published": True}
+            assert paper_table(name).paper_column(fingerprint) == column
 
 
 @pytest.mark.parametrize(

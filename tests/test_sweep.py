@@ -8,7 +8,7 @@ from cli_tools import TINY, only, run_cli
 def test_a_failed_job_is_told_the_others_finish_and_are_not_run_again(tmp_path, data_dir, capsys):
     # 64x32 images in patches of 16 have four rows, too few for PCB's six stripes
     overrides = [*TINY, "model.backbone.patch_size=16", f"paths.data={data_dir}", f"paths.runs={tmp_path}"]
-    sweep = ["-m", "sweep=table4", "row=pcb_pool,vit_baseline,mgn_pool", "seed=0", *overrides]
+    sweep = ["-m", "sweep=table4", "ablation=pcb_pool,vit_baseline,mgn_pool", "seed=0", *overrides]
     assert run_cli("train", *sweep) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "cannot cut 6 stripes" in said

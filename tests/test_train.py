@@ -128,7 +128,7 @@ def test_multirun_sweeps_parts_and_assigners(tmp_path, data_dir):
 
 
 def test_part_losses_warm_up_with_the_epochs(tmp_path, data_dir):
-    options = (*TINY, "trainer.max_epochs=2", "loss.part_warmup=1", "part_start=stripes", "row=spreid_part_tokens")
+    options = (*TINY, "trainer.max_epochs=2", "loss.part_warmup=1", "part_start=stripes", "ablation=spreid_part_tokens")
     assert run_cli("train", *options, f"paths.data={data_dir}", f"paths.runs={tmp_path}") == 0
     epochs = pd.read_csv(only(tmp_path.rglob("metrics.csv"))).dropna(subset="train/id")
     first, second = epochs["train/id"] - epochs["train/id_global"]

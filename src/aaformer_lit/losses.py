@@ -6,6 +6,7 @@ Everything is computed in float32: in half precision the distance of two equal f
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,27 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import ReIDOutput
 
 Gather = Callable[[Tensor], Tensor]
+
+
+class Loss(Protocol):
+    """What a training minimizes; `loss=NAME` chooses one. It has no weights of its own: the optimizer knows the network's.
+
+    `epoch` is set at the start of each epoch, for losses that change in the course of the training.
+    """
+
+    epoch: int
+
+    def __call__(
+        self, output: ReIDOutput, pids: Int[Tensor, " batch"], gather: Gather | None = None
+    ) -> dict[str, Tensor]:
+        """The terms by name, all of which are logged, and what to minimize as `loss`.
+
+        Args:
+            output: of a network in training mode.
+            pids: labels 0..n-1.
+            gather: collects a tensor from all ranks, keeping the gradient of this rank's share; None on one device.
+        """
+        ...
 
 
 def pairwise_distances(
@@ -115,13 +137,7 @@ class ReIDLoss(nn.Module):
     def forward(
         self, output: ReIDOutput, pids: Int[Tensor, " batch"], gather: Gather | None = None
     ) -> dict[str, Tensor]:
-        """The terms by name and their weighted sum as `loss`.
-
-        Args:
-            output: of a network in training mode.
-            pids: labels 0..n-1.
-            gather: collects a tensor from all ranks, keeping the gradient of this rank's share; None on one device.
-        """
+        """The terms by name and their weighted sum as `loss`; see `Loss`."""
         if output.logits is None:
             raise ConfigError("the identity loss needs logits: build the network with num_classes and train mode on.")
         with torch.autocast(pids.device.type, enabled=False):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aaformer_lit.cli.console import console
+from aaformer_lit.cli.options import ablation_pins
 from aaformer_lit.cli.run import run
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def report(cfg: DictConfig) -> Report:
     unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
     if unknown:
         raise ConfigError(f"there is no format {unknown[0]!r}. Formats: {', '.join(FORMATS)}, png.")
-    table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True))  # type: ignore[arg-type]
+    table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True), ablation_pins)  # type: ignore[arg-type]
     folders = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
     columns, remarks = join(table, collect(folders))
     comparisons = [

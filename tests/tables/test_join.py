@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from aaformer_lit.cli.options import ablation_pins
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.tables import PaperTable, collect, compare_rows, join
@@ -16,7 +17,9 @@ from table_tools import AAFORMER, ASSIGN, BASELINE, LABELED, NEAREST, SINKHORN, 
 
 
 def table(name: str) -> PaperTable:
-    return PaperTable.from_config(OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / f"{name}.yaml")))
+    return PaperTable.from_config(
+        OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / f"{name}.yaml")), ablation_pins
+    )
 
 
 def joined(folder: Path, name: str = "table5"):
@@ -134,8 +137,8 @@ def test_the_newest_of_two_runs_of_one_seed_stands_and_is_told(tmp_path):
         (LABELED, "cuhk03_labeled"),
         (LABELED | {"as_published": False}, None),
         (LABELED | {"variant": "detected"}, None),
-        ({"name": "msmt17", "variant": "V2", "as_published": True}, "msmt17"),
-        ({"name": "msmt17", "variant": "V1 without val", "as_published": True}, None),
+        ({"name": "msmt17", "variant": "v2", "as_published": True}, "msmt17"),
+        ({"name": "msmt17", "variant": "v1 without val", "as_published": True}, None),
         ({"name": "synthetic", "variant": "efbaf78b83", "as_published": False}, None),
     ],
 )
@@ -206,11 +209,11 @@ def test_what_cannot_be_compared_says_why(tmp_path, queries, problem):
 def test_a_table_with_a_wrong_column_or_metric_is_refused():
     content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / "table5.yaml"))
     with pytest.raises(ConfigError, match="with 1 values"):
-        PaperTable.from_config(content | {"metrics": ["mAP"]})
+        PaperTable.from_config(content | {"metrics": ["mAP"]}, ablation_pins)
     with pytest.raises(ConfigError, match="known are"):
-        PaperTable.from_config(content | {"metrics": ["accuracy"]})
+        PaperTable.from_config(content | {"metrics": ["accuracy"]}, ablation_pins)
     with pytest.raises(ConfigError, match="no row 'x'"):
-        PaperTable.from_config(content | {"reference": "x"})
+        PaperTable.from_config(content | {"reference": "x"}, ablation_pins)
 
 
 def test_assign_names_are_those_of_the_package():

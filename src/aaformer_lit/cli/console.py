@@ -13,6 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.table import Table
 
+from aaformer_lit.cli.options import groups_of
+
 # a file has no width: tables there are as wide as they need
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
@@ -21,7 +23,9 @@ def choices() -> dict[str, Any]:
     """The option chosen in each config group of this job; empty where the config was not composed by Hydra."""
     if not HydraConfig.initialized():
         return {}
-    return {k: v for k, v in HydraConfig.get().runtime.choices.items() if not str(k).startswith("hydra/")}
+    config = HydraConfig.get()
+    ours = groups_of(str(config.job.config_name), config.runtime.choices)
+    return {group: option for group, option in config.runtime.choices.items() if group in ours}
 
 
 def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:

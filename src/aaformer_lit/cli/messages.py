@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from typing import Any
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from aaformer_lit.cli.paths import CONF_DIR
+from aaformer_lit.cli.options import options_of
+from aaformer_lit.cli.suggestions import RENAMED, did_you_mean_key, did_you_mean_option
 from aaformer_lit.errors import AAformerError, first_line
 from aaformer_lit.utils.files import CURES
 
@@ -48,13 +50,30 @@ def _config_message(error: BaseException) -> str:
         return (
             f"{key.group(2)}: {message[0].lower()}{message[1:]}. Use the full name of a key, as --cfg job shows them."
         )
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override, lines[1] if lines[0].startswith("Error parsing") else lines[0])
     if key:
-        message = f"unknown config key '{key.group(1) or key.group(2)}'."
+        message = _unknown_key(key.group(1) or key.group(2), error.__cause__ or error)
     missing = re.search(r"Could not find '([^']+)'", message)
     if missing:
         group, _, option = missing.group(1).rpartition("/")
-        options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml") if not p.stem.startswith("_"))
-        close = difflib.get_close_matches(option, options, n=1)
-        hint = f" Did you mean {group}={close[0]}?" if close else ""
-        message = f"there is no {group}={option}.{hint} Options: {', '.join(options)}."
+        options = ", ".join(options_of(group))
+        message = f"there is no {group}={option}.{did_you_mean_option(group, option)} Options: {options}."
     return f"{message} See --help for the groups and --cfg job for the composed config."
+
+
+def _unknown_key(given: str, cause: BaseException) -> str:
+    if given in RENAMED:
+        return f"the config group '{given}' is called {RENAMED[given]} now: use {RENAMED[given]}=OPTION."
+    node, unknown = getattr(cause, "parent_node", None), str(getattr(cause, "key", ""))
+    plain: Any = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else None
+    hint = did_you_mean_key(given, unknown, plain) if plain else ""
+    return f"unknown config key '{given}'.{hint}"
+
+
+def _unreadable(override: str, why: str) -> str:
+    key, _, value = override.partition("=")
+    return (
+        f"{override} cannot be read: {why.partition(' expecting ')[0]}. Close what is opened; text with brackets, spaces or "
+        f"signs in it, such as a regular expression, needs quotes inside those of the shell: '{key}=\"{value or 'TEXT'}\"'"
+    )

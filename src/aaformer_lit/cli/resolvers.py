@@ -1,4 +1,4 @@
-"""What the configs leave to be worked out (`${config_hash:}` and the like): the names of runs, and a part per mask."""
+"""What the configs leave to be worked out (`${config_hash:}` and the like): names of runs, parts per mask, groups in --help."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aaformer_lit.cli.options import groups_help
 from aaformer_lit.cli.unfinished import same_job, same_run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.identity import identity_hash, matters
@@ -93,6 +94,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_group", _sweep_group, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("config_hash", _job_name, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("groups_help", groups_help, replace=True)
     OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)
 
 

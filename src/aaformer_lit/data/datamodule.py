@@ -22,7 +22,7 @@ from aaformer_lit.data.dataset import DATASETS, ReIDDataset, warn
 from aaformer_lit.data.holdout import hold_out, union
 from aaformer_lit.data.masks import PartTable, attach_masks
 from aaformer_lit.data.person_images import PersonImages, readable
-from aaformer_lit.data.sampler import PKSampler
+from aaformer_lit.data.sampler import EpochSampler, MakeSampler, PKSampler
 from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, ProtocolError, check_choice
@@ -72,6 +72,7 @@ class ReIDDataModule(LightningDataModule):
         eval_batch_size: images per batch and process in testing.
         num_workers: loader processes; None: the CPUs this process may use, 8 at most.
         pin_memory: None: if there is a CUDA device.
+        sampler: makes the training batches; None: P identities with K images each (`PKSampler`).
         seed: of the sampler, the augmentation and the choice of held-out ids.
         transforms: augmentation and normalization.
         cache: keep the decoded training images, resized to `image_size`, in memory.
@@ -98,6 +99,7 @@ class ReIDDataModule(LightningDataModule):
         image_size: Sequence[int] = (256, 128),
         ids_per_batch: int = 16,
         images_per_id: int = 4,
+        sampler: MakeSampler | None = None,
         eval_batch_size: int = 128,
         num_workers: int | None = None,
         pin_memory: bool | None = None,
@@ -131,7 +133,7 @@ class ReIDDataModule(LightningDataModule):
             )
         self.root = Path(root).expanduser()
         self.image_size = (image_size[0], image_size[1])
-        self.ids_per_batch, self.images_per_id = ids_per_batch, images_per_id
+        self.ids_per_batch, self.images_per_id, self.sampler = ids_per_batch, images_per_id, sampler
         self.eval_batch_size = eval_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
@@ -258,12 +260,13 @@ class ReIDDataModule(LightningDataModule):
         name = f"{'+'.join(d.name for d in train_sets)} -> {'+'.join(d.name for d in test_sets)}"
         return {"name": name, "variant": "joint", "train": train, "test": test} | extra
 
-    def _sampler(self) -> PKSampler:
-        labels = [self.labels[r.pid] for r in self.train_records]
+    def _sampler(self) -> EpochSampler:
+        records, labels = self.train_records, [self.labels[r.pid] for r in self.train_records]
         rank, world_size = self._rank()
-        return PKSampler(
-            labels, self.ids_per_batch, self.images_per_id, seed=self.seed, rank=rank, world_size=world_size
-        )
+        batch = {"ids_per_batch": self.ids_per_batch, "images_per_id": self.images_per_id}
+        if self.sampler is None:
+            return PKSampler(labels, **batch, seed=self.seed, rank=rank, world_size=world_size)
+        return self.sampler(records, labels, **batch, seed=self.seed, rank=rank, world_size=world_size)
 
     def _test_loader(self, test_set: TestSet, persistent: bool = False) -> DataLoader[dict[str, Any]]:
         images = PersonImages(

@@ -5,19 +5,23 @@ give one group, drawn with replacement. Each batch takes one group of P identiti
 groups left, and the epoch ends when fewer than P are left. P x K is the global batch: under DDP every rank plans the
 same epoch and takes its own P / world_size identities of each batch.
 
-The order is a function of (seed, epoch) alone, so the only state to resume is the epoch.
+The order is a function of (seed, epoch) alone, so the only state to resume is the epoch. `EpochSampler` sees to that, and
+to the share of each rank, for any way to make batches: `data/sampler=NAME` chooses another one.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from aaformer_lit.errors import ConfigError, ProtocolError
+from aaformer_lit.structures import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,79 @@ class Draw:
     copy: int = 0
 
 
-class PKSampler(Sampler[list[Draw]]):
+class EpochSampler(Sampler[list[Draw]], ABC):
+    """A batch sampler whose epochs are planned whole, by every rank alike, of which each rank takes its share.
+
+    A sampler of one's own says in `batches` what the global batches of an epoch are.
+
+    Args:
+        seed: of the order, with the epoch.
+        rank, world_size: cut each global batch under DDP.
+    """
+
+    def __init__(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch = 0
+        self._planned: tuple[int, list[list[Draw]]] | None = None
+
+    @abstractmethod
+    def batches(self, rng: np.random.Generator) -> list[list[int]]:
+        """The global batches of one epoch, each a list of image indices that `world_size` ranks can share equally.
+
+        All that is random comes from `rng`, whose state is a function of seed and epoch.
+        """
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """Itself: Lightning calls `set_epoch` on a batch sampler's `.sampler` and never on the batch sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of the current epoch; epochs may differ by a few."""
+        return len(self._plan())
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for batch in self._plan():
+            share = len(batch) // self.world_size
+            yield batch[self.rank * share : (self.rank + 1) * share]
+
+    def _plan(self) -> list[list[Draw]]:
+        """All global batches of the current epoch."""
+        if self._planned is None or self._planned[0] != self.epoch:
+            copies: Counter[int] = Counter()
+            plan: list[list[Draw]] = []
+            for batch in self.batches(np.random.default_rng([self.seed, self.epoch])):
+                plan.append([])
+                for index in batch:
+                    plan[-1].append(Draw(index, self.epoch, copies[index]))
+                    copies[index] += 1
+            self._planned = (self.epoch, plan)
+        return self._planned[1]
+
+
+class MakeSampler(Protocol):
+    """What `data.sampler` is: it makes the sampler of one rank for the training images.
+
+    `labels` are the identities of `records`, 0..n-1; `ids_per_batch` and `images_per_id` are the data config's P and K.
+    """
+
+    def __call__(
+        self,
+        records: Sequence[Record],
+        labels: Sequence[int],
+        *,
+        ids_per_batch: int,
+        images_per_id: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> EpochSampler: ...
+
+
+class PKSampler(EpochSampler):
     """Batch sampler over `labels` (one identity label per image): each batch lists its identities' images side by side.
 
     `rank` and `world_size` cut the global batch of `ids_per_batch` x `images_per_id` under DDP.
@@ -52,49 +128,19 @@ class PKSampler(Sampler[list[Draw]]):
         world_size: int = 1,
     ) -> None:
         _check(Counter(labels), ids_per_batch, images_per_id, world_size)
+        super().__init__(seed=seed, rank=rank, world_size=world_size)
         self.ids_per_batch, self.images_per_id = ids_per_batch, images_per_id
-        self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.epoch = 0
         order = np.argsort(np.asarray(labels), kind="stable")
         starts = np.flatnonzero(np.diff(np.asarray(labels)[order])) + 1
         self._images = np.split(order, starts)  # one array of image indices per identity, in label order
-        self._planned: tuple[int, list[list[Draw]]] | None = None
 
-    @property
-    def sampler(self) -> PKSampler:
-        """Itself: Lightning calls `set_epoch` on a batch sampler's `.sampler` and never on the batch sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Batches of the current epoch; epochs differ by a few, as identities run out at different times."""
-        return len(self._plan())
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        share = self.ids_per_batch // self.world_size * self.images_per_id
-        for batch in self._plan():
-            yield batch[self.rank * share : (self.rank + 1) * share]
-
-    def _plan(self) -> list[list[Draw]]:
-        """All global batches of the current epoch."""
-        if self._planned is None or self._planned[0] != self.epoch:
-            self._planned = (self.epoch, self._draw(np.random.default_rng([self.seed, self.epoch])))
-        return self._planned[1]
-
-    def _draw(self, rng: np.random.Generator) -> list[list[Draw]]:
+    def batches(self, rng: np.random.Generator) -> list[list[int]]:
         groups = [self._groups(images, rng) for images in self._images]
         left = list(range(len(groups)))
-        copies: Counter[int] = Counter()
         batches = []
         while len(left) >= self.ids_per_batch:
-            batch = []
-            for identity in [left[i] for i in rng.choice(len(left), self.ids_per_batch, replace=False)]:
-                for index in groups[identity].pop():
-                    batch.append(Draw(index, self.epoch, copies[index]))
-                    copies[index] += 1
-            batches.append(batch)
+            picked = [left[i] for i in rng.choice(len(left), self.ids_per_batch, replace=False)]
+            batches.append([index for identity in picked for index in groups[identity].pop()])
             left = [identity for identity in left if groups[identity]]
         return batches
 

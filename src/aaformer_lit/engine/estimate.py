@@ -7,6 +7,8 @@ import time
 import torch
 from torch import nn
 
+from aaformer_lit.utils.text import plural
+
 
 def training_hours(network: nn.Module, image_size: tuple[int, int], images: int, batch: int = 8) -> float:
     """Hours to train on so many images (all epochs together), from one timed forward and backward pass.
@@ -37,7 +39,7 @@ def _timed_step(network: nn.Module, pictures: torch.Tensor, part_mask: torch.Ten
 
 def in_words(hours: float) -> str:
     """`3 minutes`, `5 hours`, `12 days`."""
-    for limit, unit, factor in ((1.5, "minutes", 60), (48, "hours", 1)):
+    for limit, unit, factor in ((1.5, "minute", 60), (48, "hour", 1)):
         if hours < limit:
-            return f"{max(round(hours * factor), 1)} {unit}"
-    return f"{round(hours / 24)} days"
+            return plural(max(round(hours * factor), 1), unit)
+    return plural(round(hours / 24), "day")

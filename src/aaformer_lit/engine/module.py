@@ -14,7 +14,7 @@ from aaformer_lit.engine.fsdp import shard
 from aaformer_lit.engine.results import Results, flatten_results
 from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank
 from aaformer_lit.errors import NumericsError
-from aaformer_lit.losses import ReIDLoss
+from aaformer_lit.losses import Loss
 from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
@@ -38,7 +38,7 @@ class ReIDModule(LightningModule):
     def __init__(
         self,
         network: ReIDViT,
-        loss: ReIDLoss | None = None,
+        loss: Loss | None = None,
         optimization: Optimization | None = None,
         about: Mapping[str, Any] | None = None,
         retrieval: Mapping[str, Any] | None = None,

@@ -5,7 +5,7 @@ They are data (conf/table/*.yaml); here they get names and are checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,12 @@ class PaperTable:
     reference: str | None = None
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> PaperTable:
-        """Check and name what a YAML file of conf/table says."""
+    def from_config(cls, config: Mapping[str, Any], ablation: Callable[[str], Mapping[str, Any]]) -> PaperTable:
+        """Check and name what a YAML file of conf/table says.
+
+        A row of ours names its `ablation`, states values of its own (`config`), or both; `ablation` here gives the config
+        values of one by its name.
+        """
         metrics = tuple(config["metrics"])
         unknown = [metric for metric in metrics if metric not in METRICS]
         if unknown:
@@ -67,7 +71,8 @@ class PaperTable:
                         f"with {len(metrics)} values ({', '.join(metrics)}); got {values}."
                     )
                 paper[column] = dict(zip(metrics, values, strict=True))
-            pins = flatten(row["config"]) if row.get("config") else {}
+            pins = flatten(ablation(row["ablation"])) if row.get("ablation") else {}
+            pins |= flatten(row.get("config") or {})
             rows.append(Row(str(key), row["label"], pins, paper, row.get("note") or ""))
         reference = config.get("reference")
         if reference is not None and reference not in config["rows"]:
