@@ -11,6 +11,7 @@ from aaformer_lit.metrics.alignment import (
     purity,
     subset_entropy,
 )
+from aaformer_lit.metrics.calibration import Calibration, calibrate_thresholds
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean
 from aaformer_lit.metrics.expansion import Expansion, expand_features
 from aaformer_lit.metrics.neighbors import nearest_neighbors
@@ -22,6 +23,7 @@ from aaformer_lit.utils.moved import renamed
 
 __all__ = [
     "AlignmentMeter",
+    "Calibration",
     "Cosine",
     "Expansion",
     "KReciprocal",
@@ -30,6 +32,7 @@ __all__ = [
     "SquaredEuclidean",
     "VerificationMetrics",
     "assignment_statistics",
+    "calibrate_thresholds",
     "empty_share",
     "evaluate_retrieval",
     "evaluate_verification",
