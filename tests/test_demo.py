@@ -24,7 +24,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.data.images import read_image
-from aaformer_lit.data.transforms import resize
+from aaformer_lit.data.transforms import Transforms, resize
 from aaformer_lit.errors import ConfigError, GalleryError
 from aaformer_lit.gallery import Extractor, FaissFlat, create_for, find_crops, update
 from aaformer_lit.models import PooledViT, TransReID, ViTBaseline
@@ -117,7 +117,7 @@ def test_tiles_show_subsets_and_partitions(viewer, extractor, people):
     assert [tile.group for tile in tiles] == ["all", "parts_2", "parts_3", *(f"part_{p}" for p in range(1, 6))]
     assert [tile.label for tile in tiles][:4] == ["query", "the 2 parts", "the 3 parts", "part 1 of 2"]
     assert np.array_equal(tiles[0].picture, resize(pixels, (HEIGHT, HEIGHT // 2)))
-    batch = extractor.transforms.test()(image=resize(pixels, extractor.size))["image"][None]
+    batch = Transforms().test()(image=resize(pixels, extractor.transform.image_size))["image"][None]
     subsets = extractor.network.assignments(batch)[-1][0]  # (heads, parts, patches)
     rows, columns = extractor.network.grid
     step = HEIGHT // rows

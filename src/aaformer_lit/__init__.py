@@ -1,5 +1,6 @@
 """AAformer (Zhu et al., TNNLS 2023): person re-identification with parts aligned by optimal transport."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,13 +11,24 @@ try:
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "load_model"]
+_HOME = {
+    "AAformer": "models",
+    "FeatureSet": "structures",
+    "FolderDataModule": "data",
+    "ReIDRetrieval": "metrics",
+    "ViTBaseline": "models",
+    "evaluate_retrieval": "metrics",
+    "load_model": "checkpoints.load",
+}
+__all__ = ["__version__", *sorted(_HOME)]
 find_moved_modules()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":  # imported on demand: torch takes seconds, and --help does not need it
-        from aaformer_lit.checkpoints.load import load_model
+    if name in _HOME:  # imported on demand: torch takes seconds, and --help does not need it
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. Its names: {', '.join(__all__)}.")
 
-        return load_model
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

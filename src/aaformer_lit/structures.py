@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
@@ -99,6 +100,26 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return len(self.pids)
+
+    @classmethod
+    def of(cls, features: FeatureSet | Sequence[Any]) -> FeatureSet:
+        """A set as it is, or made of `(features, pids)` or `(features, pids, camids)`: tensors, arrays or lists.
+
+        Without camids no camera is known (-1), and no camera rule applies.
+        """
+        if isinstance(features, FeatureSet):
+            return features
+        if isinstance(features, Tensor) or len(features) not in (2, 3):
+            raise ValueError(
+                "a set of features is a FeatureSet, (features, pids) or (features, pids, camids); got "
+                f"{type(features).__name__} of length {len(features)}."
+            )
+        rows, pids, *camids = map(torch.as_tensor, features)
+        if rows.ndim != 2 or pids.is_floating_point():
+            raise ValueError(
+                f"features are (images, dim) and pids whole numbers; got {tuple(rows.shape)} and {pids.dtype}."
+            )
+        return cls(rows, pids, camids[0] if camids else torch.full_like(pids, -1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)\.png"
 
 def test_descriptors_are_those_of_the_test_loader(extractor, images):
     crops = find_crops(images)
-    samples = PersonImages([Record(c.path, 0, 0) for c in crops], extractor.size, Transforms().test())
+    samples = PersonImages([Record(c.path, 0, 0) for c in crops], extractor.transform.image_size, Transforms().test())
     with torch.no_grad():
         expected = extractor.network(torch.stack([samples[i]["image"] for i in range(len(crops))])).descriptor
     assert torch.equal(extractor.features(crops), expected)

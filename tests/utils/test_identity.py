@@ -35,7 +35,8 @@ def test_what_cannot_change_results(plain, override):
 @pytest.mark.parametrize(
     "override",
     [
-        "seed=1", "optim.optimizer.lr=0.1", "callbacks=ema", "model.parts=[2]", "ablation=nearest", "trainer=gpu", "data=folder",
+        "seed=1", "optim.optimizer.lr=0.1", "callbacks=ema", "model.parts=[2]", "ablation=nearest", "trainer=gpu",
+        "data=folder",
         "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0", "data.val_ids=0.1", "data.image_size=[384,128]",
         "flip_test=true", "part_start=cls", "recipe=transreid", "+trainer.sync_batchnorm=true", "data.masks=null",
     ],

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aaformer_lit.checkpoints.hub import local_path
+from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.errors import CheckpointError, first_line
 from aaformer_lit.utils.text import separators_hint
 
@@ -94,6 +95,8 @@ def load(path: str | Path) -> tuple[ReIDViT, dict[str, Any]]:
 def load_model(path: str | Path) -> ReIDViT:
     """The network of a training checkpoint, or of an exported folder with config.json and model.safetensors, in eval mode.
 
+    It knows how its images are prepared (`transform`), so that `embed_images` takes files.
+
     Args:
         path: of the checkpoint or folder; or `synthetic-small`, which comes with the package; or a Hugging Face hub id,
             `owner/name` or `owner/name@revision`.
@@ -128,12 +131,14 @@ def _load(path: str | Path) -> tuple[ReIDViT, Mapping[str, Any]]:
         raise CheckpointError(
             f"{path} does not fit the model it names: {str(error).splitlines()[1].strip()}"
         ) from error
-    return network.eval(), about
+    if not _lacking(about):
+        network.transform = ImageTransform.from_description(about["data"])
+    network.eval()
+    return network, about
 
 
 def _with_preprocessing(about: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    lacking = [name for name in ("image_size", "mean", "std") if name not in (about.get("data") or {})]
-    if lacking:
+    if lacking := _lacking(about):
         raise CheckpointError(f"{path} does not say how images are prepared for its network: no {', '.join(lacking)}.")
     return dict(about)
 
@@ -157,6 +162,11 @@ def build_network(about: Mapping[str, Any]) -> ReIDViT:
     if not isinstance(network, ReIDViT):
         raise CheckpointError("the checkpoint does not name a network (a _target_ in its model config).")
     return network
+
+
+def _lacking(about: Mapping[str, Any]) -> list[str]:
+    """What the description does not say of the preparation of images."""
+    return [name for name in ("image_size", "mean", "std") if name not in (about.get("data") or {})]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

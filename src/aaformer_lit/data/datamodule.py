@@ -33,6 +33,17 @@ __all__ = ["DATASETS", "Counts", "ReIDDataModule", "ReIDDataset", "TestSet"]
 
 MAX_SIDE = 2048  # pixels of an image as the network sees it
 
+_SET_UP = (
+    "train_records",
+    "test_sets",
+    "val_set",
+    "labels",
+    "fingerprint",
+    "query_records",
+    "gallery_records",
+    "num_classes",
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -145,6 +156,14 @@ class ReIDDataModule(LightningDataModule):
         self.bad_images: list[str] = []
         self._sources: tuple[list[ReIDDataset], list[ReIDDataset]] | None = None
         self._cached: PersonImages | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _SET_UP:
+            raise AttributeError(
+                f"{type(self).__name__} has not been set up, so it has no {name} yet. Call setup('fit') to train or "
+                "setup('test') to test; a Trainer does so by itself."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def open(self) -> ReIDDataset:
         """The data set, found and indexed; modules of data sets with options pass them on."""

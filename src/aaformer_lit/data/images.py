@@ -60,7 +60,7 @@ def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     if pixels is not None:
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     with _opened(data, path, max_pixels) as image:
-        return _rgb(path, ImageOps.exif_transpose(image))
+        return rgb_pixels(image, path)
 
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Integer[np.ndarray, "height width"]:
@@ -170,12 +170,14 @@ def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _rgb(path: Path, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+def rgb_pixels(image: Image.Image, path: Path | None = None) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of a Pillow image as RGB, upright; `path` is for the message of the `ImageError`."""
+    image, name = ImageOps.exif_transpose(image), path or "the image"
     if image.mode.startswith("I"):  # 16 bit gray; Pillow's own conversion would clip at 255
         gray = np.asarray(image).astype(np.int64)
         if gray.min() < 0 or gray.max() > 0xFFFF:
-            raise ImageError(f"{path} holds 32-bit values. Convert it to an 8-bit image.")
+            raise ImageError(f"{name} holds 32-bit values. Convert it to an 8-bit image.")
         return np.repeat((gray >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
-        raise ImageError(f"{path} holds floating-point values, whose range is unknown. Convert it to an 8-bit image.")
+        raise ImageError(f"{name} holds floating-point values, whose range is unknown. Convert it to an 8-bit image.")
     return np.array(image.convert("RGB"))

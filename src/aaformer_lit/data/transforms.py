@@ -36,13 +36,17 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
     """The image at (height, width) `size`: a side that shrinks does so by area, which does not alias, one that grows
     bicubic.
 
-    Pillow's bicubic widens its kernel to shrink, OpenCV's does not; this is close to Pillow's both ways.
+    Pillow's bicubic widens its kernel to shrink, OpenCV's does not; this is close to Pillow's both ways. What grows does so in
+    float64: for uint8 images OpenCV computes in fixed point or with Intel's library, depending on how it was built, and the
+    results differ. Twice the size is exact either way.
     """
     shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     if image.shape[:2] != shrunk:
         image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
     if shrunk != size:
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
+        exact = all(new in (old, 2 * old) for new, old in zip(size, shrunk, strict=True))
+        grown = cv2.resize(image if exact else image.astype(np.float64), size[::-1], interpolation=cv2.INTER_CUBIC)
+        image = grown if exact else np.rint(grown, out=grown).clip(0, 255).astype(np.uint8)
     return image
 
 

@@ -52,7 +52,9 @@ class Deployed(nn.Module):
         return self.network.granularities
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        images = images if self.preprocess is None else self.preprocess(images)
+        return self._described(images if self.preprocess is None else self.preprocess(images))
+
+    def _described(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Tensor, ...]:
         output = self.network(images, None, self.assigns)
         features = compared_features(output.descriptor, self.network.normalize)
         return (features, torch.stack(output.assignments)) if self.assigns else (features,)
@@ -63,16 +65,18 @@ class Deployed(nn.Module):
     ) -> Outputs:
         """What the file should give; with `assignments`, what it should give if patches are assigned like this.
 
-        Soft assignments are only shown, and change nothing: the attention is continuous without them.
+        Soft assignments are only shown, and change nothing: the attention is continuous without them. Where the file
+        resizes, the loader does so here: a graph that resizes otherwise is found out.
         """
+        images = images if self.preprocess is None else self.preprocess.by_loader(images)
         if assignments is None or getattr(self.network.assigner, "rounding", None) == "soft":
-            return Outputs(*self(images))
+            return Outputs(*self._described(images))
         assert isinstance(self.network, AAformer)
         attentions = [block.attn for block in self.network.backbone.blocks]
         try:
             for attention, membership in zip(attentions, assignments, strict=True):
                 attention.assigner = Given(membership)
-            return Outputs(*self(images))
+            return Outputs(*self._described(images))
         finally:
             for attention in attentions:
                 attention.assigner = self.network.assigner

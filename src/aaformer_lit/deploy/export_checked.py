@@ -13,8 +13,8 @@ from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.deploy.card import model_card
 from aaformer_lit.deploy.compare import compare
-from aaformer_lit.deploy.deployed import Deployed
 from aaformer_lit.deploy.formats import Format, SafetensorsFormat, portable
+from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.deploy.test_images import own_images, probe_images
 from aaformer_lit.errors import ExportError
 from aaformer_lit.utils.environment import machine
@@ -72,7 +72,7 @@ def export_checked(
             "tolerance": tolerance,
             "max_flipped": max_flipped,
             **comparison.as_dict(),
-            **({"preprocessing": against_loader(deployed, test_images)} if form.preprocess else {}),
+            **({"preprocessing": against_loader(deployed.preprocess, test_images)} if deployed.preprocess else {}),
             **machine(),
         }
         if isinstance(form, SafetensorsFormat):
@@ -88,14 +88,13 @@ def normalized(test_images: Mapping[str, Sequence[Tensor]], data: Mapping[str, A
     return {kind: [(x.permute(2, 0, 1) / 255 - mean) / std for x in images] for kind, images in test_images.items()}
 
 
-def against_loader(deployed: Deployed, test_images: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+def against_loader(preprocess: Preprocess, test_images: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
     """How far the resizing inside the graph is from the loader's, which the network was trained and tested with."""
-    assert deployed.preprocess is not None
-    size = deployed.network.image_size
     inside, loader = [], []
     for image in (image for images in test_images.values() for image in images):
-        inside.append(deployed.preprocess.resize(image[None])[0])
-        loader.append(torch.from_numpy(resize(image.numpy(), size)).permute(2, 0, 1).float())
+        inside.append(preprocess.resize(image[None])[0])
+        resized = resize(image.numpy(), preprocess.loader.image_size)
+        loader.append(torch.from_numpy(resized).permute(2, 0, 1).float())
     levels = (torch.stack(inside) - torch.stack(loader)).abs()
     return {
         "largest_difference_in_gray_levels": int(levels.max()),

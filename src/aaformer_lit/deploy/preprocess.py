@@ -1,19 +1,26 @@
-"""The loader's preprocessing as a graph: uint8 images of any size in, resized and normalized images out.
+"""The loader's preprocessing as a graph: uint8 images of any size in, the loader's own pixels out, normalized.
 
-Resizing is linear, so along each axis it is a matrix: the mean over the covered area where the image shrinks, bicubic
-interpolation where it grows, as `data.transforms.resize` does with OpenCV. OpenCV computes in fixed point and rounds
-between the two steps; here pixels are rounded once, at most one gray level away from the loader's.
+`data.transforms.resize` shrinks a side by area, grows one by bicubic interpolation, and rounds to whole gray levels after each
+of the two. The graph repeats its arithmetic, the order of additions and the roundings included: a pixel that is a gray level
+off can give a patch to another part. Shrinking adds up covered pixels one after the other, which in a graph is a loop.
+
+Shapes are those of the network throughout. Where a side does not shrink, the first step leaves it alone and what lies behind
+its end is not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
+from torch._higher_order_ops.while_loop import while_loop
+
+from aaformer_lit.data.image_transform import ImageTransform
 
 _A = -0.75  # of the bicubic kernel, as in OpenCV
+_SLIVER = 1e-3  # OpenCV passes over a pixel of which less is covered
 
 
 class Preprocess(nn.Module):
@@ -32,39 +39,113 @@ class Preprocess(nn.Module):
         self.height, self.width = image_size
         self.register_buffer("mean", torch.tensor(list(mean))[:, None, None])
         self.register_buffer("std", torch.tensor(list(std))[:, None, None])
+        self.loader = ImageTransform(image_size, mean, std)
+
+    def by_loader(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
+        """What the test loader makes of these images, which the graph must equal."""
+        return self.loader.batch(list(images.numpy()))
 
     def forward(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
         return (self.resize(images) / 255 - self.mean) / self.std
 
     def resize(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
-        """Whole gray levels from 0 to 255."""
-        pixels = images.permute(0, 3, 1, 2).float()
-        down = resize_matrix(images.shape[1], self.height)
-        across = resize_matrix(images.shape[2], self.width)
-        return (down @ pixels @ across.T).round().clamp(0, 255)
+        """Whole gray levels from 0 to 255: those of `data.transforms.resize`."""
+        pixels = images.permute(0, 3, 1, 2)
+        rows, columns = _count(images.shape[1]), _count(images.shape[2])
+        shrunk = shrink(pixels, (rows, columns), (self.height, self.width))
+        grown = grow(grow(shrunk.double(), rows, self.height, dim=2), columns, self.width, dim=3)
+        return grown.round().clamp(0, 255).float()
 
 
-def resize_matrix(old: int, new: int) -> Float[Tensor, "new old"]:
-    """The weights of `old` pixels in each of `new` pixels; rows sum to 1."""
-    position = torch.arange(old, dtype=torch.float32)
-    # the number of pixels as a tensor: a traced graph must not take today's size for a constant
-    count = position.amax(dim=0) + 1
-    scale = count / new
-    index = torch.arange(new, dtype=torch.float32)[:, None]
-    start = index * scale
-    overlap = torch.minimum(start + scale, position + 1) - torch.maximum(start, position)
-    area = overlap.clamp_min(0) / scale
-
-    center = (index + 0.5) * scale - 0.5
-    taps = center.floor() + torch.arange(-1, 3)
-    weights = _bicubic((center - taps).abs())
-    # beyond the border stands the pixel at the border
-    inside = torch.minimum(taps.clamp_min(0), count - 1)
-    bicubic = (weights[:, :, None] * (inside[:, :, None] == position)).sum(dim=1)
-    return torch.where(scale >= 1, area, bicubic)
+def shrink(
+    pixels: UInt8[Tensor, "batch 3 rows columns"], old: tuple[Tensor, Tensor], new: tuple[int, int]
+) -> Float[Tensor, "batch 3 height width"]:
+    """OpenCV's INTER_AREA for the sides that shrink, in whole gray levels."""
+    down, across = (_scale(size, end).clamp(min=1) for size, end in zip(old, new, strict=True))
+    # whole numbers of pixels become one: sums without weights, then one product
+    whole = (_is_whole(down) & _is_whole(across)).reshape(())
+    within_rows = _weighted_sum(pixels, old[1], across, whole, new[1], dim=3)
+    sums = _weighted_sum(within_rows, old[0], down, whole, new[0], dim=2)
+    area = down.round() * across.round()
+    mean = torch.where(whole, sums * (1 / area).float(), sums)
+    by_four = whole & (down.round() == 2).reshape(()) & (across.round() == 2).reshape(())
+    return torch.where(by_four, ((sums + 2) / 4).floor(), mean.round().clamp(0, 255))
 
 
-def _bicubic(distance: Tensor) -> Tensor:
-    near = ((_A + 2) * distance - (_A + 3)) * distance**2 + 1
-    far = ((_A * distance - 5 * _A) * distance + 8 * _A) * distance - 4 * _A
-    return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+def grow(
+    pixels: Float[Tensor, "batch 3 height width"], old: Tensor, new: int, dim: int
+) -> Float[Tensor, "batch 3 height width"]:
+    """Bicubic along one side, in float64 with OpenCV's float32 weights; the pixels as they are where it does not grow."""
+    size = old.clamp(max=new)
+    center = ((torch.arange(new, dtype=torch.float64) + 0.5) * _scale(size, new) - 0.5).float()
+    first = center.floor()
+    x = center - first
+    near, far = x + 1, 1 - x
+    weights = [
+        ((_A * near - 5 * _A) * near + 8 * _A) * near - 4 * _A,
+        ((_A + 2) * x - (_A + 3)) * x * x + 1,
+        ((_A + 2) * far - (_A + 3)) * far * far + 1,
+    ]
+    weights.append(1 - weights[0] - weights[1] - weights[2])
+    shape = [-1 if axis == dim else 1 for axis in range(4)]
+    out = torch.zeros_like(pixels)
+    for tap, weight in enumerate(weights):
+        # beyond the border stands the pixel at the border
+        index = torch.minimum((first.long() + tap - 1).clamp(min=0), size.long() - 1)
+        out = out + pixels.index_select(dim, index) * weight.double().reshape(shape)
+    return out
+
+
+def _weighted_sum(
+    pixels: Shaped[Tensor, "batch 3 rows columns"], old: Tensor, scale: Tensor, whole: Tensor, new: int, dim: int
+) -> Float[Tensor, "batch 3 _ _"]:
+    """For each of `new` pixels along a side, the sum of the pixels it covers times the share it covers of each."""
+    place = torch.arange(new, dtype=torch.float64)
+    start, end = place * scale, place * scale + scale
+    width = torch.minimum(scale, (old - start).clamp(min=0.5))  # at least the half only behind the end of a side
+    last = torch.minimum(end.floor(), old - 1)
+    first = torch.minimum(start.ceil(), last)
+    before, after = first - start, end - last
+    lead = (before > _SLIVER).double()
+    last_share = torch.where(after > _SLIVER, torch.minimum(after.clamp(max=1), width) / width, 0.0)
+    index_of_first = torch.where(whole, place * scale.round(), first - lead)
+    shape = [-1 if axis == dim else 1 for axis in range(4)]
+
+    def add(tap: Int[Tensor, ""], total: Tensor) -> Tensor:
+        index = index_of_first + tap
+        share = torch.where(index < first, before / width, torch.where(index < last, 1 / width, 0.0))
+        share = torch.where(index == last, last_share, share)
+        share = torch.where(whole, (tap < scale.round()).double(), share)
+        chosen = torch.minimum(index.clamp(min=0), old - 1).long()
+        return total + pixels.index_select(dim, chosen).float() * share.float().reshape(shape)
+
+    zeros = torch.zeros_like(pixels.index_select(dim, torch.zeros(new, dtype=torch.long)), dtype=torch.float32)
+    return _repeat((scale.floor() + 2).long().reshape(()), add, zeros)
+
+
+def _repeat(times: Int[Tensor, ""], step: Callable[[Tensor, Tensor], Tensor], start: Tensor) -> Tensor:
+    """`step` of the number of the round and what came out of the last one, as often as a tensor says."""
+    if not torch.compiler.is_exporting():
+        for number in range(int(times)):
+            start = step(torch.tensor(number), start)
+        return start
+    zero = torch.zeros((), dtype=torch.long)
+    _, result = while_loop(
+        lambda number, _: number < times, lambda number, total: (number + 1, step(number, total)), (zero, start)
+    )
+    done: Tensor = result
+    return done
+
+
+def _count(size: int) -> Float[Tensor, " 1"]:
+    """A size as a tensor: a traced graph must not take today's size for a constant."""
+    return torch.arange(size, dtype=torch.float64).amax(dim=0, keepdim=True) + 1
+
+
+def _scale(old: Tensor, new: int) -> Float[Tensor, " 1"]:
+    """Old pixels in a new one: the reciprocal of a quotient, as OpenCV has it."""
+    return 1 / (torch.full_like(old, new) / old)  # torch divides a number by a tensor less exactly
+
+
+def _is_whole(scale: Tensor) -> Tensor:
+    return (scale - scale.round()).abs() < torch.finfo(torch.float64).eps

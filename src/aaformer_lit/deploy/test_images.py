@@ -21,15 +21,16 @@ from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError
 
 Probes = Mapping[str, Sequence[UInt8[Tensor, "rows columns 3"]]]
-# original sizes as shares of the network's, where the graph resizes: smaller, equal, larger, and of another aspect
+# original sizes as shares of the network's, where the graph resizes: smaller, equal, larger, and of another aspect; people
+# far away, as detectors cut them, behind a post, and close by
 _SIZES = {
     "black": (0.5, 0.5),
     "white": (3.0, 3.0),
     "constant": (1.0, 1.0),
     "saturated": (0.7, 1.3),
     "noise": (1.9, 2.3),
-    "people": (1.5, 1.5),
 }
+_PEOPLE = ((0.3, 0.25), (1.5, 1.5), (1.3, 0.6), (2.7, 1.9))
 
 
 def probe_images(
@@ -47,23 +48,25 @@ def probe_images(
     rng = np.random.default_rng(seed)
     eighth = count // 8
 
-    def shape(kind: str) -> tuple[int, int]:
-        scale = _SIZES[kind] if any_size else (1.0, 1.0)
+    def scaled(scale: tuple[float, float]) -> tuple[int, int]:
         return round(image_size[0] * scale[0]), round(image_size[1] * scale[1])
+
+    def shape(kind: str) -> tuple[int, int]:
+        return scaled(_SIZES[kind] if any_size else (1.0, 1.0))
 
     def noise(kind: str) -> np.ndarray:
         return rng.integers(0, 256, (eighth, *shape(kind), 3), np.uint8)
 
     colors = rng.integers(0, 256, (eighth, 1, 1, 3), np.uint8)
-    arrays = {
+    arrays: dict[str, Sequence[np.ndarray] | np.ndarray] = {
         "black": np.zeros((1, *shape("black"), 3), np.uint8),
         "white": np.full((1, *shape("white"), 3), 255, np.uint8),
         "constant": np.broadcast_to(colors, (eighth, *shape("constant"), 3)),
         "saturated": (noise("saturated") // 128 * 255).astype(np.uint8),
         "noise": noise("noise"),
-        "people": np.stack(list(_people(count - 2 - 3 * eighth, shape("people"), seed))),
+        "people": list(_people(count - 2 - 3 * eighth, [*map(scaled, _PEOPLE if any_size else [(1.0, 1.0)])], seed)),
     }
-    return {kind: list(torch.from_numpy(np.array(images))) for kind, images in arrays.items()}
+    return {kind: [torch.from_numpy(np.array(image)) for image in images] for kind, images in arrays.items()}
 
 
 def own_images(paths: Sequence[Path], image_size: tuple[int, int], any_size: bool = False) -> list[Tensor]:
@@ -72,9 +75,11 @@ def own_images(paths: Sequence[Path], image_size: tuple[int, int], any_size: boo
     return [torch.from_numpy(image if any_size else resize(image, image_size)) for image in pixels]
 
 
-def _people(count: int, size: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
-    spec = SyntheticSpec(height=max(size[0], 32), width=max(size[1], 16), seed=seed)
+def _people(count: int, sizes: Sequence[tuple[int, int]], seed: int) -> Iterator[np.ndarray]:
+    """Sizes take turns."""
     for i in range(count):
+        size = sizes[i % len(sizes)]
+        spec = SyntheticSpec(height=max(size[0], 32), width=max(size[1], 16), seed=seed)
         # four pictures of each person, so that ranking lists have something to rank
         image, _ = render(spec, i // 4 + 1, i % 4 + 1, 0)
         yield resize(image, size)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from aaformer_lit.metrics import PartAlignment
+from aaformer_lit.metrics.retrieval import flatten_subsets
 from aaformer_lit.structures import RetrievalMetrics
 
 Results = dict[str, dict[str, RetrievalMetrics]]
@@ -17,20 +18,13 @@ Results = dict[str, dict[str, RetrievalMetrics]]
 def flatten_results(results: Results, prefix: str = "test/") -> dict[str, float]:
     """Names as in `metrics.json`: one test set `test/mAP`, `test/mAP_parts`; several also `test/<set>/mAP`, and their mean."""
     flat: dict[str, float] = {}
-    per_set = [_of_subsets(subsets, prefix) for subsets in results.values()]
+    per_set = [flatten_subsets(subsets, prefix) for subsets in results.values()]
     if len(per_set) > 1:
         for name, subsets in results.items():
-            flat |= _of_subsets(subsets, f"{prefix}{name}/")
+            flat |= flatten_subsets(subsets, f"{prefix}{name}/")
     shared = set.intersection(*(set(values) for values in per_set)) if per_set else set()
     means = {key: sum(values[key] for values in per_set) / len(per_set) for key in per_set[0] if key in shared}
     return means | flat
-
-
-def _of_subsets(subsets: Mapping[str, RetrievalMetrics], prefix: str) -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for subset, metrics in subsets.items():
-        flat |= {f"{key}_{subset}" if subset else key: value for key, value in metrics.as_dict(prefix).items()}
-    return flat
 
 
 Alignments = dict[str, tuple[PartAlignment, ...]]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from aaformer_lit.checkpoints.load import load
-from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
@@ -76,9 +76,7 @@ class Extractor:
         self.ckpt = None if ckpt is None else Path(ckpt).absolute()
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
-        data = about["data"]
-        self.size = (int(data["image_size"][0]), int(data["image_size"][1]))
-        self.transforms = Transforms(mean=data["mean"], std=data["std"])
+        self.transform = ImageTransform.from_description(about["data"])
 
     @classmethod
     def from_checkpoint(cls, ckpt: str | Path, **options: Any) -> Extractor:
@@ -139,7 +137,7 @@ class Extractor:
         workers = self.num_workers if len(images) > 2 * self.batch_size else 0
         return iter(
             DataLoader(
-                _Inputs(images, self.size, self.transforms),
+                _Inputs(images, self.transform),
                 batch_size=self.batch_size,
                 num_workers=workers,
                 collate_fn=_collate,
@@ -174,9 +172,8 @@ def fingerprint(network: ReIDViT, about: Mapping[str, Any]) -> str:
 class _Inputs(Dataset[tuple[int, Tensor | ImageError]]):
     """What the test loader makes of an image, or the error that says why it cannot."""
 
-    def __init__(self, images: Sequence[Crop | Path | Pixels], size: tuple[int, int], transforms: Transforms) -> None:
-        self.images, self.size = images, size
-        self.pipeline, self.frames = transforms.test(), Frames()
+    def __init__(self, images: Sequence[Crop | Path | Pixels], transform: ImageTransform) -> None:
+        self.images, self.transform, self.frames = images, transform, Frames()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -189,7 +186,7 @@ class _Inputs(Dataset[tuple[int, Tensor | ImageError]]):
         except ImageError as error:
             # as a value: an error raised in a worker process comes back as a traceback in words
             return index, error
-        return index, self.pipeline(image=resize(image, self.size))["image"]
+        return index, self.transform(image)
 
 
 def _collate(

@@ -11,6 +11,7 @@ from aaformer_lit.metrics.alignment import (
     purity,
     subset_entropy,
 )
+from aaformer_lit.metrics.calibration import Calibration, calibrate_thresholds
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean
 from aaformer_lit.metrics.draws import DrawnMetrics, mean_of_draws, single_shot
 from aaformer_lit.metrics.expansion import Expansion, expand_features
@@ -24,6 +25,7 @@ from aaformer_lit.utils.moved import renamed
 
 __all__ = [
     "AlignmentMeter",
+    "Calibration",
     "Cosine",
     "DrawnMetrics",
     "Expansion",
@@ -34,6 +36,7 @@ __all__ = [
     "VerificationMetrics",
     "assignment_statistics",
     "between_people",
+    "calibrate_thresholds",
     "empty_share",
     "evaluate_retrieval",
     "evaluate_verification",

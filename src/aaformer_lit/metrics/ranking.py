@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,8 +40,8 @@ class Reranker(Protocol):
 
 @torch.no_grad()
 def evaluate_retrieval(
-    query: FeatureSet,
-    gallery: FeatureSet,
+    query: FeatureSet | Sequence[Any],
+    gallery: FeatureSet | Sequence[Any],
     *,
     ranks: Sequence[int] = (1, 5, 10),
     rerank: Reranker | None = None,
@@ -50,8 +50,9 @@ def evaluate_retrieval(
     """CMC, mAP (both forms) and mINP by Euclidean distance, on the device of the gallery's features.
 
     Args:
-        query: query features, compared as they are: normalize them first where cosine similarity is meant.
-        gallery: gallery features; pid -1 is dropped.
+        query: a `FeatureSet`, `(features, pids)` or `(features, pids, camids)`. Features are compared as they are: normalize
+            them first where cosine similarity is meant.
+        gallery: likewise; pid -1 is dropped.
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`; None ranks by plain distance.
         chunk_size: queries compared at a time; memory grows with chunk_size x gallery.
@@ -63,7 +64,7 @@ def evaluate_retrieval(
     """
     if chunk_size < 1 or not ranks or min(ranks) < 1:
         raise ConfigError(f"ranks and chunk_size must be 1 or more; got ranks={tuple(ranks)}, chunk_size={chunk_size}.")
-    gallery = without_junk(gallery)
+    query, gallery = FeatureSet.of(query), without_junk(FeatureSet.of(gallery))
     index = MatchIndex(query, gallery)
     compare = rerank.prepare if rerank else SquaredEuclidean
     distances = compare(query.features, gallery.features)

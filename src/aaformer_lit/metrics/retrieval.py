@@ -20,7 +20,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics.draws import mean_of_draws, single_shot
 from aaformer_lit.metrics.expansion import Expansion
-from aaformer_lit.metrics.protocol import without_junk
+from aaformer_lit.metrics.protocol import UNKNOWN_CAMID, without_junk
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
 from aaformer_lit.metrics.structured import StructuredMetric
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics, compared_features
@@ -82,11 +82,27 @@ class ReIDRetrieval(StructuredMetric):
 
     def update(
         self,
-        descriptor: Float[Tensor, "batch tokens dim"],
+        descriptor: Float[Tensor, "batch tokens dim"] | Float[Tensor, "batch dim"],
         pids: Int[Tensor, " batch"],
-        camids: Int[Tensor, " batch"],
-        index: Int[Tensor, " batch"],
+        camids: Int[Tensor, " batch"] | None = None,
+        index: Int[Tensor, " batch"] | None = None,
     ) -> None:
+        """Take in a batch.
+
+        Args:
+            descriptor: tokens apart, or a plain feature for each image.
+            pids: who is shown.
+            camids: the cameras; None where they are unknown, and then no camera rule applies.
+            index: place of each image, queries first. None: in the order in which they come, all queries before the
+                gallery; that is for one process, since several take turns.
+        """
+        descriptor = descriptor[:, None] if descriptor.ndim == 2 else descriptor
+        camids = torch.full_like(pids, UNKNOWN_CAMID) if camids is None else camids
+        if index is None:
+            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+                raise ConfigError("several processes share the images: give update() the index of each of them.")
+            first = sum(len(block) for block in self.index)
+            index = torch.arange(first, first + len(pids))
         if descriptor.ndim != 3 or not len(descriptor) == len(pids) == len(camids) == len(index):
             raise ValueError(
                 f"expected a descriptor (batch, tokens, dim) and one pid, camid and index per image; got "
@@ -96,6 +112,10 @@ class ReIDRetrieval(StructuredMetric):
         self.pids.append(pids)
         self.camids.append(camids)
         self.index.append(index)
+
+    def scalars(self, prefix: str = "") -> dict[str, float]:
+        """`compute` as plain numbers for `self.log_dict`: mAP, rank1, ..., mINP; of a subset `mAP_parts` and so on."""
+        return flatten_subsets(self.compute(), prefix)
 
     def compute(self) -> dict[str, RetrievalMetrics]:
         """Metrics by name of the subset; "" is the whole descriptor.
@@ -174,6 +194,14 @@ class ReIDRetrieval(StructuredMetric):
                 f"{int(missing.nonzero()[0])}). Run over the whole test loader: trainer.limit_test_batches=1.0."
             )
         return images
+
+
+def flatten_subsets(results: Mapping[str, RetrievalMetrics], prefix: str) -> dict[str, float]:
+    """Names as in `metrics.json`: those of a subset end with its name."""
+    flat: dict[str, float] = {}
+    for subset, metrics in results.items():
+        flat |= {f"{key}_{subset}" if subset else key: value for key, value in metrics.as_dict(prefix).items()}
+    return flat
 
 
 def gather(tensor: Tensor, group: dist.ProcessGroup | None = None) -> list[Tensor]:

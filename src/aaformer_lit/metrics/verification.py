@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -47,9 +48,15 @@ class VerificationMetrics:
 
 @torch.no_grad()
 def evaluate_verification(
-    query: FeatureSet, gallery: FeatureSet, *, far: Sequence[float] = (1e-4, 1e-3, 1e-2), chunk_size: int = 256
+    query: FeatureSet | Sequence[Any],
+    gallery: FeatureSet | Sequence[Any],
+    *,
+    far: Sequence[float] = (1e-4, 1e-3, 1e-2),
+    chunk_size: int = 256,
 ) -> VerificationMetrics:
     """Verification quality over all pairs of a query and a gallery image, by Euclidean distance.
+
+    Both sets are given as to `evaluate_retrieval`.
 
     Raises:
         ProtocolError: there is no genuine or no impostor pair.
@@ -57,7 +64,7 @@ def evaluate_verification(
     """
     if any(not 0 <= rate <= 1 for rate in far):
         raise ConfigError(f"a false accept rate lies in [0, 1]; got {list(far)}.")
-    gallery = without_junk(gallery)
+    query, gallery = FeatureSet.of(query), without_junk(FeatureSet.of(gallery))
     index = MatchIndex(query, gallery)
     distances = SquaredEuclidean(query.features, gallery.features)
     matches, ignored = index.pairs(slice(None))

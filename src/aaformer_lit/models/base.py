@@ -6,7 +6,7 @@ The networks add tokens or blocks, and inherit the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,10 +15,24 @@ from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_grid
+from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
 from aaformer_lit.structures import ReIDOutput, compared_features
 
 NeckFeature = Literal["after", "before"]
+
+
+class Preparation(Protocol):
+    """How pictures become a network's input: `aaformer_lit.data.ImageTransform`."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def listed(self, pictures: Any) -> list[Any]:
+        """One picture or several, as a list."""
+
+    def batch(self, pictures: Sequence[Any]) -> Float[Tensor, "images 3 height width"]:
+        """Several pictures, ready for the network."""
 
 
 class ReIDViT(nn.Module):
@@ -31,7 +45,11 @@ class ReIDViT(nn.Module):
         neck_feature: what is compared at test, `after` the BNNeck or `before` it.
         normalize: whether `embed` L2-normalizes the concatenated tokens.
         grad_checkpointing: recompute blocks in the backward pass, for less memory.
+
+    `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training.
     """
+
+    transform: Preparation | None = None
 
     def __init__(
         self,
@@ -99,6 +117,12 @@ class ReIDViT(nn.Module):
             part_mask: (B, H, W) part of each pixel, for the parsing assigner.
             return_assignments: keep each layer's membership (B, h, P, N).
         """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ConfigError(
+                f"a network takes normalized RGB images (batch, 3, height, width) in floating point; got {images.dtype} of "
+                f"shape {tuple(images.shape)}. A single image is a batch of one, image[None]; paths, Pillow images and "
+                "uint8 pixels go to embed_images."
+            )
         if tuple(images.shape[-2:]) != self.image_size:
             raise ConfigError(
                 f"this network was built for {self.image_size[0]}x{self.image_size[1]} images; got "
@@ -117,8 +141,47 @@ class ReIDViT(nn.Module):
     def embed(
         self, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
     ) -> Float[Tensor, "batch features"]:
-        """The descriptor of each image: all tokens side by side, L2-normalized as configured (float32)."""
-        return compared_features(self.forward(images, part_mask).descriptor, self.normalize)
+        """The descriptor of each image: all tokens side by side, L2-normalized as configured (float32).
+
+        Computed as in eval mode whatever the mode is, so that it does not depend on the other images of the batch; gradients
+        flow. Images are RGB, prepared as `transform` does.
+        """
+        with evaluating(self):
+            return compared_features(self.forward(images, part_mask).descriptor, self.normalize)
+
+    @torch.no_grad()
+    def embed_images(self, pictures: Any, batch_size: int = 64) -> Float[Tensor, "images features"]:
+        """`embed` of pictures of any size: a path, a Pillow image or an RGB array (height, width, 3) uint8, or several.
+
+        They are prepared as in training (`transform`). One picture is answered like a list of one. The descriptors are in
+        main memory.
+
+        Raises:
+            ConfigError: the network was not loaded from a checkpoint, so nobody knows how its images are prepared.
+            ImageError: something that is no picture, or a file that cannot be read.
+        """
+        if self.transform is None:
+            raise ConfigError(
+                "this network does not know how its images are prepared. Load it with load_model(path), or say it: "
+                "network.transform = ImageTransform(network.image_size, mean, std), from aaformer_lit.data."
+            )
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be 1 or more.")
+        listed = self.transform.listed(pictures)
+        device = next(self.parameters()).device
+        batches = [listed[start : start + batch_size] for start in range(0, len(listed), batch_size)]
+        features = [self.embed(self.transform.batch(batch).to(device)).cpu() for batch in batches]
+        return torch.cat(features) if features else torch.zeros(0, self.num_tokens * self.dim)
+
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """Of the RGB channels in [0, 1], as `transform` subtracts it; None where that is not known."""
+        return None if self.transform is None else self.transform.mean
+
+    @property
+    def std(self) -> tuple[float, ...] | None:
+        """Of the RGB channels in [0, 1], as `transform` divides by it; None where that is not known."""
+        return None if self.transform is None else self.transform.std
 
     @torch.no_grad()
     def assignments(self, images: Tensor, part_mask: Tensor | None = None) -> tuple[Tensor, ...]:

@@ -121,7 +121,8 @@ class Viewer:
     @torch.inference_mode()
     def look(self, pixels: Picture) -> tuple[Query, list[Tile]]:
         """The network's view of a picture: its descriptor, and the tiles."""
-        image = resize(pixels, (HEIGHT, max(1, round(HEIGHT * self.extractor.size[1] / self.extractor.size[0]))))
+        size = self.extractor.transform.image_size
+        image = resize(pixels, (HEIGHT, max(1, round(HEIGHT * size[1] / size[0]))))
         tiles = [Tile(image, "query", ALL)]
         if self.parts:
             levels, subsets = self._maps(pixels)
@@ -188,7 +189,7 @@ class Viewer:
 
     def _maps(self, pixels: Picture) -> tuple[np.ndarray | None, np.ndarray]:
         """Attention of each part (mean over heads; None of a network that pools), and its subset in each head."""
-        batch = self.extractor.transforms.test()(image=resize(pixels, self.extractor.size))["image"]
+        batch = self.extractor.transform(pixels)
         batch = batch[None].to(self.extractor.device)
         if not hasattr(self.network, "part_attention_maps"):
             return None, (self.network.assignments(batch)[-1][0] > 0).cpu().numpy()
