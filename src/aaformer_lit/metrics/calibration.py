@@ -252,7 +252,7 @@ class _People:
             apart = self.place_of[rows, None] != self.place_of[None]
             apart |= unknown[rows, None] & (rows[:, None] != torch.arange(len(self.person)))
             same: Tensor = self.person[rows, None] == self.person[None]
-            return apart & same
+            return torch.logical_and(apart, same)
 
         _, ends, below = self._shares(weight, other, comparable, able)
         return ends, (1 - below).clamp(min=0), able
