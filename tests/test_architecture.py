@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "optim": BASE,
     "data": BASE,
     "tables": BASE,
-    "checkpoints": BASE | {"models"},
+    "checkpoints": BASE | {"models", "data"},  # a loaded network prepares pictures as the test loader does
     "engine": BASE | {"ops", "assign", "models", "losses", "optim", "metrics", "viz", "data", "checkpoints"},
     "pictures": BASE | {"models", "metrics", "viz", "data", "checkpoints", "engine"},
     "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},

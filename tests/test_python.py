@@ -46,7 +46,7 @@ def test_the_code_of_the_page_runs(trained, people, files, tmp_path, monkeypatch
             shutil.copy(path, place)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     world: dict = {"__name__": "page"}
     exec("\n".join(blocks), world)  # the page's code
     assert torch.equal(world["same"][0], world["features"][0])

@@ -133,7 +133,7 @@ def test_errors_name_what_is_missing():
         feed(ReIDRetrieval(QUERIES, {"odd": [0, 4]}), range(IMAGES)).compute()
     descriptor, pids, camids = world()
     with pytest.raises(ValueError, match="batch, tokens, dim"):
-        ReIDRetrieval(QUERIES).update(descriptor.flatten(1), pids, camids, torch.arange(IMAGES))
+        ReIDRetrieval(QUERIES).update(descriptor[None], pids, camids, torch.arange(IMAGES))
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")  # what this test provokes

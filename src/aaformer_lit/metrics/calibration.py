@@ -249,7 +249,7 @@ class _People:
             )
 
         def comparable(rows: Tensor) -> Tensor:
-            apart = self.place_of[rows, None] != self.place_of[None]
+            apart: Tensor = self.place_of[rows, None] != self.place_of[None]
             apart |= unknown[rows, None] & (rows[:, None] != torch.arange(len(self.person)))
             same: Tensor = self.person[rows, None] == self.person[None]
             return torch.logical_and(apart, same)
