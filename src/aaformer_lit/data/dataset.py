@@ -151,6 +151,7 @@ class ReIDDataset:
             self.remark(f"left out: {says}", strays)
             return
         others = [d for d in DATASETS.values() if d is not type(self) and d.published and d.parse(strays[0])]
+        others.sort(key=lambda d: d.images_of is not None)  # the original before what was made of it
         hint = (
             f"Those are names of {' or '.join(d.title for d in others)}: use data={others[0].name}."
             if others
@@ -231,9 +232,10 @@ class ReIDDataset:
             )
         hopeless = set(absent)
         alone = [r.path.name for r in lonely if r.pid not in hopeless]
+        clips = any(r.sequence >= 0 for r in self.query)
         if alone:
             self.remark(
-                f"{plural(len(alone), 'query image')} with gallery matches in the same camera or sequence only, so the "
+                f"{plural(len(alone), 'query image')} with gallery matches in the same camera {'camera or clip only' if clips else 'camera only'}, so the "
                 "queries are skipped",
                 alone,
             )

@@ -50,7 +50,7 @@ def test_partial_reid_has_two_kinds_of_queries(tmp_path: Path, write_images: Wri
         (f"{kind}_body_images", "001_001.jpg", 1),
         (f"{kind}_body_images", "2_002.jpg", 2),
     ]
-    with pytest.raises(ConfigError, match=r"data\.query='whole' is unknown"):
+    with pytest.raises(ConfigError, match=r"data\.query must be one of partial, occluded; got .whole."):
         PartialREID(tmp_path, query="whole")  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.listing import images_below
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.structures import Record
 
 _NOTHING = Counts(0, 0, 0)
@@ -78,8 +78,7 @@ class PartialREID(OccludedREID):
     def __init__(
         self, root: str | Path, draws: int | None = None, query: Literal["partial", "occluded"] = "partial"
     ) -> None:
-        if query not in ("partial", "occluded"):
-            raise ConfigError(f"data.query={query!r} is unknown. Use partial or occluded.")
+        check_choice("data.query", query, ("partial", "occluded"))
         self.splits = {"query": f"{query}_body_images", "gallery": "whole_body_images"}
         super().__init__(root, draws)
 
