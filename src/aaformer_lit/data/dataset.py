@@ -232,10 +232,10 @@ class ReIDDataset:
             )
         hopeless = set(absent)
         alone = [r.path.name for r in lonely if r.pid not in hopeless]
-        clips = any(r.sequence >= 0 for r in self.query)
+        where = "camera or clip" if any(r.sequence >= 0 for r in self.query) else "camera"
         if alone:
             self.remark(
-                f"{plural(len(alone), 'query image')} with gallery matches in the same camera {'camera or clip only' if clips else 'camera only'}, so the "
+                f"{plural(len(alone), 'query image')} with gallery matches in the same {where} only, so the "
                 "queries are skipped",
                 alone,
             )
