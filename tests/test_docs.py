@@ -47,8 +47,8 @@ def test_local_links_and_pictures_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_modules_in_commands_exist(page):
-    for module in set(re.findall(r"python -m aaformer_lit\.(\w+)", page.read_text())):
-        assert (ROOT / "src" / "aaformer_lit" / f"{module}.py").exists(), module
+    for module in set(re.findall(r"python -m aaformer_lit\.([\w.]*\w)", page.read_text())):
+        assert (ROOT / "src" / "aaformer_lit" / f"{module.replace('.', '/')}.py").exists(), module
 
 
 def test_the_tests_behind_the_guarantees_exist():
