@@ -24,14 +24,14 @@ class Account:
 
 def account(dataset: ReIDDataset) -> Account:
     """Compare what lies in the data set's folder, links followed and each file once, with its records."""
-    used = {record.path for split in (dataset.train, dataset.query, dataset.gallery) for record in split}
-    reasons = {str(path): reason for path, reason in dataset.unused.items()}
-    unused: dict[str, list[Path]] = defaultdict(list)
+    records = [record for split in (dataset.train, dataset.query, dataset.gallery) for record in split]
+    used = {behind_links(path, dataset.folder) for path in {record.path for record in records}}
+    reasons = {behind_links(path, dataset.folder): reason for path, reason in dataset.unused.items()}
     files = {behind_links(path, dataset.folder): path for path in files_below(dataset.folder)}
+    unused: dict[str, list[Path]] = defaultdict(list)
     for file, path in files.items():
-        if path not in used and file not in used:
-            reason = reasons.get(str(path)) or reasons.get(str(file)) or _reason(path)
-            unused[reason].append(path.relative_to(dataset.folder))
+        if file not in used:
+            unused[reasons.get(file) or _reason(path)].append(path.relative_to(dataset.folder))
     found = len(files) - sum(len(paths) for paths in unused.values())
     return Account(len(files), found, {reason: tuple(unused[reason]) for reason in sorted(unused)})
 

@@ -47,11 +47,19 @@ def find_images(images: str | Sequence[str] | None) -> list[Path]:
 def behind_links(path: Path, folder: Path) -> Path:
     """The file itself where `path` leads to it over a link, its own or of a folder below `folder`; else `path`."""
     way = [path, *(place for place in path.parents if place.is_relative_to(folder) and place != folder)]
-    return Path(os.path.realpath(path)) if any(place.is_symlink() for place in way) else path
+    return Path(os.path.realpath(path)) if any(place.is_symlink() for place in way) and os.path.exists(path) else path
 
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Not what is named like an image, nor a link in a circle: these are files that cannot be read, and named as such."""
+    try:
+        return entry.is_dir() and not _is_image(entry.name)
+    except OSError:
+        return False
 
 
 def _below(folder: str, above: frozenset[str]) -> Iterator[Path]:
@@ -61,7 +69,7 @@ def _below(folder: str, above: frozenset[str]) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield Path(entry.path)
         elif not entry.name.startswith("."):
             yield from _below(entry.path, above | {here})

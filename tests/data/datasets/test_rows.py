@@ -259,3 +259,11 @@ def test_a_table_of_the_current_folder(root: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(root)
     dataset = FolderDataset(tmp_path, table="mine.csv")
     assert records(dataset) == records(opened(root, ROWS))
+
+
+def test_a_link_to_an_image_of_its_split_counts_and_is_said(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path / "train", ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"])
+    (tmp_path / "train" / "ann" / "again.jpg").symlink_to("1.jpg")
+    dataset = FolderDataset(tmp_path)
+    assert len(dataset.train) == 4
+    assert "1 link to another image of the same split, counted beside it: train/ann/again.jpg" in said(dataset)

@@ -101,8 +101,9 @@ class FolderDataset(ReIDDataset):
         return records["train"], records["query"], records["gallery"]
 
     def _examined(self, rows: list[Row]) -> list[Row]:
-        """The rows to use; whatever is odd about them is said. An image that is linked to from two splits is one image."""
-        rows = [row._replace(path=behind_links(row.path, self.folder)) for row in rows]
+        """The rows to use; whatever is odd about them is said."""
+        files = {row.path: behind_links(row.path, self.folder) for row in rows}
+        rows = examine.with_shared_files(rows, files, self.remark)
         self.leave_out_unread({row.path for row in rows})
         rows = [row for row in rows if row.path not in self.unused]
         rows = examine.without_junk(rows, self.unused, self.remark)

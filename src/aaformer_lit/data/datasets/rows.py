@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aaformer_lit.data.datasets.table import Row
@@ -40,6 +40,29 @@ def without_junk(rows: Sequence[Row], unused: dict[Path, str], say: Say) -> list
             "Give them another pid if they show a person to be found.",
         )
     return [row for row in rows if row.pid != JUNK]
+
+
+def with_shared_files(rows: Sequence[Row], files: Mapping[Path, Path], say: Say) -> list[Row]:
+    """A file that several splits lead to, over links, has one path in all of them; `files` are those behind the paths."""
+    splits: dict[Path, set[str]] = defaultdict(set)
+    names: dict[tuple[Path, str], set[Path]] = defaultdict(set)
+    for row in rows:
+        splits[files[row.path]].add(row.split)
+        names[files[row.path], row.split].add(row.path)
+    shared = {path: file for path, file in files.items() if len(splits[file]) > 1}
+    several = sorted(
+        path
+        for (file, _), paths in names.items()
+        if len(splits[file]) == 1 and len(paths) > 1
+        for path in paths - {file}
+    )
+    if several:
+        say(
+            f"{plural(len(several), 'link')} to another image of the same split, counted beside it",
+            several,
+            "Remove them: an image that is there twice weighs twice in training, and changes mAP in a gallery.",
+        )
+    return [row._replace(path=shared.get(row.path, row.path)) for row in rows]
 
 
 def without_copies(rows: Sequence[Row], say: Say) -> list[Row]:
