@@ -44,7 +44,8 @@ class EpochSampler(Sampler[list[Draw]], ABC):
 
     Args:
         seed: of the order, with the epoch.
-        rank, world_size: cut each global batch under DDP.
+        rank: whose share of each global batch it is under DDP.
+        world_size: shares that a global batch is cut into.
     """
 
     def __init__(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
