@@ -243,7 +243,7 @@ def test_distractors(market: Path, write_images: Callable[..., list[Path]]) -> N
         ({"image_size": (256,)}, ConfigError, r"image_size=\[256\] must be \[height, width\]"),
         ({"val_ids": 1.0}, ConfigError, "val_ids=1.0"),
         ({"val_ids": 0.9}, ProtocolError, "val_ids=0.9 asks to hold out"),
-        ({"on_bad_image": "ignore"}, ConfigError, "on_bad_image='ignore'"),
+        ({"on_bad_image": "ignore"}, ConfigError, "data.on_bad_image must be one of error, skip; got 'ignore'"),
         ({"masks": "masks"}, ConfigError, "mask_parts is not"),
         ({"masks": "nowhere", "mask_parts": {"a": [1]}}, ProtocolError, "data.masks=nowhere is no folder"),
     ],
