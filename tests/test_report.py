@@ -43,13 +43,16 @@ def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
     rows = []
     for job in swept(name):
         cfg = composed(f"sweep={name}", job)
-        plain = OmegaConf.to_container(cfg.model, resolve=True)
-        row, _ = place(table, Run(CONF_DIR, "finished", {"model": plain, "part_start": cfg.part_start}))
+        plain = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "optim")}
+        row, _ = place(table, Run(CONF_DIR, "finished", plain | {"part_start": cfg.part_start}))
         assert row is not None, job
         rows.append(row.key)
         if job.startswith("ablation="):
             assert row.key == job.removeprefix("ablation=")
-    assert sorted(rows) == sorted(row.key for row in table.rows)
+    assert len(set(rows)) == len(rows)
+    started_apart = {row.key for row in table.rows} - set(rows)  # with values of their own, as the sweep's file says
+    header = (CONF_DIR / "sweep" / f"{name}.yaml").read_text()
+    assert all(f"-m sweep={name} ablation={row} " in header for row in started_apart)
     assert (cfg.sweep, cfg.resume) == (name, "auto")
 
 

@@ -35,7 +35,7 @@ def test_what_cannot_change_results(plain, override):
 @pytest.mark.parametrize(
     "override",
     [
-        "seed=1", "optim.optimizer.lr=0.1", "callbacks=ema", "model.parts=[2]", "row=nearest", "trainer=gpu", "data=folder",
+        "seed=1", "optim.optimizer.lr=0.1", "callbacks=ema", "model.parts=[2]", "ablation=nearest", "trainer=gpu", "data=folder",
         "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0", "data.val_ids=0.1", "data.image_size=[384,128]",
         "flip_test=true", "part_start=cls", "recipe=transreid", "+trainer.sync_batchnorm=true", "data.masks=null",
     ],
@@ -45,7 +45,7 @@ def test_what_can(plain, override):
 
 
 def test_a_config_that_was_written_is_the_one_that_was_composed(plain):
-    plain = composed("callbacks=ema", "row=spreid_part_tokens")
+    plain = composed("callbacks=ema", "ablation=spreid_part_tokens")
     written = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(plain, resolve=True)))
     assert identity_hash(written) == config_hash(plain)
 
