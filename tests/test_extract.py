@@ -71,7 +71,7 @@ def corrupt(images):
         (None, ["ckpt=null"], "extracting needs a model"),
         (None, ["precision=64-true"], "precision must be one of 32-true, bf16-mixed, 16-mixed; got '64-true'"),
         (None, ["dtype=int8"], "dtype must be one of float32, float16; got 'int8'"),
-        (None, ["data.on_bad_image=hide"], "Use error or skip"),
+        (None, ["data.on_bad_image=hide"], "data.on_bad_image must be one of error, skip"),
         (None, ["remove=x.jpg"], "there is no gallery at"),
     ],
 )

@@ -105,7 +105,7 @@ def test_ivf_pq_is_trained_once_per_version(features, queries, shelf, monkeypatc
     first = FaissIVFPQ(m=4)
     first.fit(features, np.arange(len(features)), shelf)
     assert [path.name for path in shelf.folder.iterdir()] == ["gallery-all-15-4-0.faiss"]
-    monkeypatch.setattr(index_module, "steps", lambda *_: pytest.fail("filled again"))
+    monkeypatch.setattr(index_module, "tiles", lambda *_: pytest.fail("filled again"))
     second = FaissIVFPQ(m=4)
     second.fit(features, np.arange(len(features)), shelf)
     assert np.array_equal(first.search(queries, 10).rows, second.search(queries, 10).rows)

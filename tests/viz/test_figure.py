@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from aaformer_lit import viz
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, StorageError
 from aaformer_lit.viz.figure import best_columns, cell_size, fit, heading, new_figure, panels
 
 IMAGE = np.full((16, 8, 3), 90, np.uint8)
@@ -99,7 +99,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monk
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", half)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full"):
         viz.save(viz.contact_sheet([IMAGE] * 2), path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
