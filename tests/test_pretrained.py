@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from aaformer_lit.hub import PACKAGED
 
 from aaformer_lit import load_model
+from aaformer_lit.checkpoints.hub import PACKAGED
 from aaformer_lit.checkpoints.load import description
 from aaformer_lit.data.synthetic import SyntheticSpec, render
 from aaformer_lit.data.transforms import resize
