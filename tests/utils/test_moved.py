@@ -17,6 +17,8 @@ import aaformer_lit.metrics
         ("callbacks", "engine.callbacks.ema", "EMA"),
         ("sharding", "engine.fsdp", "Sharded"),
         ("exporting", "deploy", "OnnxFormat"),
+        ("hub", "checkpoints.hub", "local_path"),
+        ("resolvers", "cli.resolvers", "config_hash"),
         ("data.base", "data.datamodule", "ReIDDataModule"),
         ("data.folder", "data.datasets.folder", "FolderDataModule"),
         ("data.market1501", "data.datasets.market1501", "Market1501DataModule"),
