@@ -7,6 +7,7 @@ import pytest
 
 import aaformer_lit.gallery
 import aaformer_lit.metrics
+import aaformer_lit.viz
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_names_that_have_changed():
         (aaformer_lit.gallery, "NOWHERE", "NO_ROW"),
         (aaformer_lit.gallery, "Neighbours", "Neighbors"),
         (aaformer_lit.metrics, "nearest_neighbours", "nearest_neighbors"),
+        (aaformer_lit.viz, "denormalise", "denormalize"),
     ):
         with pytest.warns(DeprecationWarning, match=f"{earlier} is {today} now"):
             assert getattr(module, earlier) is getattr(module, today)

@@ -4,6 +4,7 @@ Nothing here runs a network or touches pyplot's global state. Images are uint8 R
 input back), part p of granularity g has the same color in every picture, and `save` writes a file whole or not at all.
 """
 
+from aaformer_lit.utils.moved import renamed
 from aaformer_lit.viz.assignment import assignment_maps, assignment_through_layers
 from aaformer_lit.viz.attention import attention_maps
 from aaformer_lit.viz.contact_sheet import contact_sheet
@@ -49,3 +50,4 @@ __all__ = [
     "verification_pairs",
     "verification_roc",
 ]
+__getattr__ = renamed(__name__, denormalise="denormalize")
