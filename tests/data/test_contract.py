@@ -1,4 +1,4 @@
-"""What every data set promises, in a tiny world and, where their lists are at hand, with all its real file names.
+"""What every data set promises, in a tiny world and with as many file names as the published ones (see `official_lists`).
 
 A data set joins by a subclass of `Contract` that says which files there are and whom they show. It says so in its own words:
 nothing of the code under test is used for it. All files are links to one tiny picture.
@@ -28,6 +28,7 @@ from aaformer_lit.data.datasets.market1501 import Market1501, Market1501DataModu
 from aaformer_lit.data.datasets.msmt17 import MSMT17, MSMT17DataModule
 from aaformer_lit.data.datasets.occluded_duke import OccludedDuke, OccludedDukeDataModule
 from aaformer_lit.structures import Record
+from official_lists import official_lists
 
 
 class Item(NamedTuple):
@@ -42,7 +43,7 @@ class Item(NamedTuple):
 class World(NamedTuple):
     root: Path
     items: list[Item]
-    real: bool
+    official: bool
 
 
 class Opened:
@@ -50,12 +51,6 @@ class Opened:
 
     def __init__(self, dataset: ReIDDataset, said: list[str]) -> None:
         self.dataset, self.log = dataset, "\n".join(said)
-
-
-def real_lists() -> Path:
-    if not os.environ.get("AAFORMER_TEST_DATA"):
-        pytest.skip("AAFORMER_TEST_DATA is not set")
-    return Path(os.environ["AAFORMER_TEST_DATA"]) / "lists"
 
 
 def link(root: Path, paths: set[str]) -> None:
@@ -83,13 +78,20 @@ class Contract:
     dataset: ClassVar[type[ReIDDataset]]
     module: ClassVar[type[ReIDDataModule]]
     options: ClassVar[dict[str, Any]] = {}
+    worlds: ClassVar[tuple[str, ...]] = ("tiny", "official")
     seconds: ClassVar[float] = 4.0  # 126,000 names take one or two; this is for a busy machine
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
+        if "world" in metafunc.fixturenames:
+            metafunc.parametrize("world", metafunc.cls.worlds, indirect=True, scope="class")
 
     def tiny(self) -> list[Item]:
         """At least 4 training people with 2 images each."""
         raise NotImplementedError
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
+        """All images of the published lists; for those with an official world."""
         raise NotImplementedError
 
     def build(self, root: Path, items: list[Item], lists: Path | None) -> None:
@@ -133,8 +135,8 @@ class Contract:
 
     def test_counts_are_the_published_ones_or_the_difference_is_said(self, opened: Opened, world: World) -> None:
         dataset = opened.dataset
-        assert dataset.as_published == world.real
-        if world.real:
+        assert dataset.as_published == world.official
+        if world.official:
             assert "not as published" not in opened.log
             assert "left out" not in opened.log
         elif dataset.published:
@@ -164,12 +166,17 @@ class Contract:
         assert (counts["images"], counts["ids"]) == (len(module.train_records), len(pids))
 
 
-@pytest.fixture(scope="class", params=["tiny", "real"])
+@pytest.fixture(scope="session")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return official_lists(tmp_path_factory.mktemp("lists"))
+
+
+@pytest.fixture(scope="class")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The files of `request.cls`, a subclass of `Contract`, on disk."""
     contract = request.cls()
-    lists = real_lists() if request.param == "real" else None
-    items = contract.tiny() if lists is None else contract.real(lists)
+    lists = request.getfixturevalue("lists") if request.param == "official" else None
+    items = contract.tiny() if lists is None else contract.official(lists)
     root = tmp_path_factory.mktemp(request.cls.__name__)
     contract.build(root, items, lists)
     yield World(root, [item for item in items if item.pid >= 0], lists is not None)
@@ -199,8 +206,6 @@ class NamesDecide(Contract):
     def test_other_image_files_are_left_out_and_named(
         self, world: World, opened: Opened, caplog: pytest.LogCaptureFixture
     ) -> None:
-        if world.real:
-            pytest.skip("the tiny world is enough")
         folder = opened.dataset.folder / opened.dataset.splits["train"]
         before = len(opened.dataset.train)
         strays = [folder / "holiday.jpg", folder / ".hidden.jpg", folder / "Thumbs.db"]
@@ -232,7 +237,7 @@ class TestMarket1501(NamesDecide):
             *(self.item("bounding_box_test", "gallery", name) for name in [*test, *junk]),
         ]
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
         return [
             self.item(folder, split, name)
             for file, folder, split in (
@@ -257,7 +262,7 @@ class TestDukeMTMC(TestMarket1501):
             *(self.item("bounding_box_test", "gallery", name) for name in [*test[1::3], *test[2::3]]),
         ]
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
         return [
             self.item(folder, split, name)
             for file, folder, split in (
@@ -273,7 +278,7 @@ class TestOccludedDuke(TestDukeMTMC):
     dataset, module = OccludedDuke, OccludedDukeDataModule
     folder = "Occluded_Duke"
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
         return [
             self.item(folder, split, name)
             for split, folder in (
@@ -294,7 +299,7 @@ class TestOccludedDukeFromLists(Contract):
         return record.path.name
 
     def duke(self, lists: Path | None) -> list[Item]:
-        return TestDukeMTMC().tiny() if lists is None else TestDukeMTMC().real(lists)
+        return TestDukeMTMC().tiny() if lists is None else TestDukeMTMC().official(lists)
 
     def listed(self, duke: list[Item], names: dict[str, list[str]]) -> list[Item]:
         where = {item.path.split("/")[-1]: item for item in duke}
@@ -309,7 +314,7 @@ class TestOccludedDukeFromLists(Contract):
     def tiny(self) -> list[Item]:
         return self.listed(self.duke(None), {s: sorted(n) for s, n in self.names(None).items()})
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
         return self.listed(self.duke(lists), self.names(lists))
 
     def build(self, root: Path, items: list[Item], lists: Path | None) -> None:
@@ -355,7 +360,7 @@ class TestMSMT17(Contract):
     def tiny(self) -> list[Item]:
         return self.items(None)
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
         return self.items(lists)
 
     def build(self, root: Path, items: list[Item], lists: Path | None) -> None:
@@ -366,14 +371,12 @@ class TestMSMT17(Contract):
     def test_val_can_be_left_out(self, opened: Opened, world: World) -> None:
         train = MSMT17(world.root, train_with_val=False).train
         assert set(train) < set(opened.dataset.train)
-        assert len(train) == (30_248 if world.real else 15)
+        assert len(train) == (30_248 if world.official else 15)
 
 
 class TestMSMT17V2(TestMSMT17):
     folder, train_dir, test_dir = "MSMT17_V2", "mask_train_v2", "mask_test_v2"
-
-    def real(self, lists: Path) -> list[Item]:
-        pytest.skip("the lists are version 1's")
+    worlds = ("tiny",)  # the published lists are version 1's
 
     def test_the_version_is_told_apart(self, opened: Opened) -> None:
         assert opened.dataset.variant == "v2"
@@ -427,7 +430,7 @@ class CUHK03Contract(NamesDecide):
     def tiny(self) -> list[Item]:
         return self.items(None)
 
-    def real(self, lists: Path) -> list[Item]:
+    def official(self, lists: Path) -> list[Item]:
         return self.items(lists)
 
 
@@ -450,13 +453,13 @@ class TestCUHK03PidNames(CUHK03Contract):
 class TestCUHK03Raw(CUHK03Contract):
     """`cuhk-03.mat`, every cell pointing to one tiny image, and the protocol file beside it."""
 
+    worlds = ("tiny",)  # cutting all 14,096 images takes half a minute; test_cuhk03_raw reads the whole protocol
+
     def path(self, name: str, split: str, pid: int, camid: int) -> str:
         return f"cuhk03_release/cuhk03-np-extracted/labeled/{FOLDER_OF[split]}/{pid:04d}_c{camid}_{int(name[8:10])}.png"
 
     def build(self, root: Path, items: list[Item], lists: Path | None) -> None:
         (root / "cuhk03_release").mkdir()
-        if lists is not None:
-            pytest.skip("test_cuhk03_raw reads the real protocol; cutting all 14,096 images takes half a minute")
         with h5py.File(root / "cuhk03_release" / "cuhk-03.mat", "w") as mat:
             picture = mat.create_dataset("#refs#/a", data=np.full((3, 4, 8), 90, np.uint8))  # stored transposed
             cells = []
@@ -470,9 +473,7 @@ class TestCUHK03Raw(CUHK03Contract):
 
 class FolderContract(Contract):
     dataset, module = FolderDataset, FolderDataModule
-
-    def real(self, lists: Path) -> list[Item]:
-        pytest.skip("own images have no lists")
+    worlds = ("tiny",)
 
     def tiny(self) -> list[Item]:
         people = {"train": (4, 8, 15, 16), "query": (23,), "gallery": (23, 42)}

@@ -1,8 +1,7 @@
-"""CUHK03's raw archive: the right pixels under the right names, cut once; and the real protocol, read row by row."""
+"""CUHK03's raw archive: the right pixels under the right names, cut once; and a whole protocol, read row by row."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from aaformer_lit.data.datasets.cuhk03 import CUHK03
 from aaformer_lit.data.datasets.cuhk03_raw import read_protocol
 from aaformer_lit.data.images import read_image
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ProtocolError
+from official_lists import official_lists
 
 RNG = np.random.default_rng(0)
 NAMES = [f"{pair}_{person:03d}_{1 + (n > 5)}_{n:02d}.png" for pair in (1, 2) for person in (1, 2) for n in (1, 2, 6)]
@@ -125,10 +125,8 @@ def test_what_is_missing_is_named(raw: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["labeled", "detected"])
-def test_the_real_protocol(kind: str) -> None:
-    if not os.environ.get("AAFORMER_TEST_DATA"):
-        pytest.skip("AAFORMER_TEST_DATA is not set")
-    path = Path(os.environ["AAFORMER_TEST_DATA"], "lists", "cuhk03_np", f"cuhk03_new_protocol_config_{kind}.mat")
+def test_a_whole_protocol(kind: str, tmp_path: Path) -> None:
+    path = official_lists(tmp_path) / "cuhk03_np" / f"cuhk03_new_protocol_config_{kind}.mat"
     mat = scipy.io.loadmat(path)
     crops = iter(read_protocol(path))
     for split, key in (
