@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 from aaformer_lit.cli.console import choices, print_results
 from aaformer_lit.cli.run import run
+
+if TYPE_CHECKING:
+    from aaformer_lit.engine.module import ReIDModule
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -56,7 +59,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     return metrics
 
 
-def _save_features(module: Any, run_dir: Path) -> None:
+def _save_features(module: ReIDModule, run_dir: Path) -> None:
     from aaformer_lit.utils.files import write_tensors
 
     tensors: dict[str, Any] = {}

@@ -18,7 +18,9 @@ from aaformer_lit.errors import check_choice
 if TYPE_CHECKING:
     from lightning import Trainer
 
+    from aaformer_lit.data.datamodule import ReIDDataModule
     from aaformer_lit.engine.module import ReIDModule
+    from aaformer_lit.models import ReIDViT
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ def _build(cfg: DictConfig, num_classes: int) -> tuple[Any, dict[str, Any] | Non
     return network, None if report is None else report.as_dict()
 
 
-def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
+def _start_parts(cfg: DictConfig, network: ReIDViT, data: ReIDDataModule) -> None:
     if cfg.part_start == "normal":
         return
     from torch.utils.data import default_collate
@@ -133,7 +135,7 @@ def _start_parts(cfg: DictConfig, network: Any, data: Any) -> None:
     start_parts(network, cfg.part_start, batch["image"], batch.get("part_mask"))
 
 
-def _draw(cfg: DictConfig, module: ReIDModule, data: Any, run_dir: Path) -> None:
+def _draw(cfg: DictConfig, module: ReIDModule, data: ReIDDataModule, run_dir: Path) -> None:
     """The configured pictures; a picture that cannot be drawn costs a warning, not the run's results."""
     from aaformer_lit.errors import AAformerError
     from aaformer_lit.pictures.kinds import draw

@@ -29,7 +29,7 @@ LAST, PREVIOUS, BROKEN = "last.ckpt", "last.previous.ckpt", "last.broken.ckpt"
 class WholeCheckpointIO(TorchCheckpointIO):
     """How the Trainer writes checkpoints: whole, and keeping the one before of those that a training continues from."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         path = Path(path)
         write_whole(path, serialized(checkpoint), backup=path.with_name(PREVIOUS) if path.name == LAST else None)
 

@@ -41,7 +41,7 @@ def did_you_mean_key(given: str, unknown: str, node: Mapping[str, Any]) -> str:
     return _question([_as_group(".".join([*before, key, *after])) for key in found[:2]])
 
 
-def _keys_below(node: Any, prefix: str = "") -> Iterator[str]:
+def _keys_below(node: object, prefix: str = "") -> Iterator[str]:
     """The dotted keys of all values, without what builds objects (`_target_`)."""
     if isinstance(node, Mapping):
         for key in node:

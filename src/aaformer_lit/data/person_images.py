@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import albumentations as A
 import numpy as np
@@ -17,6 +17,9 @@ from aaformer_lit.data.sampler import Draw
 from aaformer_lit.data.transforms import reseed, resize, resize_mask
 from aaformer_lit.errors import ImageError
 from aaformer_lit.structures import Record
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ def readable(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     return [r for r, p in zip(records, problems, strict=True) if p is None], [p for p in problems if p is not None]
 
 
-def in_threads(function: Any, items: Sequence[Any]) -> Iterator[Any]:
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`map` over threads, in order: decoding releases the interpreter lock."""
     with ThreadPoolExecutor() as pool:
         yield from pool.map(function, items, chunksize=64)

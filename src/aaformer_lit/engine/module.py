@@ -10,6 +10,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from aaformer_lit.checkpoints.load import check_same_model, describe
+from aaformer_lit.data.datamodule import TestSet
 from aaformer_lit.engine.fsdp import shard
 from aaformer_lit.engine.results import Results, flatten_results
 from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank
@@ -136,7 +137,7 @@ class ReIDModule(LightningModule):
         seed_rank(self.global_rank)
         restore_random_states(self._random_state, self.global_rank, self.trainer.world_size, self.device)
 
-    def _metric(self, test_set: Any) -> ReIDRetrieval:
+    def _metric(self, test_set: TestSet) -> ReIDRetrieval:
         return ReIDRetrieval(
             len(test_set.query),
             self.network.token_groups,

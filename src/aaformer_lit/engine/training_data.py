@@ -95,7 +95,7 @@ def _read(path: Path) -> Any:
     return content.get("data") if isinstance(content, dict) else None
 
 
-def _take_over(trained_on: dict[str, Any], key: str, value: Any) -> None:
+def _take_over(trained_on: dict[str, Any], key: str, value: object) -> None:
     """Set one value that the command line gives, where the training's data have it."""
     *inner, last = key.split(".")[1:]
     node: Any = trained_on

@@ -24,5 +24,5 @@ class StructuredMetric(Metric):
 
 
 class _Opaque:
-    def __init__(self, content: Any) -> None:
+    def __init__(self, content: object) -> None:
         self.content = content

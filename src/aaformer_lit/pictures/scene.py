@@ -21,6 +21,7 @@ from aaformer_lit.structures import Record, RetrievalMetrics
 from aaformer_lit.utils.sequences import spread
 
 if TYPE_CHECKING:
+    from aaformer_lit.data.datamodule import ReIDDataModule
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.models import ReIDViT
 
@@ -127,7 +128,12 @@ def model_names(networks: Sequence[ReIDViT], checkpoints: Sequence[str]) -> list
 
 
 def scene_of_test(
-    module: Any, data: Any, preprocessing: dict[str, Any], run_dir: Path, count: int = 6, **options: Any
+    module: ReIDModule,
+    data: ReIDDataModule,
+    preprocessing: dict[str, Any],
+    run_dir: Path,
+    count: int = 6,
+    **options: Any,
 ) -> Scene:
     """The scene of a run that has just been tested: its first test set, and queries spread over it."""
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest

@@ -74,7 +74,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _filtered(value: Any, key: str) -> Any:
+def _filtered(value: object, key: str) -> Any:
     if isinstance(value, Mapping):
         prefix = f"{key}." if key else ""
         return {name: _filtered(one, f"{prefix}{name}") for name, one in value.items() if matters(f"{prefix}{name}")}
@@ -83,13 +83,13 @@ def _filtered(value: Any, key: str) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def _class_name(target: Any) -> str:
+def _class_name(target: object) -> str:
     """Of our own classes, which have moved and may move again, the bare name."""
     name = str(target)
     return name.rpartition(".")[2] if name.startswith("aaformer_lit.") else name
 
 
-def _hashable(value: Any) -> Any:
+def _hashable(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(_hashable(one) for one in value)
     return tuple(sorted(flatten(value).items())) if isinstance(value, Mapping) else value

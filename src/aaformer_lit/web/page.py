@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.exceptions import ServerFailedToStartError
@@ -27,6 +27,9 @@ from aaformer_lit.errors import AAformerError, ConfigError
 from aaformer_lit.gallery import ALL
 from aaformer_lit.web.guard import Guard
 from aaformer_lit.web.viewer import MOST, Picture, Query, Tile, Viewer
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -251,11 +254,11 @@ def _help(viewer: Viewer) -> str:
     return " ".join(lines)
 
 
-def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+def _told(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
     """With mistakes as a message on the page."""
 
     @wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
         try:
             return function(*args, **kwargs)
         except AAformerError as error:

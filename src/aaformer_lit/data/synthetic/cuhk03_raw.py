@@ -105,7 +105,7 @@ def _write_testsets(mat: h5py.File, spec: SyntheticSpec) -> None:
     _put(mat, np.array([sets], h5py.ref_dtype), "cell", name="testsets")
 
 
-def _put(mat: h5py.File, value: Any, matlab_class: str, name: str | None = None) -> h5py.Dataset:
+def _put(mat: h5py.File, value: np.ndarray, matlab_class: str, name: str | None = None) -> h5py.Dataset:
     """Store an array; without a name it goes to `#refs#`, where MATLAB keeps what cells point to."""
     group = mat.require_group("#refs#")
     dataset = mat.create_dataset(name or f"#refs#/{len(group)}", data=value)

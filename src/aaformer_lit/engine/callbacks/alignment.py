@@ -137,5 +137,7 @@ class PartWatch:
             self.memberships = list(assignments)
 
 
-def _ask_for_assignments(_network: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _ask_for_assignments(
+    _network: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
     return args, kwargs | {"return_assignments": True}

@@ -9,8 +9,10 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from aaformer_lit.engine.estimate import in_words
+from aaformer_lit.structures import ReIDBatch
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class _Paced(ProgressBar):
         self._images, self._since, self._seconds = 0, time.monotonic(), 0.0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: ReIDBatch, batch_idx: int
     ) -> None:
         self._images += len(batch["pid"]) * trainer.world_size
         self._seconds = time.monotonic() - self._since

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.metrics import between_people, movement
 
@@ -65,7 +66,7 @@ class StabilityTest(Callback):
         return next((one for one in trainer.callbacks if isinstance(one, cls)), None)  # type: ignore[attr-defined]
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
         records = [record for one in data.test_sets.values() for record in (*one.query, *one.gallery)]
         order = np.random.default_rng(self.seed).permutation(len(records))[: self.images]
         sample = [records[i] for i in sorted(order.tolist())]

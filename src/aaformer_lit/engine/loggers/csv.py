@@ -53,7 +53,7 @@ class MetricsCSV(Logger):
         return self.save_dir
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
         """They are in `metadata.json`."""
 
     @rank_zero_only

@@ -59,7 +59,7 @@ def wandb_logger(
     return logger
 
 
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def flat(config: object, prefix: str = "") -> dict[str, Any]:
     """A nested config with one key for each value, as Hydra's overrides name them; lists stay whole."""
     if not isinstance(config, Mapping) or not config:
         return {prefix: config}
