@@ -2,6 +2,8 @@
 
 import logging
 import os
+import resource
+import signal
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -38,6 +40,17 @@ def trained(tmp_path_factory, data_dir):
 def people(data_dir, trained):
     """The folder of the people that `trained` was trained and tested on."""
     return data_dir / f"synthetic-{read_json(trained / 'metadata.json')['data']['variant']}"
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process may grow beyond 1 kB: writing fails in its middle, as on a full disk."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,7 @@
 
 import errno
 import os
-import resource
 import shutil
-import signal
 
 import pytest
 import torch
@@ -75,17 +73,6 @@ def test_nothing_whole_is_an_error_and_nothing_at_all_is_none(folder, tmp_path_f
 def test_killed_between_the_renames(folder):
     (folder / LAST).unlink()
     assert newest_whole(folder)[1]["epoch"] == 1
-
-
-@pytest.fixture
-def small_files():
-    """The kernel lets no file of this process grow beyond 20 kB: writing fails in the middle, as on a full disk."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_write_that_fails_halfway_leaves_what_was_there(folder, small_files):

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import resource
-import signal
 import stat
 
 import numpy as np
@@ -18,17 +16,6 @@ from aaformer_lit.utils.files import scratch_folder, whole_file, whole_folder, w
 from aaformer_lit.viz import save
 
 NOISE = np.random.default_rng(0).random((100, 100))
-
-
-@pytest.fixture
-def small_files():
-    """No file of this process may grow beyond 1 kB: writing fails in its middle, as on a full disk."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def table(path):
