@@ -66,7 +66,7 @@ def whole_network(model: DictConfig, source: str | Path, data: DictConfig) -> tu
     """
     config = OmegaConf.to_container(without_weights(model, str(source)), resolve=True)
     assert isinstance(config, dict)
-    about = describe(config, 0, preprocessing(data))
+    about = describe({str(key): value for key, value in config.items()}, 0, preprocessing(data))
     network = build_network(about)
     report = init_from(network, source, model.backbone.source_grid)
     unused = ("heads.",) if network.neck_feature == "before" else ("heads.neck.num_batches_tracked",)
