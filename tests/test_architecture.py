@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},
     "gallery": BASE | {"models", "metrics", "viz", "data", "checkpoints"},
     "web": BASE | {"viz", "data", "gallery"},
-    "benchmarks": BASE | {"ops", "assign", "models", "metrics", "data", "gallery"},
+    "benchmarks": BASE | {"ops", "assign", "models", "losses", "metrics", "data", "gallery"},
     PACKAGE: {"checkpoints", "utils"},  # `aaformer_lit.load_model`, and modules under their earlier names
 }
 
