@@ -33,9 +33,9 @@ MAY_IMPORT = {
     "engine": BASE | {"ops", "assign", "models", "losses", "optim", "metrics", "viz", "data", "checkpoints"},
     "pictures": BASE | {"models", "metrics", "viz", "data", "checkpoints", "engine"},
     "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},
-    "gallery": BASE | {"models", "viz", "data", "checkpoints"},
+    "gallery": BASE | {"models", "metrics", "viz", "data", "checkpoints"},
     "web": BASE | {"viz", "data", "gallery"},
-    "benchmarks": BASE | {"ops", "assign", "models", "metrics", "data", "gallery"},
+    "benchmarks": BASE | {"ops", "assign", "models", "losses", "metrics", "data", "gallery"},
     PACKAGE: {"checkpoints", "utils"},  # `aaformer_lit.load_model`, and modules under their earlier names
 }
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from aaformer_lit.benchmarks import SUITES
+from aaformer_lit.benchmarks.measure import check
+from aaformer_lit.benchmarks.peers import PEERS, peers
 from cli_tools import only, read_json, run_cli
 
 
@@ -16,7 +18,7 @@ def test_every_suite_runs_and_writes_its_table(tmp_path):
     )
     assert code == 0
     content = read_json(only(tmp_path.rglob("benchmark.json")))
-    assert {row["suite"] for row in content["rows"]} == set(SUITES) - {"startup"}  # which starts processes
+    assert {row["suite"] for row in content["rows"]} == set(SUITES) - {"startup", "peers"}  # the first starts processes
     for row in content["rows"]:
         assert row["ratio"] == pytest.approx(min(row["ours_seconds"]) / min(row["baseline_seconds"]))
         assert row["floor_ratio"] == pytest.approx(min(row["ours_seconds"]) / row["floor_seconds"])
@@ -28,6 +30,26 @@ def test_a_wrong_result_has_no_time(tmp_path, monkeypatch, capsys):
     assert run_cli("benchmark", "suite=assignment", f"paths.runs={tmp_path}") == 2
     assert "differs from its reference" in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.rglob("benchmark.json"))
+
+
+def test_peers_have_a_row_where_they_are_installed_and_agree(monkeypatch, caplog):
+    def absent(full, repeats):
+        raise ImportError("No module named 'absent'")
+
+    def other(full, repeats):
+        check("peers", torch.ones(1), torch.zeros(1), 1e-5)
+
+    kept = ("scikit-learn", "FAISS")
+    for name in PEERS.keys() - set(kept):
+        monkeypatch.delitem(PEERS, name)
+    monkeypatch.setitem(PEERS, "absent", absent)
+    monkeypatch.setitem(PEERS, "other", other)
+    with caplog.at_level("INFO"):
+        rows = peers(full=False, repeats=1)
+    assert [row.suite for row in rows] == [f"peers: {name}" for name in kept]
+    assert all(row.ratio > 0 for row in rows)
+    assert "absent is not compared with, as it cannot be imported" in caplog.text
+    assert "other is not compared with, as it gives another result" in caplog.text
 
 
 def test_an_unknown_suite_is_named(tmp_path, capsys):

@@ -87,7 +87,8 @@ rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.a
 if world > 1:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
 torch.manual_seed(0)
-backbone = build_backbone("vit_tiny_patch16_224", (32, 32), embed_dim=24, depth=2, num_heads=3, patch_size=8, drop_path=0.0)
+shape = {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "drop_path": 0.0, "stem": sys.argv[5]}
+backbone = build_backbone("vit_tiny_patch16_224", (32, 32), **shape)
 network = AAformer(backbone, parts=[2], num_classes=4, visibility="isolated").double().train()
 wrapped = torch.nn.parallel.DistributedDataParallel(network) if world > 1 else network
 images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
@@ -100,13 +101,14 @@ if rank == 0:
 """
 
 
-def test_a_training_step_on_two_ranks_is_the_step_of_one(tmp_path):
-    """Same gradients and batch-norm statistics: mining and BNNeck see the global batch."""
+@pytest.mark.parametrize("stem", ["patch", "ics"])
+def test_a_training_step_on_two_ranks_is_the_step_of_one(tmp_path, stem):
+    """Same gradients and batch-norm statistics: mining, BNNeck and the convolution stem's norms see the global batch."""
     results = []
     for world in (1, 2):
         out = tmp_path / f"{world}.pt"
         commands = [
-            [sys.executable, "-c", STEP, str(r), str(world), str(tmp_path / f"s{world}"), str(out)]
+            [sys.executable, "-c", STEP, str(r), str(world), str(tmp_path / f"s{world}"), str(out), stem]
             for r in range(world)
         ]
         processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]

@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trainer = instantiate(
         cfg.trainer,
         callbacks=[
-            *([AlignmentTest()] if cfg.alignment else []),
+            *([AlignmentTest(cfg.alignment_images)] if cfg.alignment else []),
             *([StabilityTest(cfg.stability)] if cfg.stability else []),
         ],
         logger=False,

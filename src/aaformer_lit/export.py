@@ -10,6 +10,7 @@ from rich.table import Table
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
+from aaformer_lit.errors import ConfigError
 
 
 def export(cfg: DictConfig) -> Path:
@@ -17,14 +18,17 @@ def export(cfg: DictConfig) -> Path:
     from hydra.utils import instantiate
 
     from aaformer_lit.data.listing import find_images
-    from aaformer_lit.deploy import export_checked
+    from aaformer_lit.deploy import export_network
 
     form = instantiate(cfg.format)
     target = Path(cfg.output or Path(cfg.run_dir, form.file_name))
-    report = export_checked(
-        cfg.ckpt,
+    network, about = _network(cfg)
+    report = export_network(
+        network,
+        about,
         form,
         target,
+        source=cfg.ckpt or cfg.init_from,
         images=cfg.check.images,
         paths=find_images(cfg.check.own_images),
         tolerance=cfg.check.tolerance,
@@ -35,6 +39,23 @@ def export(cfg: DictConfig) -> Path:
     for path in (target, target.with_name(f"{target.name}.report.json")):
         console.print(str(path), highlight=False)
     return target
+
+
+def _network(cfg: DictConfig) -> tuple[Any, dict[str, Any]]:
+    """The network of `ckpt`, or the one that `model` names with the weights of another project's file."""
+    from aaformer_lit.checkpoints.init_from import whole_network
+    from aaformer_lit.checkpoints.load import load
+
+    if bool(cfg.ckpt) == bool(cfg.init_from):
+        raise ConfigError(
+            "say what to export: ckpt=RUN, FOLDER or hub id, or init_from=FILE of another project (docs/weights.md)."
+        )
+    model = cfg.get("model")
+    if bool(cfg.init_from) != bool(model):
+        raise ConfigError(
+            "model= says which network a file of init_from is of, as in init_from=FILE model=transreid; a ckpt says it itself."
+        )
+    return load(cfg.ckpt) if cfg.ckpt else whole_network(model, cfg.init_from, cfg.data)
 
 
 def _table(report: dict[str, Any]) -> Table:

@@ -19,7 +19,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     """Rank as configured; returns what it wrote to `ranking.json`."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank
+    from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank, reranked
     from aaformer_lit.gallery.report import as_json, as_page, as_picture
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
@@ -44,7 +44,10 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     features = gallery.layout.select(extractor.features(queries), cfg.tokens)
     index = gallery.indexed(instantiate(cfg.index), cfg.tokens)
     camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
-    found = rank(gallery, index, features, cfg.k, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
+    wanted = max(cfg.k, cfg.candidates) if cfg.rerank else cfg.k
+    found = rank(gallery, index, features, wanted, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
+    if cfg.rerank:
+        found = reranked(found, features, gallery.rows(cfg.tokens), instantiate(cfg.rerank), cfg.k)
     content = as_json(gallery, queries, found, cfg.tokens)
     run_dir = Path(cfg.run_dir)
     shown = spread(list(range(len(queries))), cfg.count)

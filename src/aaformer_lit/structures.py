@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NO_PART = 255
+Tokens = Sequence[int | Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class ReIDBatch(TypedDict):
 class ReIDOutput:
     """One forward pass. `*_feat` are before the neck (what the triplet loss sees); `descriptor` is what is compared at test.
 
+    A network that joins its tokens to one feature (`ReIDViT.joined`) has it as `global_feat`, and no `part_feats`.
+
     `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalized; `logits` are None in eval
     mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty.
     """
@@ -63,11 +66,16 @@ class ReIDOutput:
 
 
 def compared_features(
-    descriptors: Float[Tensor, "images tokens dim"], normalize: bool, tokens: Sequence[int] | None = None
+    descriptors: Float[Tensor, "images tokens dim"], normalize: bool, tokens: Tokens | None = None
 ) -> Float[Tensor, "images features"]:
-    """What distances compare: these tokens (None: all) side by side in float32, L2-normalized where the network's are."""
-    chosen = descriptors if tokens is None else descriptors[:, list(tokens)]
-    features = chosen.flatten(1).float()
+    """What distances compare: these tokens (None: all) side by side in float32, L2-normalized where the network's are.
+
+    In the place of a token may stand several, for their mean.
+    """
+    if tokens is not None:
+        rows = [[token] if isinstance(token, int) else list(token) for token in tokens]
+        descriptors = torch.stack([descriptors[:, row].float().mean(dim=1) for row in rows], dim=1)
+    features = descriptors.flatten(1).float()
     return F.normalize(features, dim=1) if normalize else features
 
 

@@ -15,8 +15,8 @@ from aaformer_lit.models import AAformer, PooledViT, ViTBaseline, build_backbone
 from aaformer_lit.models.weights import load_network_weights
 from aaformer_lit.models.weights.file import open_file
 from aaformer_lit.models.weights.network import part_recipes
-from cli_tools import TINY, only, read_json, run_cli
-from weight_cases import pass_shapes
+from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
+from weight_cases import jpm_shapes, pass_shapes
 
 SHAPE = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -75,6 +75,21 @@ def test_other_granularities_start_from_what_fits(tmp_path):
     assert not necks[[7, 9]].any(), "between two tokens: as made"
     assert report.new == ["necks of 2 part features"]
     assert report.resampled["part_tokens"] == "[3] to [2, 3, 5]"
+
+
+def test_heads_of_cls_and_the_mean_of_the_parts(tmp_path):
+    source = randomize(AAformer(backbone(), [2, 3], num_classes=5, descriptor="cls_mean"))
+    path = saved(source, tmp_path / "a.ckpt", parts=[2, 3], descriptor="cls_mean")
+    same = AAformer(backbone(), [2, 3], num_classes=5, descriptor="cls_mean")
+    assert init_from(same, path).new == []
+    for name, value in source.state_dict().items():
+        assert torch.equal(same.state_dict()[name], value), name
+    other = AAformer(backbone(), [2, 3], num_classes=5)
+    report = init_from(other, path)
+    necks = "necks of 5 part features"
+    kind = "classifiers of 5 people (the file has classifiers of 5 people for another descriptor)"
+    assert report.new == [necks, kind]
+    assert torch.equal(other.heads.neck.running_var[:24], source.heads.neck.running_var[:24])
 
 
 def test_recipes_by_hand():
@@ -177,6 +192,73 @@ def test_train_from_a_run_on_other_people(trained, data_dir, tmp_path):
     assert {"backbone.cls_token", "part_tokens"} <= {*weights["taken"], *weights["mapped"]}
     assert len(weights["sha256"]) == 64
     load_model(run / "checkpoints" / "last.ckpt")
+
+
+THEIRS = (
+    "model=transreid", "model.shift=4", "model.neck_feature=before", "model/backbone=vit_tiny",
+    f"+model.backbone.embed_dim={nets.DIM}", f"+model.backbone.depth={nets.DEPTH}",
+    f"+model.backbone.num_heads={nets.HEADS}", "data.image_size=[64,32]",
+)  # fmt: skip
+
+
+def test_a_published_network_is_exported_and_tested_without_training(data_dir, tmp_path):
+    """A fine-tuned TransReID's file becomes a folder, whose metrics are those of a training of no epochs from the file."""
+    state = nets.draw(jpm_shapes(8))
+    torch.save(state, tmp_path / "theirs.pth")
+    file, folder, runs = f"init_from={tmp_path / 'theirs.pth'}", tmp_path / "folder", f"paths.runs={tmp_path}"
+    wanted = ("format=safetensors", "check.images=8", f"output={folder}")
+    assert run_cli("export", file, *THEIRS, *wanted, runs) == 0
+    images = torch.rand(3, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(nets.transreid_jpm(state, images), dim=1)
+        torch.testing.assert_close(load_model(folder).embed(images), expected, atol=1e-5, rtol=1e-5)
+    card = (folder / "README.md").read_text()
+    assert "the weights of theirs.pth (TransReID, sha256" in card
+    assert "which others trained" in card
+    data = (*TINY_DATA, f"paths.data={data_dir}", "trainer=cpu", "trainer.enable_progress_bar=false")
+    assert run_cli("evaluate", f"ckpt={folder}", "data=synthetic", *data, f"paths.runs={tmp_path / 'a'}") == 0
+    untrained = ("trainer.max_epochs=0", "callbacks.progress=null", f"paths.runs={tmp_path / 'b'}")
+    assert run_cli("train", file, *THEIRS, *data, *untrained) == 0
+    tested, trained = (read_json(only((tmp_path / name).rglob("metrics.json"))) for name in "ab")
+    assert tested == pytest.approx(trained, abs=1e-6)
+    assert 0 < tested["test/mAP"] < 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], "say what to export: ckpt="),
+        (["ckpt=synthetic-small", "init_from=FILE"], "say what to export: ckpt="),
+        (["init_from=FILE"], "as in init_from=FILE model=transreid"),
+        (["init_from=FILE", *(o.replace("before", "after") for o in THEIRS)], "it has nothing for heads.neck.weight"),
+    ],
+)
+def test_only_a_whole_network_is_exported(tmp_path, capsys, overrides, says):
+    state = nets.draw({name: shape for name, shape in jpm_shapes(8).items() if not name.startswith("bottleneck")})
+    torch.save(state, tmp_path / "theirs.pth")
+    given = [option.replace("FILE", str(tmp_path / "theirs.pth")) for option in overrides]
+    assert run_cli("export", *given, f"output={tmp_path / 'x.onnx'}", f"paths.runs={tmp_path}") == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_checkpoint_of_ours_is_read_as_such(tmp_path):
+    """Damage that torch reads past, and a newer format, are refused here as everywhere."""
+    path = saved(ViTBaseline(backbone(), num_classes=5), tmp_path / "a.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["aaformer_lit"]["format"] = 99
+    torch.save(content, tmp_path / "newer.ckpt")
+    with pytest.raises(CheckpointError, match="newer than this version"):
+        find(tmp_path / "newer.ckpt")
+    broken = bytearray(path.read_bytes())
+    at = broken.index(content["state_dict"]["network.backbone.pos_embed"].numpy().tobytes())
+    broken[at + 5] ^= 1
+    path.write_bytes(broken)
+    with pytest.raises(CheckpointError, match="damaged"):
+        find(path)
+    # a word of ours in another project's file makes it no checkpoint of ours
+    torch.save({"model": nets.draw(nets.vit_shapes(9)), "output": "runs/aaformer_lit/x"}, tmp_path / "theirs.pth")
+    assert not find(tmp_path / "theirs.pth").about
 
 
 @pytest.mark.parametrize(

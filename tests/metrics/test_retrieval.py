@@ -31,8 +31,9 @@ def feed(metric, order, batch=8):
     return metric
 
 
-def expected(tokens=(0, 1, 2, 3), normalize=True, **kwargs):
-    descriptor, pids, camids = world()
+def expected(tokens=(0, 1, 2, 3), normalize=True, descriptor=None, **kwargs):
+    given, pids, camids = world()
+    descriptor = given if descriptor is None else descriptor
     features = torch.cat([descriptor[:, t] for t in tokens], dim=1)
     features = F.normalize(features) if normalize else features
     sets = [FeatureSet(features[s], pids[s], camids[s]) for s in (slice(QUERIES), slice(QUERIES, None))]
@@ -52,6 +53,15 @@ def test_every_subset_is_its_tokens_concatenated_then_normalized():
     for name, tokens in SUBSETS.items():
         assert_equal(results[name], expected(tokens))
     assert len({r.mAP for r in results.values()}) > 2
+
+
+def test_tokens_in_a_list_of_their_own_are_averaged():
+    descriptor = world()[0]
+    joined = torch.stack([descriptor[:, 0], descriptor[:, 1:].mean(dim=1)], dim=1)
+    given = feed(ReIDRetrieval(QUERIES, {"cls_mean": (0, tuple(range(1, descriptor.shape[1])))}), range(IMAGES))
+    assert_equal(given.compute()["cls_mean"], expected((0, 1), descriptor=joined))
+    with pytest.raises(ConfigError, match="99"):
+        feed(ReIDRetrieval(QUERIES, {"odd": (0, (1, 99))}), range(IMAGES)).compute()
 
 
 def test_order_and_copies_do_not_matter():

@@ -6,6 +6,7 @@ import torch
 
 from aaformer_lit.assign import Everyone, Nearest, Parsing, Sinkhorn, Stripes
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.losses import ReIDLoss
 from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
 
 SIZE = (64, 32)
@@ -165,6 +166,32 @@ def test_token_groups_name_what_is_evaluated_alone():
     groups = AAformer(tiny(), parts=[2, 3]).token_groups
     assert groups == {"global": (0,), "parts": (1, 2, 3, 4, 5), "parts_2": (1, 2), "parts_3": (3, 4, 5)}
     assert ViTBaseline(tiny()).token_groups == {}
+    evaluated = AAformer(tiny(), parts=[2, 3]).evaluated_groups
+    assert evaluated == groups | {"cls_mean": (0, (1, 2, 3, 4, 5))}
+
+
+def test_cls_and_the_mean_of_the_parts_as_one_feature():
+    """PASS: one classifier over both, one triplet, and at test both side by side; computed here from the tokens."""
+    torch.manual_seed(0)
+    tokens = AAformer(tiny(), parts=[2, 3], num_classes=4)
+    joined = AAformer(tiny(), parts=[2, 3], num_classes=4, neck_feature="before", descriptor="cls_mean")
+    joined.backbone.load_state_dict(tokens.backbone.state_dict())
+    with torch.no_grad():
+        joined.part_tokens.copy_(tokens.part_tokens)
+    apart = tokens.eval()(images())
+    both = torch.cat([apart.global_feat, apart.part_feats.mean(dim=1)], dim=1)
+    torch.testing.assert_close(joined.embed(images()), torch.nn.functional.normalize(both, dim=1))
+    trained = joined.train()(images())
+    assert trained.logits.shape == (2, 1, 4)
+    assert trained.part_feats.shape[1] == 0
+    feature = trained.global_feat
+    neck = torch.nn.BatchNorm1d(feature.shape[1])
+    classifier = torch.cat(list(joined.heads.classifier), dim=1)
+    torch.testing.assert_close(trained.logits[:, 0], neck(feature) @ classifier.t())
+    terms = ReIDLoss()(trained, torch.tensor([0, 1]))
+    assert terms["loss"].item() == pytest.approx((terms["id_global"] + terms["triplet_global"]).item())
+    assert joined.token_groups == joined.evaluated_groups == {"global": (0,), "parts": (1,)}
+    assert not ViTBaseline(tiny(), descriptor="cls_mean").joined  # the mean of no parts is nothing
 
 
 def test_baseline_shares_everything_but_the_parts():

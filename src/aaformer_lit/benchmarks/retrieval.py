@@ -34,7 +34,7 @@ def rerank(full: bool, repeats: int) -> list[Measurement]:
 
 
 def _evaluate(size: tuple[int, int, int], dim: int, repeats: int) -> Measurement:
-    query, gallery = _features(*size, dim)
+    query, gallery = made_features(*size, dim)
     product = _product(query.features, gallery.features)
     return _measured("evaluate", "matrix product", query, gallery, None, product, repeats)
 
@@ -42,12 +42,12 @@ def _evaluate(size: tuple[int, int, int], dim: int, repeats: int) -> Measurement
 def _rerank(size: tuple[int, int, int], dim: int, repeats: int) -> Measurement:
     from aaformer_lit.metrics import KReciprocal, evaluate_retrieval, k_reciprocal_rerank
 
-    few = _features(20, 80, 10, 16)
+    few = made_features(20, 80, 10, 16)
     streamed = evaluate_retrieval(*few, rerank=KReciprocal())
     distances = k_reciprocal_rerank(few[0].features, few[1].features).cpu()
     reference = torch.tensor([_average_precision(*few, int(i), distances) for i in streamed.per_query.index])
     check("rerank", streamed.per_query.average_precision, reference, 1e-5)
-    query, gallery = _features(*size, dim)
+    query, gallery = made_features(*size, dim)
     everything = torch.cat([query.features, gallery.features])
     product = _product(everything, everything)
     return _measured("rerank", "N x N product", query, gallery, KReciprocal(), product, repeats)
@@ -79,7 +79,7 @@ def _measured(
     return Measurement(suite, what, against, *seconds, min(seconds[1]), against, memory)
 
 
-def _features(queries: int, images: int, ids: int, dim: int) -> tuple[FeatureSet, FeatureSet]:
+def made_features(queries: int, images: int, ids: int, dim: int) -> tuple[FeatureSet, FeatureSet]:
     """Noisy descriptors around a center per identity, on the GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     centers = torch.randn(ids, dim, device=device)

@@ -6,6 +6,7 @@ The file says which network it holds (a plain config of class names and argument
 from __future__ import annotations
 
 import json
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     _check_format(content[_KEY], path)
     return content
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file says that it is a training checkpoint of ours; only the names in its pickle are looked at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
+        return any(value == _KEY for content in pickles for _, value, _ in pickletools.genops(content))
+    except (OSError, zipfile.BadZipFile, ValueError):  # not there, not torch's, broken
+        return False
 
 
 def check_same_model(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
@@ -198,7 +209,7 @@ def _check_format(about: object, path: Path) -> None:
         )
 
 
-def _is_ours(target: str) -> bool:
+def _is_class_of_ours(target: str) -> bool:
     """Whether a name leads to one of our networks or assigners, and not through our modules to what these import."""
     from hydra.utils import get_object
 
@@ -218,7 +229,7 @@ def _check_targets(node: object) -> None:
     """Refuse a config that would build anything but our networks: instantiating a class name is running code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if target is not None and not _is_ours(str(target)):
+        if target is not None and not _is_class_of_ours(str(target)):
             raise CheckpointError(
                 f"the checkpoint asks to build {target!r}, which is not a network of aaformer_lit. Refused."
             )

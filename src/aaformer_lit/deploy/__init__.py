@@ -3,7 +3,7 @@
 from aaformer_lit.deploy.card import model_card
 from aaformer_lit.deploy.compare import Comparison, compare
 from aaformer_lit.deploy.deployed import Deployed
-from aaformer_lit.deploy.export_checked import export_checked
+from aaformer_lit.deploy.export_checked import export_checked, export_network
 from aaformer_lit.deploy.formats import OnnxFormat, SafetensorsFormat, TorchExportFormat
 from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.deploy.test_images import own_images, probe_images
@@ -17,6 +17,7 @@ __all__ = [
     "TorchExportFormat",
     "compare",
     "export_checked",
+    "export_network",
     "model_card",
     "own_images",
     "probe_images",

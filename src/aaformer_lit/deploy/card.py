@@ -29,8 +29,7 @@ def model_card(about: Mapping[str, Any], ckpt: Path | None = None) -> str:
     sections = [
         _header(),
         f"# {_name(about)}",
-        "A person re-identification model after AAformer (Zhu et al., TNNLS 2023), trained and exported with "
-        "`aaformer_lit`. It maps the picture of a person to a descriptor; pictures of one person have "
+        f"{_origin(about)} It maps the picture of a person to a descriptor; pictures of one person have "
         "descriptors close to each other.",
         _usage(about),
         "## Model\n\n" + _table(_model_facts(about)),
@@ -58,6 +57,19 @@ def _name(about: Mapping[str, Any]) -> str:
     name = str(model["_target_"]).rpartition(".")[2]
     parts = f" {list(model['parts'])}" if model.get("parts") else ""
     return f"{name}{parts} on {_backbone(about)}"
+
+
+def _origin(about: Mapping[str, Any]) -> str:
+    weights = about.get("weights")
+    if weights is None:
+        return (
+            "A person re-identification model after AAformer (Zhu et al., TNNLS 2023), trained and exported with "
+            "`aaformer_lit`."
+        )
+    return (
+        f"A person re-identification model with the weights of {weights['file']} ({weights['layout']}, sha256 "
+        f"{weights['sha256']}), which others trained and whose license holds; exported with `aaformer_lit`."
+    )
 
 
 def _backbone(about: Mapping[str, Any]) -> str:

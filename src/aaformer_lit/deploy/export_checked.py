@@ -17,27 +17,37 @@ from aaformer_lit.deploy.formats import Format, SafetensorsFormat, portable
 from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.deploy.test_images import own_images, probe_images
 from aaformer_lit.errors import ExportError
+from aaformer_lit.models import ReIDViT
 from aaformer_lit.utils.environment import machine
 from aaformer_lit.utils.files import replace_whole, scratch_folder, write_json
 
 
-def export_checked(
-    ckpt: str | Path,
+def export_checked(ckpt: str | Path, form: Format, target: Path, **options: Any) -> dict[str, Any]:
+    """`export_network` of a checkpoint, an exported folder or a hub id."""
+    return export_network(*load(ckpt), form, target, source=ckpt, **options)
+
+
+def export_network(
+    network: ReIDViT,
+    about: Mapping[str, Any],
     form: Format,
     target: Path,
     *,
+    source: str | Path,
     images: int = 256,
     paths: Sequence[Path] = (),
     tolerance: float = 1e-4,
     max_flipped: float = 1e-3,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Export a checkpoint to `target`, and write the comparison to `<target>.report.json`; returns the report.
+    """Write a network to `target`, and the comparison to `<target>.report.json`; returns the report.
 
     Args:
-        ckpt: checkpoint, exported folder or hub id.
+        network: in eval mode.
+        about: its description (`checkpoints.load.describe`).
         form: how to keep it.
         target: a file, or a folder for formats that are folders; replaced if it is there.
+        source: where the network comes from, for the model card and the messages.
         images: how many images to compare on.
         paths: image files to compare on as well.
         tolerance, max_flipped: see `Comparison.problem`.
@@ -46,7 +56,6 @@ def export_checked(
     Raises:
         ExportError: the format cannot hold the network, or the file computes something else; then nothing is left behind.
     """
-    network, about = load(ckpt)
     about = portable(about)
     deployed = form.deployed(network, about["data"])
     test_images = probe_images(images, network.image_size, seed, any_size=form.preprocess)
@@ -60,7 +69,7 @@ def export_checked(
         problem = comparison.problem(tolerance, max_flipped)
         if problem is not None:
             raise ExportError(
-                f"the exported {target.name} does not compute what {ckpt} does: {problem}. It was not kept. "
+                f"the exported {target.name} does not compute what {source} does: {problem}. It was not kept. "
                 "Another opset or version of the exporting packages may do better; format=safetensors is exact."
             )
         report = {
@@ -76,7 +85,7 @@ def export_checked(
             **machine(),
         }
         if isinstance(form, SafetensorsFormat):
-            (written / "README.md").write_text(model_card(about, Path(ckpt)))
+            (written / "README.md").write_text(model_card(about, Path(source)))
         write_json(folder / f"{target.name}.report.json", report)
         _put(folder, target.parent)
     return report

@@ -140,7 +140,7 @@ class ReIDModule(LightningModule):
     def _metric(self, test_set: TestSet) -> ReIDRetrieval:
         return ReIDRetrieval(
             len(test_set.query),
-            self.network.token_groups,
+            self.network.evaluated_groups,
             normalize=self.network.normalize,
             sequences=test_set.sequences,
             draws=test_set.draws,

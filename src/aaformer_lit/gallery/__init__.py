@@ -11,7 +11,7 @@ from aaformer_lit.gallery.index.base import NO_ROW, Index, Neighbors
 from aaformer_lit.gallery.index.faiss import FaissFlat, FaissIVFPQ
 from aaformer_lit.gallery.index.qdrant import Qdrant
 from aaformer_lit.gallery.layout import ALL, Layout
-from aaformer_lit.gallery.ranking import rank, verdicts
+from aaformer_lit.gallery.ranking import rank, reranked, verdicts
 from aaformer_lit.gallery.sources import Crop, find_crops
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.gallery.update import Changes, check_same_model, create_for, update
@@ -34,6 +34,7 @@ __all__ = [
     "create_for",
     "find_crops",
     "rank",
+    "reranked",
     "update",
     "verdicts",
 ]

@@ -38,7 +38,8 @@ class Layout:
     def of(cls, network: ReIDViT) -> Layout:
         """The layout of what this network puts out."""
         groups = {ALL: tuple(range(network.num_tokens)), **network.token_groups}
-        groups |= {f"part_{token}": (token,) for token in range(1, network.num_tokens)}
+        if not network.joined:
+            groups |= {f"part_{token}": (token,) for token in range(1, network.num_tokens)}
         return cls(network.num_tokens, network.dim, network.granularities, groups, network.normalize)
 
     @classmethod

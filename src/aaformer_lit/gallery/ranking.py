@@ -6,13 +6,15 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.index.base import NO_ROW, Index, Neighbors
+from aaformer_lit.gallery.index.base import NO_ROW, Features, Index, Neighbors, ordered
 from aaformer_lit.gallery.sources import Crop, identity
 from aaformer_lit.gallery.store import Gallery
+from aaformer_lit.metrics.ranking import Reranker
 
 JUNK = "-1"
 
@@ -53,6 +55,35 @@ def rank(
         for mine, theirs in zip(found, answers, strict=True):
             mine[rows, : theirs.shape[1]] = theirs
     return found
+
+
+def reranked(
+    candidates: Neighbors,
+    queries: Float[Tensor, "queries dim"],
+    gallery: Features,
+    reranker: Reranker,
+    k: int,
+) -> Neighbors:
+    """The k best of each query's candidates by a distance that looks at all of them, such as `KReciprocal`.
+
+    A query is re-ranked among its own candidates, so the price does not grow with the gallery. Where these are the whole
+    gallery, it is the full re-ranking of that query.
+
+    Args:
+        candidates: nearest rows by plain distance, as `rank` finds them.
+        queries: their features.
+        gallery: `gallery.rows(group)` of the same token group.
+    """
+    found = Neighbors(np.full_like(candidates.distances, np.inf), np.full_like(candidates.rows, NO_ROW))
+    for number, row in enumerate(candidates.rows):
+        rows = np.sort(row[row != NO_ROW])  # of equal distances the earlier row first, as everywhere
+        if len(rows):
+            distances = reranker.prepare(queries[number : number + 1], gallery[torch.from_numpy(rows)]).rows(
+                slice(None)
+            )
+            found.distances[number, : len(rows)], found.rows[number, : len(rows)] = distances[0].cpu().numpy(), rows
+    best = ordered(*found)
+    return Neighbors(best.distances[:, :k], best.rows[:, :k])
 
 
 def verdicts(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> list[list[bool | None]]:

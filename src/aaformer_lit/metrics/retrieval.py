@@ -23,7 +23,7 @@ from aaformer_lit.metrics.expansion import Expansion
 from aaformer_lit.metrics.protocol import UNKNOWN_CAMID, without_junk
 from aaformer_lit.metrics.ranking import Reranker, evaluate_retrieval
 from aaformer_lit.metrics.structured import StructuredMetric
-from aaformer_lit.structures import FeatureSet, RetrievalMetrics, compared_features
+from aaformer_lit.structures import FeatureSet, RetrievalMetrics, Tokens, compared_features
 from aaformer_lit.utils.sequences import tiles
 
 ALL_TOKENS = ""
@@ -34,8 +34,8 @@ class ReIDRetrieval(StructuredMetric):
 
     Args:
         num_query: images with index < num_query are queries, the others gallery.
-        subsets: further results by name, such as `{"global": [0], "parts": [1, 2, 3]}`: the chosen tokens concatenated.
-            The result "" is that of all tokens, always.
+        subsets: further results by name, such as `{"global": [0], "parts": [1, 2, 3]}`: the chosen tokens concatenated,
+            and of tokens in a list of their own the mean. The result "" is that of all tokens, always.
         normalize: L2-normalize the concatenated tokens.
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`.
@@ -59,7 +59,7 @@ class ReIDRetrieval(StructuredMetric):
     def __init__(
         self,
         num_query: int,
-        subsets: Mapping[str, Sequence[int]] | None = None,
+        subsets: Mapping[str, Tokens] | None = None,
         normalize: bool = True,
         ranks: Sequence[int] = (1, 5, 10),
         rerank: Reranker | None = None,
@@ -72,7 +72,7 @@ class ReIDRetrieval(StructuredMetric):
     ) -> None:
         super().__init__(**{"compute_on_cpu": True, "dist_sync_fn": gather} | kwargs)
         self.num_query, self.num_gallery = num_query, num_gallery
-        self.subsets: dict[str, tuple[int, ...]] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
+        self.subsets: dict[str, Tokens] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
         self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
         self.expansion = expansion or Expansion()
         self.draws = draws
@@ -158,7 +158,8 @@ class ReIDRetrieval(StructuredMetric):
         images = self._count_images(index)
         tokens, dim = descriptors[0].shape[1:]
         chosen = self.subsets.get(subset, range(tokens))
-        if not chosen or max(chosen) >= tokens or min(chosen) < 0:
+        named = [token for one in chosen for token in ([one] if isinstance(one, int) else one)]
+        if not named or max(named) >= tokens or min(named) < 0:
             raise ConfigError(
                 f"subset {subset!r} asks for the tokens {list(chosen)} of a descriptor with {tokens} tokens "
                 f"(0 is the global one). Choose from 0 to {tokens - 1}."

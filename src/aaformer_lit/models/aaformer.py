@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from aaformer_lit.assign import Assigner, Sinkhorn
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models.attention import AutoAlignedAttention, Visibility
-from aaformer_lit.models.base import NeckFeature, ReIDViT
+from aaformer_lit.models.base import Descriptor, NeckFeature, ReIDViT
 from aaformer_lit.ops import Similarity
 
 
@@ -36,6 +36,7 @@ class AAformer(ReIDViT):
         neck_feature: as in `ReIDViT`.
         normalize: as in `ReIDViT`.
         grad_checkpointing: as in `ReIDViT`.
+        descriptor: as in `ReIDViT`.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class AAformer(ReIDViT):
         neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
+        descriptor: Descriptor = "tokens",
     ) -> None:
         self.parts = list(parts)
-        super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing)
+        super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing, descriptor)
         assigner = Sinkhorn() if assigner is None else assigner
         assigner.validate(self.parts, self.grid)
         self.assigner = assigner

@@ -17,9 +17,10 @@ from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_grid
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
-from aaformer_lit.structures import ReIDOutput, compared_features
+from aaformer_lit.structures import ReIDOutput, Tokens, compared_features
 
 NeckFeature = Literal["after", "before"]
+Descriptor = Literal["tokens", "cls_mean"]
 
 
 class Preparation(Protocol):
@@ -45,6 +46,8 @@ class ReIDViT(nn.Module):
         neck_feature: what is compared at test, `after` the BNNeck or `before` it.
         normalize: whether `embed` L2-normalizes the concatenated tokens.
         grad_checkpointing: recompute blocks in the backward pass, for less memory.
+        descriptor: what is trained and compared: all `tokens`, each with a head of its own, or CLS and the mean of the
+            parts (`cls_mean`) as one feature with one head (PASS). The same without parts.
 
     `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training.
     """
@@ -59,8 +62,10 @@ class ReIDViT(nn.Module):
         neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
+        descriptor: Descriptor = "tokens",
     ) -> None:
         super().__init__()
+        check_choice("descriptor", descriptor, get_args(Descriptor))
         check_choice("neck_feature", neck_feature, get_args(NeckFeature))
         self.backbone = build_backbone(backbone, image_size) if isinstance(backbone, str) else backbone
         check_plain_vit(self.backbone)
@@ -72,7 +77,8 @@ class ReIDViT(nn.Module):
         self.neck_feature, self.normalize = neck_feature, normalize
         self.grad_checkpointing = grad_checkpointing
         self.num_classes = num_classes
-        self.heads = TokenHeads(self.num_tokens, self.dim, num_classes)
+        self.joined = descriptor == "cls_mean" and bool(self.granularities)
+        self.heads = TokenHeads(self.num_tokens, self.dim, num_classes, self.joined)
 
     @property
     def granularities(self) -> tuple[int, ...]:
@@ -81,14 +87,16 @@ class ReIDViT(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the descriptor: the global one and the parts."""
-        return 1 + sum(self.granularities)
+        """Tokens of the descriptor: the global one and the parts, or their mean."""
+        return 2 if self.joined else 1 + sum(self.granularities)
 
     @property
     def token_groups(self) -> dict[str, tuple[int, ...]]:
         """Descriptor tokens that are also evaluated alone: `global`, `parts`, and each granularity as `parts_P`."""
         if not self.granularities:
             return {}
+        if self.joined:
+            return {"global": (0,), "parts": (1,)}
         groups = {"global": (0,), "parts": tuple(range(1, self.num_tokens))}
         first = 1
         for parts in self.granularities:
@@ -96,6 +104,12 @@ class ReIDViT(nn.Module):
                 groups[f"parts_{parts}"] = tuple(range(first, first + parts))
             first += parts
         return groups
+
+    @property
+    def evaluated_groups(self) -> dict[str, Tokens]:
+        """`token_groups`, and beside them `cls_mean`: CLS and the mean of the parts."""
+        means = {"cls_mean": (0, self.token_groups["parts"])} if self.granularities and not self.joined else {}
+        return {**self.token_groups, **means}
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
@@ -129,10 +143,12 @@ class ReIDViT(nn.Module):
                 f"{images.shape[-2]}x{images.shape[-1]}. Resize the images, or build it with that image_size."
             )
         tokens, assignments = self.encode(images, part_mask, return_assignments)
+        if self.joined:
+            tokens = torch.stack([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
         after, logits = self.heads(tokens)
         return ReIDOutput(
-            global_feat=tokens[:, 0],
-            part_feats=tokens[:, 1:],
+            global_feat=tokens.flatten(1) if self.joined else tokens[:, 0],
+            part_feats=tokens[:, :0] if self.joined else tokens[:, 1:],
             descriptor=after if self.neck_feature == "after" else tokens,
             logits=logits,
             assignments=assignments,

@@ -35,8 +35,8 @@ def network(trained):
     return load_model(trained / "checkpoints" / "last.ckpt")
 
 
-def measured(network, data, folder: Path, **options) -> AlignmentTest:
-    callback = AlignmentTest()
+def measured(network, data, folder: Path, images: int | None = 2000, **options) -> AlignmentTest:
+    callback = AlignmentTest(images)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
     trainer = Trainer(callbacks=[callback], default_root_dir=folder, **quiet)
     trainer.test(ReIDModule(network, **options), datamodule=data, verbose=False)
@@ -81,6 +81,28 @@ def test_a_training_writes_the_alignment_of_its_test(trained, data, network):
     assert written["test/alignment/nmi"] == pytest.approx(np.mean([np.mean(heads) for heads in last]))
     for name in ("purity", "background_share", "background_patches", "subset_entropy"):
         assert 0 < written[f"test/alignment/{name}"] <= 1
+
+
+def test_a_sample_is_measured_alone_and_is_the_same_in_every_run(network, data, tmp_path):
+    """Its tables are those of a loop over the drawn images, and no other image costs a second pass."""
+    test_set = next(iter(data.test_sets.values()))
+    images = len(test_set.query) + len(test_set.gallery)
+    assert images > 5
+    drawn = sorted(np.random.default_rng(0).permutation(images)[:5].tolist())
+    (loader,) = data.test_dataloader()
+    table, bodies = 0, len(data.part_names)
+    for batch in loader:
+        rows = [row for row, index in enumerate(batch["index"].tolist()) if index in drawn]
+        if rows:
+            labels = patch_labels(batch["part_mask"][rows], network.grid).long()
+            one_hot = torch.nn.functional.one_hot(labels.masked_fill(labels == NO_PART, bodies), bodies + 1).float()
+            membership = network.assignments(batch["image"][rows])[-1].float()
+            table = table + torch.einsum("bhpn,bnc->hpc", membership, one_hot)
+    (some,) = measured(network, data, tmp_path, images=5).results.values()
+    counted = torch.cat([alignment.counts[-1] for alignment in some], dim=1)
+    assert torch.equal(counted, table.long())
+    (every,) = measured(network, data, tmp_path, images=None).results.values()
+    assert every[0].counts.sum() > some[0].counts.sum() >= 5 * labels.shape[1]
 
 
 def test_the_mirror_image_does_not_count(network, data, tmp_path):

@@ -160,6 +160,19 @@ def test_everyone_with_the_weights_of_pass_is_pass(tmp_path, prefix, size, part_
     torch.testing.assert_close(output.part_feats, expected[:, 1:], atol=1e-5, rtol=1e-5)
 
 
+def test_the_descriptor_of_pass_is_cls_and_the_mean_of_the_parts(tmp_path):
+    from aaformer_lit.assign import Everyone
+
+    state = nets.draw(pass_shapes(ROWS * COLUMNS))
+    options = {"neck_feature": "before", "normalize": False, "descriptor": "cls_mean"}
+    made = AAformer(build_backbone(PLAIN, TINY, **SMALL), [3], Everyone(), **options).eval()
+    load_network_weights(made, open_file(write({"teacher": state}, tmp_path / "w.pth")))
+    with torch.no_grad():
+        tokens = nets.pass_tokens(state, images(TINY))
+        expected = torch.cat([tokens[:, 0], (tokens[:, 1] + tokens[:, 2] + tokens[:, 3]) / 3], dim=1)
+        torch.testing.assert_close(made.embed(images(TINY)), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("size", GRIDS, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_whole_transreid_is_theirs(tmp_path, size, after):

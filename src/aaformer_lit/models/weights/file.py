@@ -83,7 +83,7 @@ def open_file(path: Path) -> WeightsFile:
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if not state:
         raise CheckpointError(f"{path} holds no tensors{f' under {wrapper[-1]}' if wrapper else ''}. {THREE_WAYS}")
-    return WeightsFile(path, state, ".".join(wrapper), about if isinstance(about, Mapping) else {}, _sha256(path))
+    return WeightsFile(path, state, ".".join(wrapper), about if isinstance(about, Mapping) else {}, sha256(path))
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -93,6 +93,7 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,6 +33,7 @@ class Translation:
         dropped: name in the file and why it is not taken.
         warnings: what the user must know.
         granularities: of the part tokens in `network`.
+        joined: its heads are of CLS and the mean of the parts, not of each token.
         positions_of_tokens: whether `pos_embed` starts with rows of the prefix tokens; None where the layout does not say.
         square: the layout's images are square, so that a square number of positions is a square grid.
         grid: patch rows and columns, where the file says them.
@@ -45,9 +46,15 @@ class Translation:
     dropped: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     granularities: tuple[int, ...] = ()
+    joined: bool = False
     positions_of_tokens: bool | None = None
     square: bool = False
     grid: Grid | None = None
+
+    @property
+    def num_heads(self) -> int:
+        """Tokens that a neck is of."""
+        return 2 if self.joined else 1 + sum(self.granularities)
 
     def take(self, name: str, tensor: Tensor, *sources: str) -> None:
         """A tensor of the backbone."""

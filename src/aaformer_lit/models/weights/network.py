@@ -142,9 +142,10 @@ def _fill_heads(
         return set()
     same_kind = all((name in own) == (name in source.network) for name in ("part_tokens", "local_norm.weight"))
     tokens = {0: 0}  # of the network, of the file
-    for token, recipe in enumerate(parts, start=1):
-        if same_kind and len(recipe) == 1:
-            tokens[token] = 1 + recipe[0][0]
+    if network.joined and source.joined:
+        tokens[1] = 1
+    elif not network.joined and not source.joined and same_kind:
+        tokens |= {token: 1 + recipe[0][0] for token, recipe in enumerate(parts, start=1) if len(recipe) == 1}
     count, dim = network.num_tokens, network.dim
     used = set()
     for kind in NECK:
@@ -166,18 +167,19 @@ def _fill_heads(
     missing = [name for name in own if name.startswith("heads.neck.") and name not in used]
     if missing:
         report.warnings.append(f"the file lacks {', '.join(missing)}: newly made")
-    return used | _fill_classifiers(own, heads, source, tokens, report)
+    return used | _fill_classifiers(network.joined, own, heads, source, tokens, report)
 
 
 def _check_heads(size: int, source: Translation, dim: int, name: str, report: WeightsReport) -> None:
-    if size != dim * (1 + sum(source.granularities)):
+    if size != dim * source.num_heads:
         raise CheckpointError(
-            f"{report.path} has {name} of {size} channels; {1 + sum(source.granularities)} tokens of {dim} channels have "
-            f"{dim * (1 + sum(source.granularities))}: the file is not whole, or of another model."
+            f"{report.path} has {name} of {size} channels; {source.num_heads} tokens of {dim} channels have "
+            f"{dim * source.num_heads}: the file is not whole, or of another model."
         )
 
 
 def _fill_classifiers(
+    joined: bool,
     own: dict[str, Tensor],
     heads: dict[str, Tensor],
     source: Translation,
@@ -190,13 +192,17 @@ def _fill_classifiers(
         if theirs is not None:
             report.dropped |= dict.fromkeys(source.sources[name], "this network only embeds")
         return {name}
-    if theirs is None or theirs.shape[1:] != mine.shape[1:] or len(theirs) != 1 + sum(source.granularities):
+    if (
+        theirs is None
+        or theirs.shape[1:] != mine.shape[1:]
+        or len(theirs) != source.num_heads
+        or joined != source.joined
+    ):
         has = "no classifiers" if theirs is None else f"classifiers of {theirs.shape[1]} people"
+        has += " for another descriptor" if theirs is not None and joined != source.joined else ""
         report.new.append(f"classifiers of {mine.shape[1]} people (the file has {has})")
         if theirs is not None:
-            report.dropped |= dict.fromkeys(
-                source.sources[name], f"of {theirs.shape[1]} people, here are {mine.shape[1]}"
-            )
+            report.dropped |= dict.fromkeys(source.sources[name], f"{has}, here are {mine.shape[1]}")
         return {name}
     for token, their_token in tokens.items():
         mine[token] = theirs[their_token]

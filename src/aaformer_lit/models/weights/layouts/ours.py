@@ -35,6 +35,7 @@ class Ours(Layout):
                 out.take_beside(name, tensor, full)
         model = file.about.get("model")
         out.granularities = _granularities(model, out.network)
+        out.joined = isinstance(model, dict) and model.get("descriptor") == "cls_mean" and bool(out.granularities)
         out.grid = _grid(model, out.backbone)
         return out
 
