@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -11,6 +11,10 @@ from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery.extractor import checkpoint_of
+from aaformer_lit.gallery.layout import ALL
+
+if TYPE_CHECKING:
+    from aaformer_lit.metrics import Calibration
 
 FORMATS = ("png", "json", "html")
 
@@ -19,7 +23,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     """Rank as configured; returns what it wrote to `ranking.json`."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank
+    from aaformer_lit.gallery import Extractor, Gallery, check_same_model, decide, find_calibration, find_crops, rank
+    from aaformer_lit.gallery.decisions import HOW_TO
     from aaformer_lit.gallery.report import as_json, as_page, as_picture
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
@@ -41,11 +46,15 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         num_workers=cfg.data.num_workers,
     )
     check_same_model(gallery, extractor)
+    calibration = find_calibration(cfg.calibration, gallery, extractor, cfg.tokens)
     features = gallery.layout.select(extractor.features(queries), cfg.tokens)
     index = gallery.indexed(instantiate(cfg.index), cfg.tokens)
     camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
     found = rank(gallery, index, features, cfg.k, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
-    content = as_json(gallery, queries, found, cfg.tokens)
+    decided = None if calibration is None else decide(calibration, gallery, queries, found, cfg.same_cameras)
+    content = as_json(gallery, queries, found, cfg.tokens, decided)
+    if calibration is not None:
+        content["calibration"] = calibration.as_dict()
     run_dir = Path(cfg.run_dir)
     shown = spread(list(range(len(queries))), cfg.count)
     some = [queries[row] for row in shown], type(found)(found.distances[shown], found.rows[shown])
@@ -54,20 +63,41 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     if "png" in formats:
         save(as_picture(gallery, *some), run_dir / "ranking.png")
     if "html" in formats:
-        page = as_page(gallery, *some, cfg.tokens, len(queries))
+        shown_decisions = None if decided is None else [decided[row] for row in shown]
+        page = as_page(gallery, *some, cfg.tokens, len(queries), shown_decisions)
         write_text(run_dir / "ranking.html", page)
     _print(content)
+    if calibration is not None:
+        console.print(_what_it_means(calibration.thresholds, len(gallery)), highlight=False)
+    elif cfg.tokens == ALL:
+        console.print(HOW_TO.format(extractor.ckpt), highlight=False)
     for name in formats:
         console.print(str(run_dir / f"ranking.{name}"), highlight=False)
     return content
 
 
 def _print(content: dict[str, Any], limit: int = 10) -> None:
-    """The best answer to the first queries."""
+    """The answers to one query, or the best answer to the first of several."""
     for result in content["results"][:limit]:
-        best = result["answers"][0] if result["answers"] else None
-        answer = "nobody" if best is None else f"{best['path']} ({best['distance']:.3f})"
-        console.print(f"{Path(result['query']['path']).name}: {answer}", highlight=False)
+        answers = result["answers"] if len(content["results"]) == 1 else result["answers"][:1]
+        lines = [
+            f"{one['path']} ({', '.join([format(one['distance'], '.3f'), *filter(None, [one.get('decision')])])})"
+            for one in answers
+        ]
+        if not answers:
+            lines = ["nobody"]
+        elif result.get("nobody"):
+            lines[0] = f"nobody here; nearest {lines[0]}"
+        console.print(f"{Path(result['query']['path']).name}: " + "\n  ".join(lines), highlight=False)
+
+
+def _what_it_means(thresholds: Calibration, images: int) -> str:
+    """What the threshold promises of this gallery."""
+    return (
+        f"Accepted up to a distance of {thresholds.accept.distance:.3f}: for somebody who is in none of the {images:,} images, "
+        f"at most {images * thresholds.accept.bound:.2g} of them are accepted on average, if people here are like those of "
+        "the calibration."
+    )
 
 
 def main() -> None:

@@ -35,6 +35,13 @@ class Preparation(Protocol):
         """Several pictures, ready for the network."""
 
 
+class Decider(Protocol):
+    """How a distance becomes a decision: `aaformer_lit.metrics.Calibration`."""
+
+    def decide(self, distance: float, cameras: tuple[str, str] = ("", "")) -> Literal["accepted", "unsure", "rejected"]:
+        """About two pictures at a distance, of these cameras where they are known."""
+
+
 class ReIDViT(nn.Module):
     """A ViT with a re-ID head for each token of its descriptor: CLS, and the parts that a network adds.
 
@@ -46,10 +53,12 @@ class ReIDViT(nn.Module):
         normalize: whether `embed` L2-normalizes the concatenated tokens.
         grad_checkpointing: recompute blocks in the backward pass, for less memory.
 
-    `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training.
+    `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training, and
+    `calibration` to the thresholds that `aaformer_lit.calibrate` has stored for this descriptor, if any.
     """
 
     transform: Preparation | None = None
+    calibration: Decider | None = None
 
     def __init__(
         self,
