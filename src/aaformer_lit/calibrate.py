@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def calibrate(cfg: DictConfig) -> CalibrationRecord:
     """Find thresholds as configured, and store them; returns what was stored."""
-    from aaformer_lit.checkpoints.calibration import FILE, CalibrationRecord, place_of
+    from aaformer_lit.checkpoints.calibration import FILE, CalibrationRecord, calibration_path
     from aaformer_lit.checkpoints.load import load
     from aaformer_lit.engine.training_data import use_training_data
     from aaformer_lit.gallery import Extractor, Gallery, check_same_model
@@ -54,14 +54,13 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
     thresholds = calibrate_thresholds(features, **rates)
     record = CalibrationRecord(thresholds, extractor.fingerprint, cfg.flip_test, test_set.name)
     picture = save(_picture(features, len(query), thresholds), Path(cfg.run_dir) / "distances.png")
-    target = Path(cfg.output) if cfg.output else place_of(cfg.ckpt) or Path(cfg.run_dir, FILE)
+    target = Path(cfg.output) if cfg.output else calibration_path(cfg.ckpt) or Path(cfg.run_dir, FILE)
     record.write(target)
     for gallery in galleries:
         gallery.with_calibration(record.as_dict())
-    cameras = len(features.camids[features.camids >= 0].unique())
-    console.print(f"{test_set.name}: {people:,} people, {len(features):,} pictures, {cameras} cameras", highlight=False)
+    console.print(f"{test_set.name}: {people:,} people, {len(features):,} pictures", highlight=False)
     console.print(_table(thresholds))
-    console.print(_in_words(thresholds, cameras), highlight=False)
+    console.print(_in_words(thresholds, len(features.camids[features.camids >= 0].unique())), highlight=False)
     for path in (target, picture, *(gallery.folder for gallery in galleries)):
         console.print(str(path), highlight=False)
     return record
@@ -80,9 +79,13 @@ def _only(test_sets: dict[str, TestSet]) -> TestSet:
 
 
 def _held_out(test_set: TestSet) -> tuple[list[Record], list[Record]]:
-    """The pictures of known people, of query and gallery; nobody knows how many people junk and distractors are."""
-    query = {record.path: record for record in test_set.query if record.pid > 0}
-    others = {record.path: record for record in test_set.gallery if record.pid > 0 and record.path not in query}
+    """The pictures of known people, of query and gallery, each file once.
+
+    Nobody knows how many people junk (pid -1) and distractors are (pid 0, of whom there is no query).
+    """
+    unknown = {-1} | ({0} - {record.pid for record in test_set.query})
+    query = {record.path: record for record in test_set.query if record.pid not in unknown}
+    others = {r.path: r for r in test_set.gallery if r.pid not in unknown and r.path not in query}
     return list(query.values()), list(others.values())
 
 
@@ -122,19 +125,26 @@ def _table(thresholds: Calibration) -> Table:
 
 
 def _in_words(thresholds: Calibration, cameras: int) -> str:
+    """What the distances mean; `cameras`: how many are known."""
     from aaformer_lit.metrics.calibration import people_needed
 
     accept, reject = thresholds.accept, thresholds.reject
-    pairs = cameras * (cameras + 1) // 2
     between = "nothing is unsure" if reject.distance <= accept.distance else "the distances in between are unsure"
-    return (
+    lines = [
         f"Of pairs of different people like these {accept.people:,}, {_percent(accept.measured)} were accepted, and at most "
-        f"{_percent(accept.bound)} are.\nOf one person's pictures in different cameras, {_percent(thresholds.true_accepts)} "
-        f"were accepted and {_percent(reject.measured)} rejected, and at most {_percent(reject.bound)} are; {between}.\n"
-        f"{len(thresholds.cameras)} of {pairs} camera pairs have a threshold of their own, which takes "
-        f"{people_needed(thresholds.far, 1 - thresholds.confidence):,} people in both."
-        + ("" if thresholds.promised else f"\nNot promised: the wanted far={thresholds.far:g} was only measured.")
-    )
+        f"{_percent(accept.bound)} are.",
+        f"Of one person's pictures{' in different cameras' if cameras else ''}, {_percent(thresholds.true_accepts)} were "
+        f"accepted and {_percent(reject.measured)} rejected, and at most {_percent(reject.bound)} are; {between}.",
+    ]
+    if cameras:
+        needed = people_needed(thresholds.far, 1 - thresholds.confidence)
+        lines.append(
+            f"{len(thresholds.cameras)} of {cameras * (cameras + 1) // 2} camera pairs have a threshold of their own, which "
+            f"takes {needed:,} people in both."
+        )
+    if not thresholds.promised:
+        lines.append(f"Nothing is promised: far={thresholds.far:g} and miss={thresholds.miss:g} were measured.")
+    return "\n".join(lines)
 
 
 def _percent(share: float) -> str:

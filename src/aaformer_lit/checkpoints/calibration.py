@@ -100,7 +100,7 @@ class CalibrationRecord:
             )
 
 
-def place_of(ckpt: str | Path) -> Path | None:
+def calibration_path(ckpt: str | Path) -> Path | None:
     """Where the calibration of a checkpoint, run or exported folder lies; None for a model that is no file of the user's."""
     return _beside(local_path(ckpt)) if Path(ckpt).exists() else None
 

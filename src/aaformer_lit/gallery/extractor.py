@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from aaformer_lit.checkpoints.calibration import CalibrationRecord
 from aaformer_lit.checkpoints.fingerprint import fingerprint
+from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers, init_worker
@@ -74,7 +75,8 @@ class Extractor:
         self.calibration = CalibrationRecord.of(about)
         self.network = network.to(self.device).eval()
         self.layout = Layout.of(network)
-        self.ckpt = None if ckpt is None else Path(ckpt).absolute()
+        # the name of a packaged or hub model is none of a file
+        self.ckpt = Path(ckpt).absolute() if ckpt is not None and Path(ckpt).exists() else ckpt
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transform = ImageTransform.from_description(about["data"])
@@ -185,7 +187,7 @@ def checkpoint_of(ckpt: str | None, gallery: Any) -> str:
     if ckpt is not None:
         return ckpt
     recorded = gallery.about.get("ckpt")
-    if recorded is None or not Path(recorded).exists():
+    if recorded is None or not local_path(recorded).exists():
         raise GalleryError(
             f"the checkpoint that made {gallery.folder} is not at {recorded} any more. Give it as ckpt=."
         )
