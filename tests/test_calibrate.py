@@ -77,9 +77,9 @@ def test_rates_are_those_of_the_pairs(calibrated, people):
 def test_the_thresholds_travel_with_the_model(calibrated, tmp_path, caplog):
     expected = CalibrationRecord.read(calibrated / "last.calibration.json").thresholds
     assert load_model(calibrated / "last.ckpt").calibration == expected
-    export_checked(calibrated / "last.ckpt", SafetensorsFormat(), tmp_path / "model", images=4)
+    export_checked(calibrated / "last.ckpt", SafetensorsFormat(), tmp_path / "model", images=8)
     assert load_model(tmp_path / "model").calibration == expected
-    export_checked(calibrated / "last.ckpt", SafetensorsFormat(half=True), tmp_path / "half", images=4)
+    export_checked(calibrated / "last.ckpt", SafetensorsFormat(half=True), tmp_path / "half", images=8)
     assert "calibrated for another model" in caplog.text  # rounded weights are other weights
     assert load_model(tmp_path / "half").calibration is None
     assert "calibration" not in read_json(tmp_path / "half" / "config.json")["aaformer_lit"]

@@ -77,18 +77,20 @@ def search(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _print(content: dict[str, Any], limit: int = 10) -> None:
-    """The answers to one query, or the best answer to the first of several."""
+    """All answers to one query, or the best answer to the first of several."""
+    several = len(content["results"]) > 1
     for result in content["results"][:limit]:
-        answers = result["answers"] if len(content["results"]) == 1 else result["answers"][:1]
-        lines = [
-            f"{one['path']} ({', '.join([format(one['distance'], '.3f'), *filter(None, [one.get('decision')])])})"
-            for one in answers
-        ]
-        if not answers:
-            lines = ["nobody"]
-        elif result.get("nobody"):
-            lines[0] = f"nobody here; nearest {lines[0]}"
-        console.print(f"{Path(result['query']['path']).name}: " + "\n  ".join(lines), highlight=False)
+        name, answers = Path(result["query"]["path"]).name, [_in_words(one) for one in result["answers"]]
+        nobody = "nobody here; nearest: " if result.get("nobody") else ""
+        best = f"{nobody}{answers[0]}" if answers else "nobody"
+        console.print(f"{name}: {best}", highlight=False)
+        for answer in answers[1:] if not several else ():
+            console.print(f"{' ' * len(name)}  {answer}", highlight=False)
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    decision = f", {answer['decision']}" if "decision" in answer else ""
+    return f"{answer['path']} ({answer['distance']:.3f}{decision})"
 
 
 def _what_it_means(thresholds: Calibration, images: int) -> str:
