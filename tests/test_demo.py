@@ -22,11 +22,13 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from aaformer_lit.checkpoints.calibration import CalibrationRecord
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.transforms import Transforms, resize
 from aaformer_lit.errors import ConfigError, GalleryError
-from aaformer_lit.gallery import Extractor, FaissFlat, create_for, find_crops, update
+from aaformer_lit.gallery import Extractor, FaissFlat, Gallery, create_for, find_crops, update
+from aaformer_lit.metrics.calibration import Calibration, Threshold
 from aaformer_lit.models import PooledViT, TransReID, ViTBaseline
 from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.patches import TINT
@@ -70,6 +72,25 @@ def test_ranking_is_the_order_of_distances_of_that_group(viewer, gallery, extrac
     assert (found.diff() > -1e-5).all()
     told = [float(answer.caption.split()[1]) for answer in answers]
     assert told == pytest.approx(found.tolist(), abs=6e-4)
+
+
+def test_answers_are_decided_by_thresholds_of_all_tokens(extractor, gallery, people):
+    rows = sorted((people / "query").glob("*.jpg"))[:1]
+    distances = torch.cdist(gallery.layout.select(extractor.features(rows)), gallery.features())[0].sort().values
+    accept, reject = (Threshold(float(distances[place]) + 1e-5, 0.1, 0.2, 40) for place in (2, 6))
+    thresholds = Calibration(0.2, 0.2, 0.95, True, accept, reject, 0.9)
+    record = CalibrationRecord(thresholds, extractor.fingerprint, False, "people")
+    folder = Gallery(
+        gallery.folder, gallery.about | {"calibration": record.as_dict()}, gallery.table, gallery.descriptors
+    )
+    judged = Viewer(extractor, folder, FaissFlat, examples=3)
+    query, _ = judged.look(read_image(rows[0]))
+    answers = judged.rank(query, k=9)
+    expected = ["accepted"] * 3 + ["unsure"] * 4 + ["rejected"] * 2
+    assert [answer.decision for answer in answers] == [a.caption.splitlines()[1] for a in answers] == expected
+    bars = [tuple(answer.picture[-1, 0]) for answer in answers]
+    assert bars == [(0, 114, 178)] * 3 + [(230, 159, 0)] * 4 + [(140, 140, 140)] * 2
+    assert {answer.decision for answer in judged.rank(query, "part_1")} == {None}
 
 
 def test_groups_rank_differently(viewer, people):

@@ -24,6 +24,7 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
     from hydra.utils import instantiate
 
     from aaformer_lit.gallery import Extractor, Gallery
+    from aaformer_lit.gallery.decisions import HOW_TO
     from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.web.viewer import Viewer
 
@@ -41,7 +42,10 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
         num_workers=0,
     )
 
-    viewer = Viewer(extractor, gallery, partial(instantiate, cfg.index), layer=cfg.layer, examples=cfg.examples)
+    options = {"layer": cfg.layer, "examples": cfg.examples, "calibration": cfg.calibration}
+    viewer = Viewer(extractor, gallery, partial(instantiate, cfg.index), **options)
+    if gallery is not None and viewer.calibration is None:
+        console.print(HOW_TO.format(extractor.ckpt), highlight=False)
     bounds = {"max_file_mb": cfg.max_file_mb, "max_uploads": cfg.max_uploads}
     from aaformer_lit.web.page import serving  # Gradio takes seconds to import
 

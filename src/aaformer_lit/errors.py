@@ -32,6 +32,10 @@ class CheckpointError(AAformerError):
     """Weights that cannot be loaded: truncated, of another model, or not a checkpoint."""
 
 
+class CalibrationError(AAformerError):
+    """Thresholds that cannot be read, or that were found for another descriptor."""
+
+
 class ExportError(AAformerError):
     """A network that a format cannot hold, or an exported file that does not compute what the network does."""
 

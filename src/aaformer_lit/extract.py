@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from aaformer_lit.cli.console import console
+from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 def extract(cfg: DictConfig) -> Gallery:
     """Extract or remove as configured; returns the gallery as it is now."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from aaformer_lit.gallery import Extractor, Gallery, create_for, find_crops, update
     from aaformer_lit.gallery.extractor import AUTOCAST
     from aaformer_lit.gallery.store import DTYPES
@@ -43,15 +41,13 @@ def extract(cfg: DictConfig) -> Gallery:
     gallery = Gallery.open(cfg.out) if Gallery.exists(cfg.out) else create_for(extractor, cfg.out, root, cfg.dtype)
     if not gallery.root.is_dir():  # the images have moved
         gallery = Gallery.open(cfg.out, root)
-    columns = TextColumn("extracting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=len(crops))
+    with progress_bar("extracting") as progress:
         gallery, changes = update(
             gallery,
             extractor,
             crops,
             skip_bad_images=cfg.data.on_bad_image == "skip",
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in asdict(changes).items() if number)
     console.print(f"{cfg.out}: {len(gallery):,} images ({told})", highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -11,6 +11,10 @@ from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery.extractor import checkpoint_of
+from aaformer_lit.gallery.layout import ALL
+
+if TYPE_CHECKING:
+    from aaformer_lit.metrics import Calibration
 
 FORMATS = ("png", "json", "html")
 
@@ -19,7 +23,17 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     """Rank as configured; returns what it wrote to `ranking.json`."""
     from hydra.utils import instantiate
 
-    from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank, reranked
+    from aaformer_lit.gallery import (
+        Extractor,
+        Gallery,
+        check_same_model,
+        decide,
+        find_calibration,
+        find_crops,
+        rank,
+        reranked,
+    )
+    from aaformer_lit.gallery.decisions import HOW_TO
     from aaformer_lit.gallery.report import as_json, as_page, as_picture
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
@@ -41,6 +55,9 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         num_workers=cfg.data.num_workers,
     )
     check_same_model(gallery, extractor)
+    if cfg.rerank and cfg.calibration is not None:
+        raise ConfigError("thresholds are for plain distances, and rerank makes others of them. Leave one away.")
+    calibration = None if cfg.rerank else find_calibration(cfg.calibration, gallery, extractor, cfg.tokens)
     features = gallery.layout.select(extractor.features(queries), cfg.tokens)
     index = gallery.indexed(instantiate(cfg.index), cfg.tokens)
     camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
@@ -48,7 +65,10 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     found = rank(gallery, index, features, wanted, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
     if cfg.rerank:
         found = reranked(found, features, gallery.rows(cfg.tokens), instantiate(cfg.rerank), cfg.k)
-    content = as_json(gallery, queries, found, cfg.tokens)
+    decided = None if calibration is None else decide(calibration, gallery, queries, found, cfg.same_cameras)
+    content = as_json(gallery, queries, found, cfg.tokens, decided)
+    if calibration is not None:
+        content["calibration"] = calibration.as_dict()
     run_dir = Path(cfg.run_dir)
     shown = spread(list(range(len(queries))), cfg.count)
     some = [queries[row] for row in shown], type(found)(found.distances[shown], found.rows[shown])
@@ -57,20 +77,43 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     if "png" in formats:
         save(as_picture(gallery, *some), run_dir / "ranking.png")
     if "html" in formats:
-        page = as_page(gallery, *some, cfg.tokens, len(queries))
+        shown_decisions = None if decided is None else [decided[row] for row in shown]
+        page = as_page(gallery, *some, cfg.tokens, len(queries), shown_decisions)
         write_text(run_dir / "ranking.html", page)
     _print(content)
+    if calibration is not None:
+        console.print(_what_it_means(calibration.thresholds, len(gallery)), highlight=False)
+    elif cfg.tokens == ALL and not cfg.rerank:
+        console.print(HOW_TO.format(extractor.ckpt), highlight=False)
     for name in formats:
         console.print(str(run_dir / f"ranking.{name}"), highlight=False)
     return content
 
 
 def _print(content: dict[str, Any], limit: int = 10) -> None:
-    """The best answer to the first queries."""
+    """All answers to one query, or the best answer to the first of several."""
+    several = len(content["results"]) > 1
     for result in content["results"][:limit]:
-        best = result["answers"][0] if result["answers"] else None
-        answer = "nobody" if best is None else f"{best['path']} ({best['distance']:.3f})"
-        console.print(f"{Path(result['query']['path']).name}: {answer}", highlight=False)
+        name, answers = Path(result["query"]["path"]).name, [_in_words(one) for one in result["answers"]]
+        nobody = "nobody here; nearest: " if result.get("nobody") else ""
+        best = f"{nobody}{answers[0]}" if answers else "nobody"
+        console.print(f"{name}: {best}", highlight=False)
+        for answer in answers[1:] if not several else ():
+            console.print(f"{' ' * len(name)}  {answer}", highlight=False)
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    decision = f", {answer['decision']}" if "decision" in answer else ""
+    return f"{answer['path']} ({answer['distance']:.3f}{decision})"
+
+
+def _what_it_means(thresholds: Calibration, images: int) -> str:
+    """What the threshold promises of this gallery."""
+    return (
+        f"Accepted up to a distance of {thresholds.accept.distance:.3f}: for somebody who is in none of the {images:,} images, "
+        f"at most {images * thresholds.accept.bound:.2g} of them are accepted on average, if people here are like those of "
+        "the calibration."
+    )
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def used_groups(file: str, group: str = "") -> set[str]:
 
 
 def test_there_are_ten_commands():
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
 
 
 @pytest.mark.parametrize("command", COMMANDS)

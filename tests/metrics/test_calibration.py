@@ -8,7 +8,7 @@ import torch
 from scipy.stats import beta, norm
 
 from aaformer_lit.errors import ConfigError, ProtocolError
-from aaformer_lit.metrics.calibration import Calibration, calibrate_thresholds, people_needed, upper_bound
+from aaformer_lit.metrics.calibration import Calibration, Threshold, calibrate_thresholds, people_needed, upper_bound
 from aaformer_lit.structures import FeatureSet
 
 DELTA = 0.1
@@ -95,6 +95,9 @@ def test_rates_are_those_of_a_slow_loop():
     missed = np.mean([np.mean([cell(i, a, i, b, lambda d: d > found.reject.distance) for a in cams[i] for b in cams[i]
                                if a != b]) for i in cams if len(cams[i]) > 1])  # fmt: skip
     assert found.reject.measured == pytest.approx(missed, abs=2e-3)
+    taken = np.mean([np.mean([cell(i, a, i, b, lambda d: d <= found.accept.distance) for a in cams[i] for b in cams[i]
+                              if a != b]) for i in cams if len(cams[i]) > 1])  # fmt: skip
+    assert found.true_accepts == pytest.approx(taken, abs=2e-3)
 
 
 def test_the_bound_is_at_least_the_exact_one_of_coins():
@@ -133,6 +136,8 @@ def test_decisions_and_what_is_kept_of_them():
     places = (found.accept.distance, (found.accept.distance + found.reject.distance) / 2, found.reject.distance + 0.01)
     assert [found.decide(distance) for distance in places] == ["accepted", "unsure", "rejected"]
     assert Calibration.from_dict(found.as_dict()) == found
+    with pytest.raises(ConfigError, match="distance of 0 or more; got nan"):
+        Threshold(math.nan, 0.1, 0.2, 40)
     good = calibrate_thresholds(people(np.random.default_rng(6), 60, spread=0.001), far=0.4, miss=0.2)
     assert good.reject.distance < good.accept.distance  # people are well apart: nothing is unsure
     assert good.decide(good.accept.distance) == "accepted"
@@ -156,6 +161,9 @@ def test_what_cannot_be_promised_is_refused_in_words():
         calibrate_thresholds(data, far=0.001)
     with pytest.raises(ConfigError, match=r"miss=0.01 cannot be promised .*299 people"):
         calibrate_thresholds(data, far=0.3, miss=0.01)
+    few = data.select((data.camids == 0) | (data.pids < 10))
+    with pytest.raises(ConfigError, match=r"miss=0.2 cannot be promised from 10 people with pictures in two cameras"):
+        calibrate_thresholds(few, far=0.3, miss=0.2)
     with pytest.raises(ConfigError, match="confidence=1 must lie"):
         calibrate_thresholds(data, confidence=1)
     assert calibrate_thresholds(data, far=0.001, promise=False).accept.bound > 0.1  # told, not promised

@@ -142,3 +142,7 @@ def test_the_histogram_counts_both_kinds_and_marks_the_threshold() -> None:
         "different people (4 pairs)",
         "threshold 0.450: TAR 75 %, FAR 25 %",
     ]
+    (axes,) = distance_histogram(pairs, {"accepted up to": 0.45, "rejected beyond": 0.7}).axes
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.45, 0.7]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[2:] == ["accepted up to 0.450", "rejected beyond 0.700"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from aaformer_lit.checkpoints.calibration import with_calibration
 from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.errors import CheckpointError, first_line
@@ -106,7 +107,8 @@ def load(path: str | Path) -> tuple[ReIDViT, dict[str, Any]]:
 def load_model(path: str | Path) -> ReIDViT:
     """The network of a training checkpoint, or of an exported folder with config.json and model.safetensors, in eval mode.
 
-    It knows how its images are prepared (`transform`), so that `embed_images` takes files.
+    It knows how its images are prepared (`transform`), so that `embed_images` takes files, and the thresholds that were
+    stored for it (`calibration`), if any.
 
     Args:
         path: of the checkpoint or folder; or `synthetic-small`, which comes with the package; or a Hugging Face hub id,
@@ -145,7 +147,7 @@ def _load(path: str | Path) -> tuple[ReIDViT, Mapping[str, Any]]:
     if not _lacking(about):
         network.transform = ImageTransform.from_description(about["data"])
     network.eval()
-    return network, about
+    return network, with_calibration(network, about, path)
 
 
 def _with_preprocessing(about: Mapping[str, Any], path: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aaformer_lit.checkpoints.calibration import checked_calibration
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.deploy.card import model_card
@@ -58,6 +59,7 @@ def export_network(
     """
     about = portable(about)
     deployed = form.deployed(network, about["data"])
+    about = checked_calibration(network, about, ckpt)  # rounded weights have thresholds of their own
     test_images = probe_images(images, network.image_size, seed, any_size=form.preprocess)
     if paths:
         test_images["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)

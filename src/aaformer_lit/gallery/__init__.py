@@ -6,6 +6,7 @@ index = gallery.indexed(FaissFlat(), "part_1")
 found = rank(gallery, index, gallery.layout.select(extractor.features([pixels]), "part_1"), k=10)
 """
 
+from aaformer_lit.gallery.decisions import decide, find_calibration
 from aaformer_lit.gallery.extractor import Extractor
 from aaformer_lit.gallery.index.base import NO_ROW, Index, Neighbors
 from aaformer_lit.gallery.index.faiss import FaissFlat, FaissIVFPQ
@@ -32,6 +33,8 @@ __all__ = [
     "Qdrant",
     "check_same_model",
     "create_for",
+    "decide",
+    "find_calibration",
     "find_crops",
     "rank",
     "reranked",

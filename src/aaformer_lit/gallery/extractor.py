@@ -1,13 +1,11 @@
 """From person images to descriptors: what the evaluation does with a test image, for any images, in batches.
 
 Files are decoded, resized and normalized by the functions of the test loader, in worker processes that work ahead of the
-network. `fingerprint` names the function from pixels to descriptor: equal fingerprints, comparable features.
+network.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from aaformer_lit.checkpoints.calibration import CalibrationRecord
+from aaformer_lit.checkpoints.fingerprint import fingerprint
+from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers, init_worker
@@ -71,9 +72,11 @@ class Extractor:
             raise ConfigError(f"data.eval_batch_size={batch_size} must be 1 or more.")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.fingerprint = fingerprint(network, about)
+        self.calibration = CalibrationRecord.of(about)
         self.network = network.to(self.device).eval()
         self.layout = Layout.of(network)
-        self.ckpt = None if ckpt is None else Path(ckpt).absolute()
+        # the name of a packaged or hub model is none of a file
+        self.ckpt = Path(ckpt).absolute() if ckpt is not None and Path(ckpt).exists() else ckpt
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transform = ImageTransform.from_description(about["data"])
@@ -150,25 +153,6 @@ class Extractor:
         )
 
 
-def fingerprint(network: ReIDViT, about: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of all that makes a descriptor: weights, the model's config, preprocessing.
-
-    Not in it: the classifiers and the number of training ids, which the descriptor does not see, where the backbone's
-    first weights came from, and how gradients are computed.
-    """
-    model = {key: value for key, value in about["model"].items() if key not in ("backbone", "grad_checkpointing")}
-    backbone = about["model"].get("backbone")
-    if isinstance(backbone, Mapping):
-        model["backbone"] = {key: value for key, value in backbone.items() if key != "weights"}
-    data = {key: [float(v) for v in about["data"][key]] for key in ("image_size", "mean", "std")}
-    digest = hashlib.sha256(json.dumps([model, data], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        if not name.endswith(("heads.classifier", "num_batches_tracked")):
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 class _Inputs(Dataset[tuple[int, Tensor | ImageError]]):
     """What the test loader makes of an image, or the error that says why it cannot."""
 
@@ -203,7 +187,7 @@ def checkpoint_of(ckpt: str | None, gallery: Any) -> str:
     if ckpt is not None:
         return ckpt
     recorded = gallery.about.get("ckpt")
-    if recorded is None or not Path(recorded).exists():
+    if recorded is None or not local_path(recorded).exists():
         raise GalleryError(
             f"the checkpoint that made {gallery.folder} is not at {recorded} any more. Give it as ckpt=."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,7 +19,10 @@ from aaformer_lit.gallery.ranking import verdicts
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.viz import Ranking, ranking_lists
-from aaformer_lit.viz.palette import VERDICTS
+from aaformer_lit.viz.palette import DECISIONS, VERDICTS
+
+if TYPE_CHECKING:
+    from aaformer_lit.metrics.calibration import Decision
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 THUMBNAIL = (160, 80)
@@ -36,8 +39,18 @@ figcaption { font-size: 11px; overflow-wrap: anywhere; white-space: pre-line; }
 """
 
 
-def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens: str) -> dict[str, Any]:
-    """All answers as plain values; paths of answers are those of the gallery's table, below `root`."""
+def as_json(
+    gallery: Gallery,
+    queries: Sequence[Crop],
+    found: Neighbors,
+    tokens: str,
+    decided: Sequence[Sequence[Decision]] | None = None,
+) -> dict[str, Any]:
+    """All answers as plain values; paths of answers are those of the gallery's table, below `root`.
+
+    `decided`: about each answer to each query; then each answer has a `decision`, and a query has `nobody` where none is
+    accepted.
+    """
     right = verdicts(gallery, queries, found)
     content = []
     for number, query in enumerate(queries):
@@ -51,7 +64,12 @@ def as_json(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens:
                 }
             )  # fmt: skip
         asked = {"path": str(query.path), "box": query.box, "pid": query.pid, "camid": query.camid}
-        content.append({"query": asked, "answers": answers})
+        result: dict[str, Any] = {"query": asked, "answers": answers}
+        if decided is not None:
+            result["nobody"] = "accepted" not in decided[number]
+            for answer, decision in zip(answers, decided[number], strict=True):
+                answer["decision"] = decision
+        content.append(result)
     facts = {"gallery": str(gallery.folder), "root": str(gallery.root), "images": len(gallery), "tokens": tokens}
     return facts | {"fingerprint": gallery.about["fingerprint"], "results": content}
 
@@ -71,20 +89,29 @@ def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> F
     )
 
 
-def as_page(gallery: Gallery, queries: Sequence[Crop], found: Neighbors, tokens: str, total: int | None = None) -> str:
+def as_page(
+    gallery: Gallery,
+    queries: Sequence[Crop],
+    found: Neighbors,
+    tokens: str,
+    total: int | None = None,
+    decided: Sequence[Sequence[Decision]] | None = None,
+) -> str:
     """One HTML file that needs no other: the answers to each query in a row, green where right, red where wrong.
 
-    `total`: of how many queries these are some.
+    `total`: of how many queries these are some. `decided`: about each answer to each query.
     """
     frames, right = Frames(), verdicts(gallery, queries, found)
     sections = []
     for number, query in enumerate(queries):
-        cells = [_cell("", _pixels(frames, query), query.path.name, f"query\n{_who(query)}")]
+        nobody = "\nnobody here" if decided is not None and "accepted" not in decided[number] else ""
+        cells = [_cell("", _pixels(frames, query), query.path.name, f"query\n{_who(query)}{nobody}")]
         rows = [row for row in found.rows[number].tolist() if row != NO_ROW]
         for place, row in enumerate(rows):
             color, sign = VERDICTS[right[number][place]]
             about = f"{place + 1}: {found.distances[number, place]:.3f}{sign}\n{_who(gallery.crop(row))}"
-            cells.append(_cell(color, _pixels(gallery.image, row), gallery.table["path"].iat[row], about))
+            decision = None if decided is None else decided[number][place]
+            cells.append(_cell(color, _pixels(gallery.image, row), gallery.table["path"].iat[row], about, decision))
         sections.append(f"<section>{''.join(cells)}</section>")
     shown = "" if total is None or total == len(queries) else f" of {total:,}"
     heading = f"{len(queries):,}{shown} queries, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
@@ -101,13 +128,14 @@ def thumbnail(pixels: Pixels) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _cell(color: str, pixels: Pixels, name: str, about: str) -> str:
+def _cell(color: str, pixels: Pixels, name: str, about: str, decision: Decision | None = None) -> str:
     """One image with its caption; no color for the query."""
     name, about = html.escape(name), html.escape(about)
     role, border = ("", f' style="border-color: {color}"') if color else (' class="query"', "")
+    word = "" if decision is None else f'<b style="color: {DECISIONS[decision]}">&#9679;</b> {decision}\n'
     return (
         f'<figure{role}><img src="{thumbnail(pixels)}"{border} alt="{name}" title="{name}">'
-        f"<figcaption>{about}</figcaption></figure>"
+        f"<figcaption>{word}{about}</figcaption></figure>"
     )
 
 

@@ -249,6 +249,13 @@ class Gallery:
         """Whether this image was removed for good, under whatever name."""
         return _removal(digest, crop.box) in self.about["removed"]
 
+    def with_calibration(self, calibration: Mapping[str, Any]) -> Gallery:
+        """The same version, with thresholds for its descriptors in `gallery.json` (`CalibrationRecord.as_dict`)."""
+        self._check_unchanged()
+        about = self.about | {"calibration": dict(calibration)}
+        write_switch(self.folder, about)
+        return Gallery(self.folder, about, self.table, self.descriptors, self.root)
+
     def indexed(self, index: Index, group: str = ALL) -> Index:
         """Fill an index with the features of a token group; `index.search` then speaks of rows of `table`."""
         if index.outside is not None and dict(index.outside) not in self.about["copies"]:

@@ -50,12 +50,17 @@ class Threshold:
     bound: float
     people: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.distance < math.inf:
+            raise ConfigError(f"a threshold is a distance of 0 or more; got {self.distance}.")
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Distances for decisions: at most `accept` is accepted, above `reject` rejected, in between unsure.
 
-    `cameras` has the accept thresholds of the camera pairs with enough people for one of their own, as "1-2".
+    `true_accepts` is the measured share of one person's pictures in different cameras that are accepted. `cameras` has the
+    accept thresholds of the camera pairs with enough people for one of their own, as "1-2".
     """
 
     far: float
@@ -64,6 +69,7 @@ class Calibration:
     promised: bool
     accept: Threshold
     reject: Threshold
+    true_accepts: float
     cameras: Mapping[str, Threshold] = field(default_factory=dict)
 
     def decide(self, distance: float, cameras: tuple[str, str] = ("", "")) -> Decision:
@@ -81,7 +87,7 @@ class Calibration:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """The inverse of `as_dict`."""
-        values = {key: content[key] for key in ("far", "miss", "confidence", "promised")}
+        values = {key: content[key] for key in ("far", "miss", "confidence", "promised", "true_accepts")}
         cameras = {name: Threshold(**one) for name, one in content["cameras"].items()}
         return cls(
             **values, accept=Threshold(**content["accept"]), reject=Threshold(**content["reject"]), cameras=cameras
@@ -104,15 +110,16 @@ def calibrate_thresholds(
         ConfigError: a rate or confidence outside (0, 1), or too few people for the promise.
         ProtocolError: fewer than two people, or nobody with two pictures to compare.
     """
-    for name, value in (("far", far), ("miss", miss), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ConfigError(f"{name}={value} must lie between 0 and 1.")
+    check_rates(far, miss, confidence)
     people = _People(features)
     delta = 1 - confidence
+    ends, missed, able = people.genuine()
     if promise:
-        _check_enough(people.count, far, miss, delta)
+        check_enough(people.count, far, miss, confidence, able)
     accept = _largest(*people.impostors(), far, people.count // 2, delta, promise, people.count)
-    reject = _smallest(*people.genuine(), miss, delta, promise)
+    reject = _smallest(ends, missed, able, miss, delta, promise)
+    below = int((ends <= accept.distance * (1 + 1e-9)).sum())
+    true_accepts = 1 - float(missed[below - 1]) if below else 0.0
     cameras = {}
     for first, second in combinations_with_replacement(people.cameras, 2):
         seen = people.seen_by(first, second)
@@ -120,7 +127,33 @@ def calibrate_thresholds(
             edges, rate = people.impostors_between(first, second, seen)
             own = _largest(edges, rate, far, len(seen) // 2, delta, promise, len(seen))
             cameras[pair_name(str(first), str(second))] = own
-    return Calibration(far, miss, confidence, promise, accept, reject, cameras)
+    return Calibration(far, miss, confidence, promise, accept, reject, true_accepts, cameras)
+
+
+def check_rates(far: float, miss: float, confidence: float) -> None:
+    """Raise `ConfigError` for a rate or a confidence outside (0, 1)."""
+    for name, value in (("far", far), ("miss", miss), ("confidence", confidence)):
+        if not 0 < value < 1:
+            raise ConfigError(f"{name}={value} must lie between 0 and 1.")
+
+
+def check_enough(people: int, far: float, miss: float, confidence: float, in_two_cameras: int | None = None) -> None:
+    """Raise `ConfigError` where so many people cannot promise these rates, with how many it takes.
+
+    `in_two_cameras`: how many of them have pictures to miss; None: all.
+    """
+    delta, able = 1 - confidence, people if in_two_cameras is None else in_two_cameras
+    for name, rate, count, lowest, needed in (
+        ("far", far, people, upper_bound(0.0, people // 2, delta), people_needed(far, delta)),
+        ("miss", miss, able, upper_bound(0.0, able, delta), people_needed(miss, delta) // 2),
+    ):
+        if lowest > rate:
+            whom = "people" if count == people else "people with pictures in two cameras"
+            raise ConfigError(
+                f"{name}={rate:g} cannot be promised from {count} {whom}: even without a single error among them the bound is "
+                f"{lowest:.2g} at confidence {confidence:g}. It takes {needed:,} people. Give a larger {name}, more people, a "
+                "lower confidence, or promise=false for a threshold by the measured rate."
+            )
 
 
 def upper_bound(measured: float, observations: int, delta: float) -> float:
@@ -154,19 +187,6 @@ def _divergence(p: float, q: float) -> float:
     if q >= 1:
         return math.inf
     return heads + (1 - p) * math.log((1 - p) / (1 - q))
-
-
-def _check_enough(people: int, far: float, miss: float, delta: float) -> None:
-    for name, rate, lowest, needed in (
-        ("far", far, upper_bound(0.0, people // 2, delta), people_needed(far, delta)),
-        ("miss", miss, upper_bound(0.0, people, delta), people_needed(miss, delta) // 2),
-    ):
-        if lowest > rate:
-            raise ConfigError(
-                f"{name}={rate:g} cannot be promised from {people} people: even without a single error among them the bound is "
-                f"{lowest:.2g} at confidence {1 - delta:g}. It takes {needed:,} people. Give a larger {name}, more people, a "
-                "lower confidence, or promise=false for a threshold by the measured rate."
-            )
 
 
 def _allowed(wanted: float, observations: int, delta: float, promise: bool) -> float:

@@ -36,6 +36,13 @@ class Preparation(Protocol):
         """Several pictures, ready for the network."""
 
 
+class Decider(Protocol):
+    """How a distance becomes a decision: `aaformer_lit.metrics.Calibration`."""
+
+    def decide(self, distance: float, cameras: tuple[str, str] = ("", "")) -> Literal["accepted", "unsure", "rejected"]:
+        """About two pictures at a distance, of these cameras where they are known."""
+
+
 class ReIDViT(nn.Module):
     """A ViT with a re-ID head for each token of its descriptor: CLS, and the parts that a network adds.
 
@@ -49,10 +56,12 @@ class ReIDViT(nn.Module):
         descriptor: what is trained and compared: all `tokens`, each with a head of its own, or CLS and the mean of the
             parts (`cls_mean`) as one feature with one head (PASS). The same without parts.
 
-    `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training.
+    `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training, and
+    `calibration` to the thresholds that `aaformer_lit.calibrate` has stored for this descriptor, if any.
     """
 
     transform: Preparation | None = None
+    calibration: Decider | None = None
 
     def __init__(
         self,

@@ -28,6 +28,8 @@ RIGHT = "#009E73"  # bluish green and a red of another lightness: told apart by 
 WRONG = "#CC3311"
 UNKNOWN = "#8C8C8C"
 VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")}  # of an answer to a query
+# of an answer by its distance; green and red are for those who know who it is
+DECISIONS = {"accepted": BASE_COLORS[0], "unsure": BASE_COLORS[1], "rejected": UNKNOWN}
 INK = "#222222"
 
 # Blue to red as in Figure 5, without the near-black low end of jet and turbo: black means "not in the subset".

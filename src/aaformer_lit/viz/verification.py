@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Protocol
 
 import numpy as np
@@ -138,8 +139,13 @@ def verification_pairs(
 
 
 @styled
-def distance_histogram(pairs: PairDistances, threshold: float, *, title: str | None = "Distances of pairs") -> Figure:
-    """Distances of positive and negative pairs as densities, and the threshold with its TAR and FAR on these pairs."""
+def distance_histogram(
+    pairs: PairDistances, threshold: float | Mapping[str, float], *, title: str | None = "Distances of pairs"
+) -> Figure:
+    """Distances of positive and negative pairs as densities, and the threshold with its TAR and FAR on these pairs.
+
+    `threshold`: one, or several by name, which are drawn without rates.
+    """
     figure, (axes,) = plots(1, title=title)
     bins = np.histogram_bin_edges(np.concatenate([pairs.positive, pairs.negative]), bins=60).tolist()
     for values, color, what in (
@@ -148,9 +154,15 @@ def distance_histogram(pairs: PairDistances, threshold: float, *, title: str | N
     ):
         label = f"{what} ({len(values):,} pairs)"
         axes.hist(values, bins=bins, density=True, color=color, alpha=0.55, label=label)
-    tar, far = float(np.mean(pairs.positive <= threshold)), float(np.mean(pairs.negative <= threshold))
-    label = f"threshold {threshold:#.3g}: TAR {_percent(tar)}, FAR {_percent(far)}"
-    axes.axvline(threshold, ymax=0.74, color=INK, linestyle="--", linewidth=1.4, label=label)
+    if isinstance(threshold, Mapping):
+        lines = {f"{name} {distance:#.3g}": distance for name, distance in threshold.items()}
+    else:
+        tar, far = float(np.mean(pairs.positive <= threshold)), float(np.mean(pairs.negative <= threshold))
+        lines = {f"threshold {threshold:#.3g}: TAR {_percent(tar)}, FAR {_percent(far)}": threshold}
+    for (label, distance), style in zip(lines.items(), cycle(("--", ":"))):
+        axes.axvline(
+            distance, ymax=0.74 if len(lines) == 1 else 0.68, color=INK, linestyle=style, linewidth=1.4, label=label
+        )
     axes.set(xlabel="distance", ylabel="density")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.4)  # room for the legend above the bars
     axes.legend(loc="upper left")

@@ -113,7 +113,10 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
             raise _refusal("no camera is chosen.")
         chosen = None if len(cameras) == len(viewer.cameras) else cameras
         answers = viewer.rank(seen.query, group, chosen, min(max(int(count), 1), MOST))
-        return chart, gr.Gallery([(a.picture, a.caption) for a in answers], label=f"ranking by {groups[group]}")
+        judged = bool(answers) and answers[0].decision is not None
+        nobody = ": nobody here" if judged and not any(a.decision == "accepted" for a in answers) else ""
+        label = f"ranking by {groups[group]}{nobody}"
+        return chart, gr.Gallery([(a.picture, a.caption) for a in answers], label=label)
 
     page = gr.Blocks(title="AAformer", analytics_enabled=False, delete_cache=(SWEEP, KEPT))
     with page:
@@ -251,6 +254,11 @@ def _help(viewer: Viewer) -> str:
         )
     if ranked:
         lines.append(f"Click a tile to rank the gallery ({len(viewer.gallery or ()):,} images) by it alone.")
+    if viewer.calibration is not None:
+        lines.append(
+            "By all tokens, a bar below each answer says whether its distance is accepted (blue), unsure (orange) or rejected "
+            f"(gray); of pairs of different people at most {viewer.calibration.thresholds.accept.bound:.2%} are accepted."
+        )
     return " ".join(lines)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -28,12 +28,17 @@ from aaformer_lit.gallery import (
     Index,
     Neighbors,
     check_same_model,
+    decide,
+    find_calibration,
     rank,
     verdicts,
 )
 from aaformer_lit.utils.sequences import spread
-from aaformer_lit.viz.palette import VERDICTS, Part, part_tokens
+from aaformer_lit.viz.palette import DECISIONS, VERDICTS, Part, part_tokens
 from aaformer_lit.viz.patches import assignment_overlay, attention_overlay, majority
+
+if TYPE_CHECKING:
+    from aaformer_lit.metrics.calibration import Decision
 
 Picture = UInt8[np.ndarray, "height width 3"]
 MOST = 50  # answers at once
@@ -62,11 +67,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Answer:
-    """An image of the gallery, framed green where it shows the query's person, red where not, gray where nobody knows."""
+    """An image of the gallery, framed green where it shows the query's person, red where not, gray where nobody knows.
+
+    Where there are thresholds, it stands on a bar in the color of its `decision`.
+    """
 
     picture: Picture
     caption: str
     row: int
+    decision: Decision | None = None
 
 
 class Viewer:
@@ -78,8 +87,10 @@ class Viewer:
         index: makes an empty index; one is filled for each token group that is asked for.
         layer: whose parts are shown.
         examples: how many people of the gallery are offered as queries.
+        calibration: a file of thresholds; None: the gallery's or the checkpoint's, if any. They are for all tokens together.
 
     Raises:
+        CalibrationError: the thresholds are of another descriptor.
         GalleryError: the gallery was made by another model, or its images are not where it says.
         ConfigError: nothing to show (no parts and no gallery), no such layer, an empty gallery.
     """
@@ -92,6 +103,7 @@ class Viewer:
         *,
         layer: int = -1,
         examples: int = 12,
+        calibration: str | None = None,
     ) -> None:
         self.extractor, self.gallery, self.layer = extractor, gallery, layer
         self.network: Any = extractor.network
@@ -105,8 +117,10 @@ class Viewer:
             )
         self.cameras: tuple[str, ...] = ()
         self.examples: tuple[int, ...] = ()
+        self.calibration = None
         if gallery is not None:
             self._check(gallery)
+            self.calibration = find_calibration(calibration, gallery, extractor)
             self.cameras = tuple(sorted(set(gallery.table["camid"]), key=lambda camid: (len(camid), camid)))
             self.examples = _different_people(gallery, examples)
         # a layer that is not there, parts that need masks: now, and not when somebody has dropped a picture
@@ -154,10 +168,16 @@ class Viewer:
         kept = (found.rows[0] != NO_ROW) & (found.rows[0] != (NO_ROW if query.row is None else query.row))
         rows, distances = found.rows[:, kept][:, :k], found.distances[:, kept][:, :k]
         who = Crop(gallery.root) if query.row is None else gallery.crop(query.row)
-        right = verdicts(gallery, [who], Neighbors(distances, rows))[0]
+        answers = Neighbors(distances, rows)
+        right = verdicts(gallery, [who], answers)[0]
+        decided: Sequence[Decision | None] = [None] * len(right)
+        if self.calibration is not None and group == ALL:
+            decided = decide(self.calibration, gallery, [who], answers)[0]
         return [
-            self._answer(place, int(row), float(distance), verdict)
-            for place, (row, distance, verdict) in enumerate(zip(rows[0], distances[0], right, strict=True), start=1)
+            self._answer(place, int(row), float(distance), verdict, decision)
+            for place, (row, distance, verdict, decision) in enumerate(
+                zip(rows[0], distances[0], right, decided, strict=True), start=1
+            )
         ]
 
     def thumbnail(self, row: int) -> Picture:
@@ -215,11 +235,13 @@ class Viewer:
             picture = attention_overlay(image, levels[part.token], member, self.network.grid)
         return Tile(framed(picture, part.color), part.name, f"part_{part.token + 1}")
 
-    def _answer(self, place: int, row: int, distance: float, verdict: bool | None) -> Answer:
+    def _answer(self, place: int, row: int, distance: float, verdict: bool | None, decision: Decision | None) -> Answer:
         color, sign = VERDICTS[verdict]
-        about = self.person(row)
-        caption = f"{place}: {distance:.3f}{sign}" + (f"\n{about}" if about else "")
-        return Answer(framed(self.thumbnail(row), to_rgb(color)), caption, row)
+        picture = framed(self.thumbnail(row), to_rgb(color))
+        if decision is not None:
+            picture[-3 * FRAME :] = [round(255 * channel) for channel in to_rgb(DECISIONS[decision])]
+        lines = [f"{place}: {distance:.3f}{sign}", decision, self.person(row)]
+        return Answer(picture, "\n".join(filter(None, lines)), row, decision)
 
 
 def framed(picture: Picture, color: Sequence[float]) -> Picture:
