@@ -13,7 +13,10 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = "aaformer_lit"
-COMMANDS = {"train", "evaluate", "visualize", "extract", "search", "export", "benchmark", "report", "prepare", "demo"}
+COMMANDS = {
+    "train", "evaluate", "compare", "visualize", "extract", "search", "export", "benchmark", "report", "prepare", "demo",
+    "serve",
+}  # fmt: skip
 BASE = {"structures", "errors", "utils"}  # whatever any folder may import
 MAY_IMPORT = {
     "structures": set(),

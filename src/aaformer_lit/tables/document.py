@@ -6,7 +6,7 @@ A grid is a list of lines, the first one the header; the first column is set lef
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Grid = list[list[str]]
@@ -91,6 +91,9 @@ def page(document: Document) -> str:
         f'<!doctype html>\n<html lang="en"><head>{head}<title>{title}</title><style>{_STYLE}</style></head>\n'
         f"<body>\n{chr(10).join(body)}\n</body></html>\n"
     )
+
+
+FORMATS: Mapping[str, Callable[[Document], str]] = {"txt": text, "md": markdown, "tex": latex, "html": page}
 
 
 def _aligned(lines: Grid) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aaformer_lit.tables.compare import Comparison
-from aaformer_lit.tables.document import Document, Grid, Section, latex, markdown, page, text
+from aaformer_lit.tables.document import FORMATS as document_formats
+from aaformer_lit.tables.document import Document, Grid, Section
 from aaformer_lit.tables.join import Cell, Column
 from aaformer_lit.tables.paper import METRICS, PaperTable, Row
 
@@ -130,10 +131,7 @@ def _as(write: Callable[[Document], str]) -> Callable[[Report], str]:
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {
-    "txt": _as(text),
-    "md": _as(markdown),
-    "tex": _as(latex),
-    "html": _as(page),
+    **{form: _as(write) for form, write in document_formats.items()},
     "csv": comma_separated,
 }
 
