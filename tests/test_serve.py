@@ -6,12 +6,14 @@ import socket
 import struct
 import threading
 import zlib
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+import load
 from aaformer_lit.gallery import Crop, Extractor, FaissFlat, Gallery, create_for, rank, update
 from aaformer_lit.gallery.store import digest
 from cli_tools import run_cli
@@ -40,28 +42,26 @@ def extractor():
     return Extractor.from_checkpoint("synthetic-small", num_workers=0, device="cpu")
 
 
-@pytest.fixture
-def gallery(extractor, tmp_path):
+def filled(extractor, folder):
     """Six images of three people by two cameras."""
     crops = []
     for number in range(6):
-        path = tmp_path / "images" / f"{number}.png"
+        path = folder / "images" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png(number))
         crops.append(Crop(path, None, str(number // 2), str(number % 2)))
-    return update(create_for(extractor, tmp_path / "gallery", tmp_path / "images"), extractor, crops)[0]
+    return update(create_for(extractor, folder / "gallery", folder / "images"), extractor, crops)[0]
 
 
-@pytest.fixture
-def call(extractor, gallery):
+@contextmanager
+def running(extractor, gallery, token=TOKEN, **options):
     """Requests to a running service: method, path, body, further headers; gives status and answer."""
-    app = build(Service(extractor, gallery, FaissFlat), host="127.0.0.1", token=TOKEN, limits=LIMITS)
-    with serving(app, "127.0.0.1", 0) as url:
+    service = Service(extractor, gallery, FaissFlat)
+    with serving(build(service, host="127.0.0.1", token=token, limits=LIMITS, **options), "127.0.0.1", 0) as url:
 
         def ask(method, path, body=None, **headers):
-            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/png"} | {
-                name.replace("_", "-"): value for name, value in headers.items()
-            }
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/png"} | given
             connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
             try:
                 connection.request(method, path, body, {name: value for name, value in headers.items() if value})
@@ -73,7 +73,27 @@ def call(extractor, gallery):
         yield ask
 
 
-def test_a_search_is_the_gallerys_ranking(call, extractor, gallery):
+@pytest.fixture
+def gallery(extractor, tmp_path):
+    return filled(extractor, tmp_path)
+
+
+@pytest.fixture
+def call(extractor, gallery):
+    with running(extractor, gallery) as ask:
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def unchanged(extractor, tmp_path_factory):
+    """A gallery that the tests leave as it is, and requests to its service."""
+    gallery = filled(extractor, tmp_path_factory.mktemp("unchanged"))
+    with running(extractor, gallery) as ask:
+        yield gallery, ask
+
+
+def test_a_search_is_the_gallerys_ranking(unchanged, extractor):
+    gallery, call = unchanged
     features = gallery.layout.select(extractor.features([picture(9)]), "parts")
     expected = rank(gallery, gallery.indexed(FaissFlat(), "parts"), features, 4, camids=["1"])
     status, found = call("POST", "/search?k=4&tokens=parts&camid=1", png(9))
@@ -85,8 +105,8 @@ def test_a_search_is_the_gallerys_ranking(call, extractor, gallery):
     assert {answer["camid"] for answer in found["answers"]} == {"1"}
 
 
-def test_pictures_that_come_together_are_answered_as_if_alone(call, extractor):
-    seeds, answers = range(10, 16), {}
+def test_pictures_that_come_together_are_answered_as_if_alone(unchanged, extractor):
+    call, seeds, answers = unchanged[1], range(10, 16), {}
 
     def one(seed):
         answers[seed] = call("POST", "/embed", png(seed))
@@ -189,7 +209,8 @@ def bomb(side):
         ("GET", "/etc/passwd", None, {}, 404, "Not Found"),
     ],
 )
-def test_what_is_wrong_is_said_in_json(call, gallery, method, path, body, headers, status, what):
+def test_what_is_wrong_is_said_in_json(unchanged, method, path, body, headers, status, what):
+    gallery, call = unchanged
     code, told = call(method, path, png(0) if body == b"GOOD" else body, **headers)
     assert (code, told["what"][: len(what)]) == (status, what)
     assert set(told) == {"what", "got", "fix"}
@@ -198,7 +219,8 @@ def test_what_is_wrong_is_said_in_json(call, gallery, method, path, body, header
     assert len(Gallery.open(gallery.folder)) == 6
 
 
-def test_health_needs_no_token_and_the_docs_list_the_requests(call):
+def test_health_needs_no_token_and_the_docs_list_the_requests(unchanged):
+    call = unchanged[1]
     assert call("GET", "/health", Authorization=None) == (200, {"status": "ok"})
     paths = call("GET", "/openapi.json", Authorization=None)[1]["paths"]
     assert {path: sorted(methods) for path, methods in paths.items()} == {
@@ -213,12 +235,10 @@ def test_health_needs_no_token_and_the_docs_list_the_requests(call):
 
 
 def test_a_service_that_may_not_write_offers_no_change(extractor, gallery):
-    app = build(Service(extractor, gallery, FaissFlat), host="127.0.0.1", token=None, writable=False)
-    with serving(app, "127.0.0.1", 0) as url:
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
-        connection.request("DELETE", "/people/0")
-        assert connection.getresponse().status == 404
-        connection.close()
+    with running(extractor, gallery, token=None, writable=False) as ask:
+        assert ask("DELETE", "/people/0", Authorization=None)[0] == 404
+        assert ask("POST", "/images?name=a.png", png(0), Authorization=None)[0] == 404
+        assert ask("POST", "/search", png(0), Authorization=None)[0] == 200
     assert len(Gallery.open(gallery.folder)) == 6
 
 
@@ -268,3 +288,9 @@ def test_missing_packages_are_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert run_cli("serve", "gallery=none") == 2
     assert "pip install 'aaformer-lit[serve]'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_a_service_of_its_own_answers_many_clients_and_survives_a_kill(capsys):
+    assert load.main(["--seconds", "3", "--images", "500", "--clients", "4"]) == 0
+    assert "0 of these lost" in capsys.readouterr().out

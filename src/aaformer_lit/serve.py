@@ -46,7 +46,8 @@ def serve(cfg: DictConfig, stop: threading.Event | None = None) -> None:
         window=cfg.batch.window_ms / 1000,
     )
     service = Service(extractor, gallery, partial(instantiate, cfg.index))
-    app = build(service, host=cfg.host, token=cfg.token, writable=cfg.writable, limits=limits)
+    token = None if cfg.token is None else str(cfg.token)
+    app = build(service, host=cfg.host, token=token, writable=cfg.writable, limits=limits)
     stop = stop or stopped_by_signals()
     with serving(app, cfg.host, cfg.port) as url:
         console.print(
