@@ -14,18 +14,9 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = "aaformer_lit"
 COMMANDS = {
-    "train",
-    "evaluate",
-    "visualize",
-    "calibrate",
-    "extract",
-    "search",
-    "export",
-    "benchmark",
-    "report",
-    "prepare",
-    "demo",
-}
+    "train", "evaluate", "compare", "visualize", "calibrate", "extract", "search", "export", "benchmark", "report",
+    "prepare", "demo", "serve",
+}  # fmt: skip
 BASE = {"structures", "errors", "utils"}  # whatever any folder may import
 MAY_IMPORT = {
     "structures": set(),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-import socket
 import threading
 import webbrowser
 from functools import partial
@@ -14,6 +12,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.web.listening import check_address, stopped_by_signals
 
 
 def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
@@ -49,7 +48,7 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
     bounds = {"max_file_mb": cfg.max_file_mb, "max_uploads": cfg.max_uploads}
     from aaformer_lit.web.page import serving  # Gradio takes seconds to import
 
-    stop = stop or _stopped_by_signals()
+    stop = stop or stopped_by_signals()
     with serving(viewer, host=cfg.host, port=cfg.port, k=cfg.k, **bounds) as url:
         console.print(f"{url}  (Ctrl-C ends it)", highlight=False)
         if cfg.inbrowser:
@@ -65,23 +64,7 @@ def _check_page(cfg: DictConfig) -> None:
             f"max_file_mb={cfg.max_file_mb} and max_uploads={cfg.max_uploads} must be 1 or more, and k={cfg.k} between 1 and "
             f"{MOST}."
         )
-    try:
-        socket.create_server(
-            (cfg.host, cfg.port), family=socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
-        ).close()
-    except (OSError, OverflowError) as cause:
-        raise ConfigError(
-            f"the page cannot listen on host={cfg.host} port={cfg.port}: {cause}. Give another port=, or an address of this "
-            "machine."
-        ) from cause
-
-
-def _stopped_by_signals() -> threading.Event:
-    """Set by Ctrl-C or a termination: the pictures that were uploaded are deleted on the way out of either."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    check_address(cfg.host, cfg.port)
 
 
 def main() -> None:

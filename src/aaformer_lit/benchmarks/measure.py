@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,18 +65,24 @@ class WrongResult(AAformerError):
 def compare(
     ours: Run, baseline: Run, repeats: int, warm_up: bool = True
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of both, run in turns.
+    """Seconds of both, run in turns (see `in_turns`)."""
+    first, second = in_turns((ours, baseline), repeats, warm_up)
+    return first, second
 
-    By default each turn begins with a call that is not counted: what the other leaves behind in caches and freed memory is
+
+def in_turns(functions: Sequence[Run], repeats: int, warm_up: bool = True) -> list[tuple[float, ...]]:
+    """Seconds of each function in each turn.
+
+    By default each turn begins with a call that is not counted: what the others leave behind in caches and freed memory is
     not what a loop over one of them finds.
     """
-    seconds: tuple[list[float], list[float]] = ([], [])
+    seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
-        for function, times in zip((ours, baseline), seconds, strict=True):
+        for function, times in zip(functions, seconds, strict=True):
             if warm_up:
                 function()
             times.append(seconds_of(function))
-    return tuple(seconds[0]), tuple(seconds[1])
+    return [tuple(times) for times in seconds]
 
 
 def fastest(function: Run, repeats: int) -> float:

@@ -83,8 +83,9 @@ class Extractor:
 
     @classmethod
     def from_checkpoint(cls, ckpt: str | Path, **options: Any) -> Extractor:
-        """The extractor of a training checkpoint or an exported folder. Raises `CheckpointError`."""
-        return cls(*load(ckpt), ckpt=ckpt, **options)
+        """The extractor of what `load_model` takes. Raises `CheckpointError`."""
+        path = local_path(ckpt)  # a name stands for a file, which a gallery remembers
+        return cls(*load(path), ckpt=path, **options)
 
     def features(
         self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None

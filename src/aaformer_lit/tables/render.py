@@ -1,7 +1,6 @@
-"""A joined table as text, Markdown, LaTeX or CSV: ours as mean +- std (n), the paper's, the difference.
+"""A joined table as text, Markdown, LaTeX, HTML or CSV: ours as mean +- std (n), the paper's, the difference.
 
-All formats are made from the same cells of text. Where a column's data is not in the paper, the paper's numbers are not
-beside it.
+Where a column's data is not in the paper, the paper's numbers are not beside it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aaformer_lit.tables.compare import Comparison
+from aaformer_lit.tables.document import FORMATS as document_formats
+from aaformer_lit.tables.document import Document, Grid, Section
 from aaformer_lit.tables.join import Cell, Column
 from aaformer_lit.tables.paper import METRICS, PaperTable, Row
 
 NOT_RUN = "not run"
-Grid = list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def comparison_grid(comparisons: Sequence[Comparison]) -> Grid:
     return lines
 
 
-def sections(report: Report) -> list[tuple[str, list[Grid], list[str]]]:
-    """(title, grids, notes) of each column, of the paper's columns without a run, and what was left out."""
+def document(report: Report) -> Document:
+    """Each column, the paper's columns without a run, and what was left out."""
     table, columns, remarks = report.table, report.columns, list(report.remarks)
-    parts: list[tuple[str, list[Grid], list[str]]] = []
+    parts: list[Section] = []
     for column, compared in zip(columns, report.comparisons or [()] * len(columns), strict=True):
         grids, notes = [grid(table, column)], list(column.notes)
         if not column.paper:
@@ -98,49 +98,14 @@ def sections(report: Report) -> list[tuple[str, list[Grid], list[str]]]:
             grids.append(comparison_grid(compared))
             if all(one.difference is None or one.difference.seeds == 1 for one in compared):
                 notes.append("one seed: the intervals cover the choice of queries, not the chance in training")
-        parts.append((column.title, grids, notes))
+        parts.append(Section(column.title, grids, notes))
     absent = [name for name in table.data if name not in {column.paper for column in columns}]
     if columns:
         remarks += [f"no runs on {', '.join(absent)}"] if absent else []
     else:
-        parts += [(name, [paper_grid(table, name)], []) for name in absent]
-    return parts + ([("Missing or left out", [], remarks)] if remarks else [])
-
-
-def text(report: Report) -> str:
-    """Plain text in aligned columns."""
-    blocks = [f"{report.table.title}\nPaper: {report.table.source}"]
-    for title, grids, notes in sections(report):
-        blocks.append("\n".join([title, *("\n" + _aligned(g) for g in grids), *(f"  * {note}" for note in notes)]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def markdown(report: Report) -> str:
-    """GitHub's Markdown."""
-    blocks = [f"## {report.table.title}\n\nPaper: {report.table.source}"]
-    for title, grids, notes in sections(report):
-        blocks.append(f"### {title}")
-        for lines in grids:
-            rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-            rule = "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(lines[0]))) + "|"
-            blocks.append("\n".join([rows[0], rule, *rows[1:]]))
-        if notes:
-            blocks.append("\n".join(f"- {note}" for note in notes))
-    return "\n\n".join(blocks) + "\n"
-
-
-def latex(report: Report) -> str:
-    """`booktabs` tables, one per column of data; notes are comments."""
-    blocks = [f"% {report.table.title}. Paper: {report.table.source}"]
-    for title, grids, notes in sections(report):
-        block = [f"% {title}", *(f"% {note}" for note in notes)]
-        for lines in grids:
-            rows = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
-            align = "l" + "r" * (len(lines[0]) - 1)
-            begin, end = rf"\begin{{tabular}}{{{align}}}", r"\end{tabular}"
-            block += [begin, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", end]
-        blocks.append("\n".join(block))
-    return "\n\n".join(blocks) + "\n"
+        parts += [Section(name, [paper_grid(table, name)]) for name in absent]
+    parts += [Section("Missing or left out", [], remarks)] if remarks else []
+    return Document(table.title, f"Paper: {table.source}", parts)
 
 
 def comma_separated(report: Report) -> str:
@@ -161,28 +126,14 @@ def comma_separated(report: Report) -> str:
     return file.getvalue()
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {"txt": text, "md": markdown, "tex": latex, "csv": comma_separated}
+def _as(write: Callable[[Document], str]) -> Callable[[Report], str]:
+    return lambda report: write(document(report))
 
 
-def _aligned(lines: Grid) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join(
-        ["  " + padded[0].rstrip(), "  " + "-" * len(padded[0]), *(f"  {line.rstrip()}" for line in padded[1:])]
-    )
-
-
-_LATEX = str.maketrans({"\\": r"\textbackslash{}", "±": r"$\pm$"} | {c: f"\\{c}" for c in "&%_#{}$"})
-
-
-def _latex(cell: str) -> str:
-    return cell.translate(_LATEX)
+FORMATS: dict[str, Callable[[Report], str]] = {
+    **{form: _as(write) for form, write in document_formats.items()},
+    "csv": comma_separated,
+}
 
 
 def _value(value: object) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from aaformer_lit.web.listening import host_name
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -74,7 +76,7 @@ class Guard:
         """Status and reason of a refusal; None lets the request pass."""
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["path"]
-        if self.hosts and _host(headers.get(b"host", "")) not in self.hosts:
+        if self.hosts and host_name(headers.get(b"host", "")) not in self.hosts:
             return 421, "this page does not go by that name."
         if method in ("GET", "HEAD"):
             if path.startswith(FILE):
@@ -104,9 +106,3 @@ class Guard:
                 return 429, "too many pictures; try again in some minutes."
             self._uploads.append(now)
         return None
-
-
-def _host(name: str) -> str:
-    """`Host` without the port; an IPv6 address keeps no brackets."""
-    match = re.fullmatch(r"\[([^\]]*)\](?::\d+)?|([^:]*)(?::\d+)?", name.strip())
-    return "" if match is None else (match[1] or match[2] or "").lower()

@@ -7,7 +7,6 @@ folder of this process that goes away with it. Nothing is fetched from elsewhere
 from __future__ import annotations
 
 import html
-import ipaddress
 import logging
 import os
 import tempfile
@@ -26,6 +25,7 @@ from aaformer_lit.data.images import decode
 from aaformer_lit.errors import AAformerError, ConfigError
 from aaformer_lit.gallery import ALL
 from aaformer_lit.web.guard import Guard
+from aaformer_lit.web.listening import LOOPBACK_NAMES, is_loopback, names_of
 from aaformer_lit.web.viewer import MOST, Picture, Query, Tile, Viewer
 
 Given = ParamSpec("Given")
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 BOX = 300  # height of the one picture beside the tiles
 SWEEP, KEPT = 300, 900  # seconds: how often old pictures are deleted, and from which age
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 HEADING = "# Who looks like this, and by which part?"
 CONSENT = (
     "**Before you use a picture of somebody:** re-identification is surveillance technology. Show this page only people who "
@@ -187,14 +186,13 @@ def serving(
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    local = _is_loopback(host)
-    if not local:
+    if not is_loopback(host):
         log.warning("%s can be reached from other machines: whoever reaches it sees the gallery's people", host)
     with tempfile.TemporaryDirectory(prefix="aaformer-demo-") as folder, _environment(Path(folder)):
         guard = Middleware(
             Guard,
             folder=Path(folder),
-            hosts=(*LOOPBACK_NAMES, host) if local else (),
+            hosts=names_of(host),
             max_bytes=max_file_mb << 20,
             max_uploads=max_uploads,
         )
@@ -285,13 +283,6 @@ def _theme() -> gr.themes.Base:
     return gr.themes.Default(
         primary_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @contextmanager

@@ -1,0 +1,27 @@
+"""Images per second of several networks, each on images of its own size that lie in memory, run in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from aaformer_lit.benchmarks.measure import Run, in_turns
+from aaformer_lit.models import ReIDViT
+
+
+@torch.inference_mode()
+def images_per_second(networks: Sequence[ReIDViT], batch: int, repeats: int) -> list[float]:
+    """Of the fastest turn of each, on a GPU where there is one; the networks stay there."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seconds = in_turns([_pass(network.to(device), batch, device) for network in networks], repeats)
+    return [batch / min(times) for times in seconds]
+
+
+def _pass(network: ReIDViT, batch: int, device: str) -> Run:
+    images = torch.rand(batch, 3, *network.image_size, device=device)
+
+    def run() -> None:
+        network(images)
+
+    return run

@@ -1,0 +1,123 @@
+"""Models side by side on several data sets: `python -m aaformer_lit.compare ckpt=[A,B] data=[market1501,synthetic]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from aaformer_lit.cli.check import check_config
+from aaformer_lit.cli.console import console
+from aaformer_lit.cli.options import data_config, several_of
+from aaformer_lit.cli.run import run
+from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.utils.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from aaformer_lit.engine.comparison import Contestant
+    from aaformer_lit.structures import RetrievalMetrics
+    from aaformer_lit.tables.models import ModelComparison, ModelFacts
+
+
+def compare(cfg: DictConfig) -> ModelComparison:
+    """Test all models on all data as configured; returns what it wrote to `comparison.json`."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.engine.comparison import load_contestants, open_data, tested
+    from aaformer_lit.tables.document import FORMATS, text
+    from aaformer_lit.tables.models import ModelComparison, differences, short_names
+    from aaformer_lit.utils.environment import machine
+
+    run_dir, formats = Path(cfg.run_dir), list(cfg.formats)
+    for form in formats:
+        check_choice("formats", form, FORMATS)
+    _check_numbers(cfg)
+    configs = _data_configs(cfg)
+    models = load_contestants([cfg.ckpt] if isinstance(cfg.ckpt, str) else list(cfg.ckpt))
+    names = short_names([model.ckpt for model in models])
+    opened = {name: [open_data(config, model) for model in models] for name, config in configs.items()}
+    facts, device = _facts(cfg, models, names), machine()["device"]
+    results: dict[str, list[RetrievalMetrics]] = {}
+    for name, modules in opened.items():
+        for number, (model, data) in enumerate(zip(models, modules, strict=True)):
+            console.print(f"{names[number]} on {name}", highlight=False, markup=False)
+            quiet = {"logger": False, "enable_checkpointing": False, "default_root_dir": cfg.run_dir}
+            trainer = instantiate(cfg.trainer, **quiet)
+            for test_set, one in tested(model, data, trainer, run_dir / f"{name}-{number + 1}", cfg.flip_test).items():
+                results.setdefault(name if len(data.test_sets) == 1 else f"{name}/{test_set}", []).append(one)
+    ahead = {
+        name: {
+            names[number]: differences(each[number], each[0], cfg.bootstrap.samples, cfg.bootstrap.seed)
+            for number in range(1, len(models))
+        }
+        for name, each in results.items()
+    }
+    comparison = ModelComparison(facts, results, ahead, f"{cfg.speed.batch} at once, float32, {device}")
+    about = {"data": {name: modules[0].fingerprint for name, modules in opened.items()}, "flip_test": cfg.flip_test}
+    write_json(run_dir / "comparison.json", comparison.as_dict() | about | machine())
+    document = comparison.document()
+    for form in formats:
+        write_text(run_dir / f"comparison.{form}", FORMATS[form](document))
+    console.print(text(document), markup=False, highlight=False)
+    for form in ("json", *formats):
+        console.print(str(run_dir / f"comparison.{form}"), highlight=False)
+    return comparison
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    for key, value in (
+        ("bootstrap.samples", cfg.bootstrap.samples),
+        *((f"speed.{k}", v) for k, v in cfg.speed.items()),
+    ):
+        if value < 1:
+            raise ConfigError(f"{key}={value} must be 1 or more.")
+    if cfg.trainer.devices != 1:
+        raise ConfigError(f"trainer.devices={cfg.trainer.devices}: models are compared on one device. Leave it out.")
+
+
+def _data_configs(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The config of each data set by its name; they also take the place of `cfg.data`, in which Hydra has mixed them."""
+    overrides = list(HydraConfig.get().overrides.task)
+    configs = {name: data_config(name, overrides) for name in several_of("compare", "data", overrides)}
+    if not configs:
+        raise ConfigError("no data are given. Give one or more data sets: data=[market1501,synthetic].")
+    for config in configs.values():
+        check_config({"data": OmegaConf.to_container(config)}, {})
+    with open_dict(cfg):
+        cfg.data = configs
+    write_text(Path(cfg.run_dir, "config.yaml"), OmegaConf.to_yaml(cfg, resolve=True))
+    return configs
+
+
+def _facts(cfg: DictConfig, models: Sequence[Contestant], names: Sequence[str]) -> list[ModelFacts]:
+    """What each model costs; its speed is measured here."""
+    from aaformer_lit.benchmarks.speed import images_per_second
+    from aaformer_lit.tables.models import ModelFacts
+
+    with console.status("measuring speed ..."):
+        speeds = images_per_second([model.network for model in models], cfg.speed.batch, cfg.speed.repeats)
+    return [
+        ModelFacts(
+            name=name,
+            ckpt=model.ckpt,
+            network=type(model.network).__name__,
+            trained_on=model.trained_on,
+            parameters=model.parameters,
+            weight_bytes=model.weight_bytes,
+            descriptor=model.descriptor,
+            images_per_second=speed,
+            speed=speed / speeds[0],
+        )
+        for name, model, speed in zip(names, models, speeds, strict=True)
+    ]
+
+
+def main() -> None:
+    run(compare, "compare")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Micro-batching: requests that arrive within a short window go through a function together.
+
+While the function is at work further requests gather, so that under load the batches fill by themselves and the window
+costs nothing. What waits is bounded: beyond that a request is turned away at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from aaformer_lit.errors import AAformerError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Busy(AAformerError):
+    """More requests wait than are taken."""
+
+
+class Batcher(Generic[T, R]):
+    """Calls `function` in a thread, on several items at once; one call after another.
+
+    Args:
+        function: gives a result or an error for each item.
+        size: items at once, at most.
+        window: seconds that the first item waits for others.
+        waiting: items that wait, at most.
+    """
+
+    def __init__(
+        self, function: Callable[[Sequence[T]], Sequence[R | Exception]], *, size: int, window: float, waiting: int
+    ) -> None:
+        self.function, self.size, self.window = function, size, window
+        self._queue: asyncio.Queue[tuple[T, asyncio.Future[R]]] = asyncio.Queue(waiting)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Batcher[T, R]:
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def __call__(self, item: T) -> R:
+        """The result for this item. Raises its error, or `Busy`."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((item, future))
+        except asyncio.QueueFull:
+            raise Busy(f"{self._queue.maxsize} requests wait already. Try again in a second.") from None
+        return await future
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.window):
+                    while len(batch) < self.size:
+                        batch.append(await self._queue.get())
+            try:
+                results: Sequence[R | Exception] = await asyncio.to_thread(self.function, [item for item, _ in batch])
+            except Exception as error:  # of the whole batch: each of its requests is told
+                results = [error] * len(batch)
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.done():  # whoever asked has gone
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)

@@ -1,0 +1,76 @@
+"""Models side by side: what is ahead by how much, query by query, and the cells that say it."""
+
+import numpy as np
+import pytest
+import torch
+
+from aaformer_lit.structures import PerQuery, RetrievalMetrics
+from aaformer_lit.tables.document import FORMATS
+from aaformer_lit.tables.models import ModelComparison, ModelFacts, differences, short_names
+
+
+def result(precisions, ranks, index=None):
+    index = torch.arange(len(ranks)) if index is None else torch.tensor(index)
+    per_query = PerQuery(index, torch.tensor(precisions), torch.tensor(ranks))
+    rank1 = float(np.mean([rank == 1 for rank in ranks]))
+    return RetrievalMetrics(float(np.mean(precisions)), 0.1, 0.2, len(ranks), {1: rank1, 5: 1.0}, per_query)
+
+
+FIRST, SECOND = result([0.5, 0.2, 0.9, 0.4], [1, 3, 1, 2]), result([0.7, 0.4, 1.0, 0.6], [1, 1, 1, 2])
+
+
+def facts(name, speed):
+    return ModelFacts(name, f"runs/{name}", "AAformer", "Market1501", 1_250_000, 5_000_000, 1536, 20 * speed, speed)
+
+
+def test_differences_are_in_points_and_paired():
+    found = differences(SECOND, FIRST, samples=2000, seed=0)
+    assert found["mAP"].mean == pytest.approx(17.5)
+    # every query gains 10 or 20 points, so that no draw of queries says anything else
+    assert 10 <= found["mAP"].low <= found["mAP"].high <= 20
+    assert (found["rank1"].mean, found["rank1"].low, found["rank1"].high) == (25, 0, 75)
+    assert (found["mAP"].queries, found["mAP"].seeds) == (4, 1)
+
+
+def test_models_that_answered_other_queries_are_not_compared():
+    assert differences(result([0.7], [1], [0]), result([0.7], [1], [1]), 100, 0) == {"mAP": None, "rank1": None}
+
+
+def test_all_formats_hold_the_cells():
+    ahead = {"cuhk03": {"b": differences(SECOND, FIRST, 100, 0)}}
+    comparison = ModelComparison([facts("a", 1.0), facts("b", 0.5)], {"cuhk03": [FIRST, SECOND]}, ahead, "16 at once")
+    document = comparison.document()
+    markdown, page = FORMATS["md"](document), FORMATS["html"](document)
+    assert "| model | trained on | cuhk03 mAP | cuhk03 Rank-1 |" in markdown
+    assert "| b | Market1501 | 67.5 | 75.0 |" in markdown
+    assert "| b | AAformer | 1.25 | 5.0 | 1,536 | 10 (0.50x) |" in markdown
+    assert "| b | cuhk03 | mAP | +17.5 |" in markdown
+    assert "<tr><td>b</td><td>Market1501</td><td>67.5</td><td>75.0</td></tr>" in page
+    cells = comparison.as_dict()["results"]
+    assert [(cell["model"], cell["data"], cell["mAP"]) for cell in cells] == [
+        ("a", "cuhk03", pytest.approx(0.5)),
+        ("b", "cuhk03", pytest.approx(0.675)),
+    ]
+    assert cells[0]["difference"] == {}
+    assert cells[1]["difference"]["mAP"]["mean"] == pytest.approx(17.5)
+
+
+def test_a_page_shows_names_as_text():
+    comparison = ModelComparison([facts("<b>", 1.0)], {"a&b": [FIRST]}, {}, "")
+    page = FORMATS["html"](comparison.document())
+    assert "&lt;b&gt;" in page
+    assert "a&amp;b mAP" in page
+
+
+@pytest.mark.parametrize(
+    ("ckpts", "names"),
+    [
+        (["runs/a/checkpoints/last.ckpt", "runs/b/checkpoints/last.ckpt"], ["a", "b"]),
+        (["/x/runs/a/1", "/x/runs/b/1"], ["a", "b"]),
+        (["/x/runs/a", "synthetic-small"], ["x/runs/a", "synthetic-small"]),
+        (["runs/a", "runs/a/checkpoints/best.ckpt"], ["a", "a/checkpoints/best.ckpt"]),
+        (["runs/a"], ["runs/a"]),
+    ],
+)
+def test_names_are_what_tells_the_checkpoints_apart(ckpts, names):
+    assert short_names(ckpts) == names

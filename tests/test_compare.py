@@ -1,0 +1,67 @@
+"""Comparing models says of each what evaluating it says, and tells what is wrong before anything is tested."""
+
+import pandas as pd
+import pytest
+
+from cli_tools import TINY_DATA, only, read_json, run_cli
+
+QUIET = (
+    "trainer=cpu",
+    "trainer.enable_progress_bar=false",
+    "speed.repeats=1",
+    "speed.batch=2",
+    "bootstrap.samples=200",
+)
+SPEC = tuple(option for option in TINY_DATA if "image_size" not in option)
+
+
+def compare(data_dir, runs, *options):
+    return run_cli("compare", *SPEC, *QUIET, f"paths.data={data_dir}", f"paths.runs={runs}", *options)
+
+
+def test_each_model_has_its_own_results_and_its_difference_to_the_first(trained, data_dir, tmp_path):
+    assert (
+        compare(data_dir, tmp_path, f"ckpt=[{trained},synthetic-small]", "data=[synthetic]", "formats=[md,html]") == 0
+    )
+    folder = only(tmp_path.rglob("comparison.json")).parent
+    found = read_json(folder / "comparison.json")
+    first, second = found["results"]
+    evaluated = read_json(trained / "metrics.json")
+    assert [first["mAP"], first["rank1"]] == pytest.approx([evaluated["test/mAP"], evaluated["test/rank1"]], abs=1e-9)
+
+    scores = [pd.read_parquet(folder / f"synthetic-{n}" / "per_query.parquet").query("subset == ''") for n in (1, 2)]
+    gain = 100 * (scores[1].average_precision.to_numpy() - scores[0].average_precision.to_numpy()).mean()
+    assert second["difference"]["mAP"]["mean"] == pytest.approx(gain, abs=1e-4)
+    assert gain == pytest.approx(100 * (second["mAP"] - first["mAP"]), abs=1e-4)
+    assert first["difference"] == {}
+
+    models = {model["network"]: model for model in found["models"]}
+    assert [model["descriptor"] for model in found["models"]] == [6 * 24, 6 * 128]
+    assert [model["trained_on"] for model in found["models"]] == ["Synthetic", "unknown"]
+    assert list(models) == ["AAformer"]
+    assert found["models"][0]["speed"] == 1.0
+    assert f"| {100 * second['mAP']:.1f} | {100 * second['rank1']:.1f} |" in (folder / "comparison.md").read_text()
+    assert (folder / "comparison.html").read_text().count("<table>") == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["ckpt=[TRAINED,none.ckpt]"], "no checkpoint at none.ckpt"),
+        (["ckpt=[TRAINED,TRAINED]"], "is given twice"),
+        (["ckpt=[]"], "no model is given"),
+        (["ckpt=[TRAINED]", "data=[synthetic,market1501]"], "Market-1501 was not found"),
+        (
+            ["ckpt=[TRAINED]", "data=[synthetic,marked1501]"],
+            "there is no data=marked1501. Did you mean data=market1501?",
+        ),
+        (["ckpt=[TRAINED]", "formats=[xls]"], "formats must be one of txt, md, tex, html; got 'xls'"),
+        (["ckpt=[TRAINED]", "speed.repeats=0"], "speed.repeats=0 must be 1 or more"),
+        (["ckpt=[TRAINED]", "trainer.devices=2"], "models are compared on one device"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_tested(trained, data_dir, tmp_path, capsys, options, message):
+    assert compare(data_dir, tmp_path, *(option.replace("TRAINED", str(trained)) for option in options)) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("metrics.json"))
+    assert not list(tmp_path.rglob("comparison.*"))
