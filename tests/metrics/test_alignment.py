@@ -101,6 +101,21 @@ def test_a_part_that_changes_its_meaning_between_images_scores_nothing():
     assert "background_share" not in steady.compute()[0].last_layer()
 
 
+def test_masks_of_one_class_are_compared_with_the_background():
+    meter = AlignmentMeter([2], 1, layers=1, heads=1)
+    first_half = torch.arange(8) < 4
+    assignment = torch.stack([first_half, ~first_half]).expand(1, 1, 2, 8)
+    labels = torch.full((1, 8), NO_PART, dtype=torch.uint8)
+    labels[0, [0, 1, 2, 6]] = 0  # three patches of the person in the first part, one in the second
+    meter.update([assignment], labels)
+    (found,) = meter.compute()
+    part, label = [0] * 4 + [1] * 4, [1, 1, 1, 0, 0, 0, 1, 0]
+    assert found.nmi.item() == pytest.approx(normalized_mutual_info_score(label, part))
+    assert found.purity.item() == pytest.approx(6 / 8)
+    assert found.background[0, 0].tolist() == pytest.approx([1 / 4, 3 / 4])
+    assert found.counts[0, 0].tolist() == [[3, 1], [1, 3]]
+
+
 def test_two_processes_add_their_tables():
     halves = [AlignmentMeter(PARTS, LABELS, LAYERS, HEADS) for _ in range(2)]
     whole = AlignmentMeter(PARTS, LABELS, LAYERS, HEADS)

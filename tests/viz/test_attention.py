@@ -4,7 +4,7 @@ import torch
 from matplotlib.colors import to_rgb
 
 from aaformer_lit.viz import attention_maps, part_color
-from aaformer_lit.viz.palette import BLUE_TO_RED
+from aaformer_lit.viz.palette import ATTENTION
 from aaformer_lit.viz.patches import TINT
 
 GRID, PARTS = (4, 2), [1, 2]
@@ -21,7 +21,7 @@ def example(images: int = 1, heads: int = 2) -> tuple[np.ndarray, torch.Tensor, 
 
 
 def expected(level: float) -> np.ndarray:
-    return ((1 - TINT) * 0.4 + TINT * np.array(BLUE_TO_RED(level)[:3])) * 255
+    return ((1 - TINT) * 0.4 + TINT * np.array(ATTENTION(level)[:3])) * 255
 
 
 def test_the_rendered_canvas_shows_levels_inside_and_black_outside(pixel) -> None:
@@ -42,8 +42,9 @@ def test_the_rendered_canvas_shows_levels_inside_and_black_outside(pixel) -> Non
     assert (pixel(figure, upper, 0.5, 0.75) == 0).all()
     assert (pixel(figure, lower, 0.5, 0.25) == 0).all()
     low, high = pixel(figure, scale, 0.02, 0.5), pixel(figure, scale, 0.98, 0.5)
-    assert low.argmax() == 2
-    assert high.argmax() == 0
+    assert np.abs(low - 255 * np.array(ATTENTION(0.02)[:3])).max() <= 4
+    assert np.abs(high - 255 * np.array(ATTENTION(0.98)[:3])).max() <= 4
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outside the subset"]
 
 
 def test_another_head_has_its_own_subsets(pixel) -> None:

@@ -6,7 +6,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import PerQuery, RetrievalMetrics
-from aaformer_lit.viz import alignment_over_depth, cmc_curves, read_metrics_csv, training_curves
+from aaformer_lit.viz import CHANCE, alignment_over_depth, cmc_curves, read_metrics_csv, training_curves
+from aaformer_lit.viz.palette import INK
 
 EMPTY = PerQuery(torch.zeros(0, dtype=torch.long), torch.zeros(0), torch.zeros(0, dtype=torch.long))
 
@@ -19,12 +20,12 @@ def test_cmc_lines_are_the_metrics_in_percent() -> None:
     assert list(first.get_xdata()) == [1, 5, 10]
     assert list(first.get_ydata()) == pytest.approx([87.6, 95.0, 97.0])
     assert list(second.get_ydata()) == pytest.approx([100 - 50 / k for k in range(1, 21)])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "AAformer: Rank-1 87.6, mAP 80.1",
         "ViT: Rank-1 50.0",
     ]
     assert list(axes.get_xticks()) == [1, 5, 10, 15, 20]
-    assert axes.get_ylim()[1] == 100
+    assert axes.get_ylim() == (0, 102)
 
 
 def test_alignment_has_a_panel_per_score_and_a_level_for_a_single_number() -> None:
@@ -39,6 +40,14 @@ def test_alignment_has_a_panel_per_score_and_a_level_for_a_single_number() -> No
     assert level.get_linestyle() == "--"
     assert level.get_color() != depth.get_color()
     assert list(right.lines[0].get_ydata()) == [0.5, 0.75]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["AAformer", "stripes"]
+
+
+def test_the_level_of_chance_is_dotted_and_takes_no_color_of_a_model() -> None:
+    (axes,) = alignment_over_depth({"purity": {"2 parts": [0.5, 0.75], CHANCE: 0.4}}).axes
+    _, chance = axes.lines
+    assert (chance.get_label(), list(chance.get_ydata()), chance.get_linestyle()) == ("chance", [0.4, 0.4], ":")
+    assert chance.get_color() == INK
 
 
 def test_heads_are_a_mean_and_a_band_from_worst_to_best() -> None:
@@ -91,7 +100,18 @@ def test_training_curves_draw_losses_and_retrieval_over_epochs(log: Path) -> Non
         [1, 3],
         pytest.approx([10, 30]),
     )
-    assert (losses.get_xlabel(), quality.get_xlabel(), quality.get_ylabel()) == ("epoch", "epoch", "%")
+    labels = (losses.get_xlabel(), quality.get_xlabel(), quality.get_ylabel())
+    assert labels == ("epoch", "epoch", "held-out people (%)")
+
+
+def test_the_identity_loss_has_axes_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,train/id,train/loss,train/triplet\n0,0,6.5,21.5,15\n1,1,5.5,17.5,12\n")
+    identity, both = training_curves(path).axes
+    assert [(line.get_label(), list(line.get_ydata())) for line in identity.lines] == [("train/id", [6.5, 5.5])]
+    assert identity.get_ylabel() == "identity loss"
+    assert identity.get_ylim()[1] < 8
+    assert [line.get_label() for line in both.lines] == ["train/loss", "train/triplet"]
 
 
 def test_a_run_without_validation_has_one_panel(tmp_path: Path) -> None:
@@ -110,5 +130,5 @@ def test_files_that_are_no_log(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no rows with an 'epoch' column"):
             training_curves(tmp_path / "other.csv")
     (tmp_path / "lr.csv").write_text("epoch,step,lr\n0,0,0.1\n")
-    with pytest.raises(ConfigError, match=r"none of the columns train/loss.*it has lr"):
+    with pytest.raises(ConfigError, match=r"none of the columns train/id.*it has lr"):
         training_curves(tmp_path / "lr.csv")

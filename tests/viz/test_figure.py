@@ -90,6 +90,17 @@ def test_save_twice_gives_the_same_bytes_and_the_size_in_inches(tmp_path: Path) 
         assert image.size == tuple(int(100 * inches) for inches in figure.get_size_inches())
 
 
+def test_a_large_png_is_written_with_fewer_pixels(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 600, 3), dtype=np.uint8)
+    figure = viz.contact_sheet([noise])
+    figure.set_size_inches(6, 8)
+    path = viz.save(figure, tmp_path / "noise.png", dpi=150)
+    assert 300_000 < path.stat().st_size < 1_000_000
+    with Image.open(path) as image:
+        assert image.width / image.height == pytest.approx(6 / 8, rel=0.01)
+        assert image.width < 900
+
+
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = viz.save(viz.contact_sheet([IMAGE]), tmp_path / "a.png")
     old = path.read_bytes()

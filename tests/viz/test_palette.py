@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from aaformer_lit.viz import part_color
-from aaformer_lit.viz.palette import BLUE_TO_RED, RIGHT, WRONG, part_tokens
+from aaformer_lit.viz.palette import ATTENTION, RIGHT, WRONG, part_tokens
 
 # Viénot, Brettel and Mollon (1999): what a deuteranope sees of linear RGB
 DEUTERANOPE = np.array([[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]])
@@ -47,11 +47,13 @@ def test_the_papers_parts_and_the_verdicts_differ_for_a_deuteranope_too() -> Non
     assert np.abs(seen(to_rgb(RIGHT)) - seen(to_rgb(WRONG))).max() > 0.1
 
 
-def test_attention_runs_from_blue_to_red_and_never_near_black() -> None:
-    colors = BLUE_TO_RED(np.linspace(0, 1, 256))[:, :3]
-    assert colors[0].argmax() == 2
-    assert colors[-1].argmax() == 0
-    assert colors.max(axis=1).min() > 0.7
+def test_attention_gets_lighter_in_equal_steps_and_is_never_near_black() -> None:
+    colors = ATTENTION(np.linspace(0, 1, 11))[:, :3]
+    luminance = (colors**2.2) @ np.array([0.2126, 0.7152, 0.0722])
+    steps = np.diff(116 * np.cbrt(luminance) - 16)  # CIE L*
+    assert steps.min() > 0.7 * steps.mean()
+    assert steps.max() < 1.3 * steps.mean()
+    assert colors.max(axis=1).min() > 0.6
 
 
 def test_no_such_part() -> None:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aaformer_lit.viz.palette import BLUE_TO_RED
+from aaformer_lit.viz.palette import ATTENTION
 from aaformer_lit.viz.patches import (
     LIFT,
     OUTSIDE,
@@ -35,7 +35,7 @@ def test_attention_is_colored_by_level_and_black_outside() -> None:
     member = np.array([True, True, False, False])  # the 0.9 outside the subset must not set the scale
     painted = attention_overlay(image, attention, member, (2, 2))
     for place, level in (((0, 0), 0.25), ((0, 3), 1.0)):
-        expected = ((1 - TINT) * 0.4 + TINT * np.array(BLUE_TO_RED(level)[:3])) * 255
+        expected = ((1 - TINT) * 0.4 + TINT * np.array(ATTENTION(level)[:3])) * 255
         assert np.abs(painted[place] - expected).max() <= 1.0
     assert not painted[4:].any()
 
@@ -43,7 +43,7 @@ def test_attention_is_colored_by_level_and_black_outside() -> None:
 def test_no_attention_at_all_is_blue_and_an_empty_subset_black() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     painted = attention_overlay(image, np.zeros(4, np.float32), np.array([True] * 4), (2, 2))
-    assert np.abs(painted - TINT * 255 * np.array(BLUE_TO_RED(0.0)[:3])).max() <= 1
+    assert np.abs(painted - TINT * 255 * np.array(ATTENTION(0.0)[:3])).max() <= 1
     assert not attention_overlay(image, np.ones(4, np.float32), np.zeros(4, bool), (2, 2)).any()
 
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz import Ranking, rank_gallery, ranking_lists
 from aaformer_lit.viz.palette import RIGHT, UNKNOWN, WRONG
@@ -40,6 +42,29 @@ def test_ranking_equals_the_slow_loop_ties_included(data: st.DataObject) -> None
         assert ranking.distances[row, : len(wanted)].tolist() == [float(table[row, i]) for i in wanted]
         assert ranking.matches is not None
         assert ranking.matches[row, : len(wanted)].tolist() == [g_pids[i] == q_pids[row] for i in wanted]
+
+
+def test_the_average_precision_is_that_of_the_metric() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pids, camids = torch.randint(-1, 5, (50,), generator=generator), torch.randint(0, 3, (50,), generator=generator)
+    everything = FeatureSet(torch.randn(50, 4, generator=generator), pids, camids)
+    query, gallery = everything.select(pids >= 0), everything
+    query.pids[0] = 9  # nobody in the gallery
+    table = torch.cdist(query.features, gallery.features)
+    found = rank_gallery(table, query, gallery).average_precision
+    metrics = evaluate_retrieval(query, gallery).per_query
+    assert found is not None
+    assert np.isnan(found[0])
+    assert found[metrics.index.numpy()] == pytest.approx(metrics.average_precision.numpy())
+
+
+def test_the_ap_stands_beside_the_answers_and_captions_below_them() -> None:
+    ranking = replace(RANKING, average_precision=np.array([0.834, np.nan]))
+    figure = ranking_lists(QUERIES, gallery, ranking, captions=lambda row: f"pid {row}")
+    first, second = figure.axes[:4], figure.axes[4:]
+    assert [panel.get_ylabel() for panel in first] == ["", "AP 83 %", "", ""]
+    assert [panel.get_xlabel() for panel in first] == ["", "pid 2", "pid 0", "pid 1"]
+    assert second[1].get_ylabel() == ""
 
 
 def test_rank_gallery_wants_one_distance_per_pair() -> None:
@@ -78,7 +103,7 @@ def test_borders_and_signs_say_right_or_wrong_on_the_canvas(pixel) -> None:
         assert np.abs(pixel(figure, panel, 0.0, 0.5) - 255 * np.array(to_rgb(color))).max() <= 3
         assert (pixel(figure, panel, 0.5, 0.5) == 10 * index).all()
     assert (pixel(figure, first[0], 0.5, 0.5) == 200).all()
-    assert [panel.get_ylabel() for panel in (first[0], second[0])] == ["a", "b"]
+    assert [panel.get_xlabel() for panel in (first[0], second[0])] == ["a", "b"]
 
 
 def test_unknown_people_have_gray_borders_and_no_sign() -> None:

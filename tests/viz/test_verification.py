@@ -39,7 +39,8 @@ def test_the_roc_is_the_best_tar_at_each_far_and_goes_through_the_chosen_points(
     positive, negative = generator.normal(0, 1, 60).tolist(), generator.normal(2, 1, 400).tolist()
     model = counted(positive, negative, far=(0.1, 0.01), eer=0.15)
     figure = verification_roc({"AAformer": model})
-    line, chosen, eer = figure.axes[0].lines
+    line, chosen, eer, chance = figure.axes[0].lines
+    assert (chance.get_label(), list(chance.get_xdata())) == ("chance", list(chance.get_ydata()))
     assert list(chosen.get_xdata()) == [0.01, 0.1]
     assert list(chosen.get_ydata()) == [model.tar[0.01], model.tar[0.1]]
     assert (eer.get_xdata()[0], eer.get_ydata()[0]) == (0.15, 0.85)
@@ -58,7 +59,7 @@ def test_two_models_share_the_finer_axis() -> None:
     coarse, fine = counted([0.1, 0.4], [0.3] * 10), counted([0.1, 0.4], [0.3] * 1000)
     figure = verification_roc({"coarse": coarse, "fine": fine})
     assert figure.axes[0].get_xlim() == pytest.approx((1e-3, 1))
-    assert [line.get_label().split(":")[0] for line in figure.axes[0].lines[::3]] == ["coarse", "fine"]
+    assert [line.get_label().split(":")[0] for line in figure.axes[0].lines[:6:3]] == ["coarse", "fine"]
     assert verification_roc(fine).axes[0].lines[0].get_label() == "EER 10 %"
 
 
@@ -117,7 +118,7 @@ def test_what_the_metrics_compute_is_drawn() -> None:
     query, gallery = sets(20, 30)
     pairs, far = verification_pairs(query, gallery), (0.01, 0.1, 0.5)
     model = evaluate_verification(query, gallery, far=far)
-    line, chosen, _ = verification_roc(model).axes[0].lines
+    line, chosen, *_ = verification_roc(model).axes[0].lines
     slow = counted(pairs.positive.tolist(), pairs.negative.tolist(), far=far)
     assert list(chosen.get_ydata()) == pytest.approx([slow.tar[rate] for rate in far])
     x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())

@@ -6,7 +6,8 @@ same body part on every image: its index is compared, not the best matching with
 
 * NMI: mutual information of part and body part over the mean of their entropies; 0 independent, 1 one-to-one.
 * Purity: share of the patches whose body part is the most frequent one of their part.
-Both over patches that show a body part. What falls on background is reported apart, by patches and by attention.
+Both over patches that show a body part; masks of one class, person or not, are compared with the background as the other.
+What falls on background is reported apart, by patches and by attention.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def purity(table: Num[Tensor, "*batch parts labels"]) -> Float[Tensor, "*batch"]
     """Share of patches that carry the most frequent label of their part; 0 for an empty table."""
     table = table.double()
     return table.amax(dim=-1).sum(dim=-1) / table.sum(dim=(-2, -1)).clamp(min=1)
+
+
+def without_background(table: Int[Tensor, "*batch parts labels"]) -> Int[Tensor, "*batch parts labels"]:
+    """The body parts of tables whose last label is background; of one class, with which nothing can agree, all."""
+    return table if table.shape[-1] == 2 else table[..., :-1]
 
 
 def entropy(probabilities: Float[Tensor, "*batch outcomes"]) -> Float[Tensor, "*batch"]:
@@ -86,6 +92,11 @@ class PartAlignment:
     def parts(self) -> int:
         """The granularity."""
         return self.counts.shape[2]
+
+    @property
+    def compared(self) -> Int[Tensor, "layers heads parts labels"]:
+        """What `nmi` and `purity` are of: the table without background, or the person against it."""
+        return without_background(self.counts)
 
     def last_layer(self) -> dict[str, float]:
         """Means over the heads (and parts) of the last layer, and the NMI of its best head.
@@ -169,8 +180,8 @@ class AlignmentMeter(StructuredMetric):
         share = size / size.sum(dim=-1, keepdim=True).clamp(min=1)
         known = bool((attention[..., 1] > 0).any())
         return PartAlignment(
-            nmi=nmi(table[..., :-1]),
-            purity=purity(table[..., :-1]),
+            nmi=nmi(without_background(table)),
+            purity=purity(without_background(table)),
             background=table[..., -1] / size.clamp(min=1),
             background_attention=attention[..., 0] / attention[..., 1].clamp(min=1e-12) if known else None,
             subset_share=share,

@@ -19,6 +19,7 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
 from aaformer_lit.models import AAformer
 from aaformer_lit.pictures.scene import Scene
+from aaformer_lit.structures import Record
 from aaformer_lit.utils.sequences import spread
 
 
@@ -59,7 +60,14 @@ def rankings(scene: Scene) -> Figure:
         [scene.query[int(row)].path for row in rows],
         [record.path for record in scene.gallery],
         lists if scene.rivals else lists[scene.name],
+        labels=[_who(scene.query[int(row)]) for row in rows],
+        captions=lambda row: _who(scene.gallery[row]),
     )
+
+
+def _who(record: Record) -> str:
+    """Person and camera, as far as they are known."""
+    return ", ".join([f"pid {record.pid}"] * (record.pid > 0) + [f"camera {record.camid}"] * (record.camid >= 0))
 
 
 def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) -> viz.Ranking:
@@ -82,8 +90,11 @@ def alignment(scene: Scene) -> Figure:
         for score, values in zip(scores.values(), (one.nmi, one.purity, share.mean(dim=-1)), strict=True):
             # what pools has no depth: a level to compare with
             score[f"{one.parts} parts"] = values.cpu() if len(values) > 1 else values.mean().item()
-    shown = scene.alignments[0].counts[0, 0, :, :-1].sum(dim=0)
-    scores["purity"]["without any alignment"] = (shown.max() / shown.sum().clamp(min=1)).item()
+    # parts that know nothing of the body: independent of it, named after its most frequent part, spread over the image
+    patches, shown = (table[0, 0].sum(dim=0) for table in (scene.alignments[0].counts, scene.alignments[0].compared))
+    scores["NMI"][viz.CHANCE] = 0.0
+    scores["purity"][viz.CHANCE] = (shown.max() / shown.sum().clamp(min=1)).item()
+    scores["share of attention on background"][viz.CHANCE] = (patches[-1] / patches.sum().clamp(min=1)).item()
     return viz.alignment_over_depth(scores)
 
 
@@ -115,12 +126,15 @@ def embedding(scene: Scene) -> Figure:
     """The gallery's descriptors as a map colored by identity."""
     _, gallery = scene.tested().feature_sets()
     chosen = torch.isin(gallery.pids, gallery.pids[gallery.pids > 0].unique()[:20]).nonzero().flatten()[:1000]
-    return viz.embedding_map(viz.project(gallery.features[chosen].cpu()), gallery.pids[chosen].cpu())
+    points = viz.project(gallery.features[chosen].cpu())
+    return viz.embedding_map(points, gallery.pids[chosen].cpu(), title="Gallery descriptors by t-SNE, colored by pid")
 
 
 def contact_sheet(scene: Scene) -> Figure:
     """The images themselves."""
-    return viz.contact_sheet(scene.images())
+    known = {record.path: record for record in scene.query}
+    labels = [_who(known[path]) if path in known else path.stem for path in scene.paths]
+    return viz.contact_sheet(scene.images(), labels=labels)
 
 
 KINDS: dict[str, Callable[[Scene], Figure]] = {

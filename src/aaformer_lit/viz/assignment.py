@@ -1,11 +1,14 @@
 """Which patch belongs to which part (Figure 1d), beside fixed partitions (Figure 1b-c) and from layer to layer.
 
 Each granularity is a picture of its own, because it groups all patches anew. A patch takes the color of its part;
-light lines run between subsets; a patch of no part is dark, one shared by several parts is striped.
+light lines run between subsets; a patch of no part is dark, one shared by several parts is striped. A legend names the
+colors.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,13 +16,15 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, frame, heading, panels, styled
+from aaformer_lit.viz.figure import TITLE_HEIGHT, best_columns, cell_size, frame, heading, panels, styled
 from aaformer_lit.viz.images import Array, Picture, as_array
+from aaformer_lit.viz.legend import LEGEND_WIDTH, part_legend
 from aaformer_lit.viz.palette import INK, Part, part_tokens
 from aaformer_lit.viz.patches import PatchMaps, assignment_overlay, majority, patch_maps
-from aaformer_lit.viz.strips import name_columns, of_head, strips
+from aaformer_lit.viz.strips import PAGE_ASPECT, name_columns, of_head, strips
 
 Votes = Float[NDArray[np.float32], "images parts patches"]
+BLOCK_GAP = 0.3  # inches between images, with the names of the granularities
 
 
 @styled
@@ -50,7 +55,10 @@ def assignment_maps(
     if attention is not None:
         weights = of_head(patch_maps(images, attention, grid, parts, "attention").maps, head).mean(axis=1)
         columns += [(f"{_count(group)}, attended", group, _attended(weights, group)) for group in _granularities(parts)]
-    figure, axes = strips(own.images, ["image", *(name for name, _, _ in columns)], title=title)
+    names = ["image", *(name for name, _, _ in columns)]
+    figure, axes = strips(own.images, names, title=title, right=LEGEND_WIDTH)
+    shown = {part for _, group, _ in columns for part in group}
+    part_legend(figure, sorted(shown))
     for index, (image, row) in enumerate(zip(own.images, axes, strict=True)):
         row[0].imshow(image)
         for (_, group, votes), panel in zip(columns, row[1:], strict=True):
@@ -71,6 +79,8 @@ def assignment_through_layers(
 ) -> Figure:
     """How the subsets move through the layers: one column per layer, as `ReIDOutput.assignments` holds them.
 
+    Images of few layers stand side by side.
+
     One row per image and granularity with all its parts, or, with `tokens`, one row per image and chosen part token
     (numbered through all granularities), everything else dark. `head` as in `assignment_maps`.
     Raises ValueError for sizes that do not fit or an empty list of layers, TypeError for images that are not uint8.
@@ -82,16 +92,26 @@ def assignment_through_layers(
     groups = _granularities(parts) if tokens is None else [[part_tokens(parts)[token]] for token in tokens]
     pictures = layers[0].images
     cell = cell_size(pictures.shape[1:], area=1.3)
-    figure, axes = panels(
-        len(pictures) * len(groups),
-        1 + len(layers),
+    width = 1 + len(layers)
+    block = (cell[0] + 0.08) * width + BLOCK_GAP, (cell[1] + 0.08) * len(groups) + BLOCK_GAP
+    blocks = best_columns(len(pictures), block, PAGE_ASPECT)
+    rows = math.ceil(len(pictures) / blocks)  # of images
+    figure, grid = panels(
+        rows * len(groups),
+        blocks * width,
         cell,
-        margin=(0.3, 0.1, 0.1, 0.27 + TITLE_HEIGHT * bool(title)),
-        taller_before=range(len(groups), len(pictures) * len(groups), len(groups)),
-        extra=0.15,
+        margin=(0.3, LEGEND_WIDTH, 0.1, 0.27 + TITLE_HEIGHT * bool(title)),
+        wider_before=range(width, blocks * width, width),
+        taller_before=range(len(groups), rows * len(groups), len(groups)),
+        extra=BLOCK_GAP,
     )
     heading(figure, title)
-    name_columns(figure, axes[0], ["image", *(f"layer {number}" for number in range(1, len(layers) + 1))])
+    part_legend(figure, [part for group in groups for part in group])
+    name_columns(figure, grid[0], ["image", *(f"layer {number}" for number in range(1, len(layers) + 1))] * blocks)
+    # down the first block, then down the next
+    axes = [row[start : start + width] for start in range(0, blocks * width, width) for row in grid]
+    for unused in itertools.chain(*axes[len(pictures) * len(groups) :]):
+        unused.remove()
     for index, image in enumerate(pictures):
         for group, row in zip(groups, axes[index * len(groups) :], strict=False):
             row[0].imshow(image)

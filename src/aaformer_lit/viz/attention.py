@@ -1,7 +1,7 @@
 """Part attention maps (the paper's Figure 5): where in its own subset each part token looks.
 
-One strip per image: the image, then one map per part token. Blue to red is increasing attention, from zero to the map's
-own largest weight; patches outside the token's subset are black. Frames carry the part colors of the other pictures.
+One strip per image: the image, then one map per part token. Blue to yellow is increasing attention, from zero to the
+map's own largest weight; patches outside the token's subset are black. Frames carry the part colors of the other pictures.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from aaformer_lit.viz.figure import bare, frame, styled
 from aaformer_lit.viz.images import Array
-from aaformer_lit.viz.palette import BLUE_TO_RED, part_tokens
+from aaformer_lit.viz.palette import ATTENTION, part_tokens
 from aaformer_lit.viz.patches import attention_overlay, patch_maps
 from aaformer_lit.viz.strips import of_head, strips
 
 FOOTER = 0.42  # inches below the strips for the color scale
+SCALE = 1.6  # its length in inches
 
 
 @styled
@@ -55,13 +57,22 @@ def attention_maps(
 
 
 def _scale(figure: Figure) -> None:
-    """The color scale in inches: every map has its own largest weight, so only the order of colors has a meaning."""
+    """The color scale in inches, and what black is: every map has its own largest weight, so only the order of colors has
+    a meaning.
+    """
     width, height = figure.get_size_inches()
-    axes = bare(figure.add_axes((0.1 / width, 0.24 / height, min(1.6, width - 0.2) / width, 0.09 / height)))
-    bar = figure.colorbar(ScalarMappable(cmap=BLUE_TO_RED), cax=axes, orientation="horizontal", ticks=[0, 1])
+    axes = bare(figure.add_axes((0.1 / width, 0.24 / height, min(SCALE, width - 0.2) / width, 0.09 / height)))
+    bar = figure.colorbar(ScalarMappable(cmap=ATTENTION), cax=axes, orientation="horizontal", ticks=[0, 1])
     bar.outline.set_visible(False)
     bar.ax.set_xticklabels(["no attention", "most"], fontsize=7)
     bar.ax.tick_params(length=0, pad=2)
     low, high = bar.ax.get_xticklabels()
     low.set_horizontalalignment("left")
     high.set_horizontalalignment("right")
+    figure.legend(
+        handles=[Patch(color="black", label="outside the subset")],
+        loc="lower left",
+        bbox_to_anchor=((SCALE + 0.25) / width, 0.1 / height),
+        borderaxespad=0,
+        fontsize=7,
+    )

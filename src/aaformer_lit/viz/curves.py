@@ -21,20 +21,22 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import RetrievalMetrics
 from aaformer_lit.viz.figure import new_figure, styled
 from aaformer_lit.viz.images import Array, as_array
+from aaformer_lit.viz.palette import INK
 
 log = logging.getLogger(__name__)
-LOSSES = ("train/loss", "train/id", "train/triplet")
+LOSSES = {"identity loss": ("train/id",), "loss": ("train/loss", "train/triplet")}
 RETRIEVAL = ("val/mAP", "val/rank1", "val/rank5", "val/rank10", "val/mINP")
+CHANCE = "chance"
 MARKED = 30  # up to so many points each gets a dot
 
 
 @styled
 def cmc_curves(models: Mapping[str, RetrievalMetrics | Mapping[int, float]], *, title: str | None = "CMC") -> Figure:
-    """Cumulative matching characteristics in percent, one line per model; the legend gives Rank-1 and mAP.
+    """Cumulative matching characteristics in percent from 0, one line per model; the legend gives Rank-1 and mAP.
 
     A model is its `RetrievalMetrics`, or a mapping from rank to the fraction of queries with a match up to it.
     """
-    figure, (axes,) = plots(1, title=title)
+    figure, (axes,) = plots(1, title=title, size=(4.6, 3.4 + 0.16 * len(models)))
     shown: set[int] = set()
     for name, metrics in models.items():
         cmc = metrics.cmc if isinstance(metrics, RetrievalMetrics) else metrics
@@ -45,10 +47,9 @@ def cmc_curves(models: Mapping[str, RetrievalMetrics | Mapping[int, float]], *, 
             label += f", mAP {100 * metrics.mAP:.1f}"
         axes.plot(ranks, [100 * cmc[rank] for rank in ranks], label=label, marker=_marker(len(ranks)))
     axes.set(xlabel="rank", ylabel="queries with a match (%)")
-    axes.set_ylim(top=100)
-    axes.margins(y=0.1)
+    axes.set_ylim(0, 102)
     axes.set_xticks([rank for rank in sorted(shown) if len(shown) <= 10 or rank == 1 or rank % 5 == 0])
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center")
     return figure
 
 
@@ -61,13 +62,15 @@ def alignment_over_depth(
     """How well the subsets match true body parts, layer by layer: one panel per score, one line per model.
 
     `scores["NMI"]["AAformer"]` holds values in [0, 1] of each layer, or of each layer and head: then the line is the mean of
-    the heads and the band reaches from the worst to the best. A single number (fixed stripes) is a dashed level.
+    the heads and the band reaches from the worst to the best. A single number (fixed stripes) is a dashed level, a
+    number named `CHANCE` a dotted gray one.
     """
     figure, panels = plots(len(scores), title=title)
     for axes, (score, models) in zip(panels, scores.items(), strict=True):
         for name, values in models.items():
             if isinstance(values, int | float):
-                axes.axhline(values, label=name, linestyle="--", color=next_color(axes))
+                style, color = (":", INK) if name == CHANCE else ("--", next_color(axes))
+                axes.axhline(values, label=name, linestyle=style, color=color)
             else:
                 heads = as_array(values).reshape(len(values), -1)
                 layers = np.arange(1, len(heads) + 1)
@@ -131,17 +134,22 @@ def _number(text: str | None) -> float:
 
 @styled
 def training_curves(path: str | Path, *, title: str | None = "Training") -> Figure:
-    """The losses (left) and, if the run validated, retrieval quality in percent (right) over the epochs of a `metrics.csv`.
+    """The losses and, if the run validated, retrieval quality in percent (right) over the epochs of a `metrics.csv`.
 
+    The identity loss has axes of its own: beside a triplet loss of unnormalized features it would be a line at the bottom.
     Which columns are drawn: `LOSSES` and `RETRIEVAL`. Raises ConfigError where the log has none of them.
     """
     series = read_metrics_csv(path)
-    losses = {name: series[name] for name in LOSSES if name in series}
-    quality = {name: series[name] for name in RETRIEVAL if name in series}
-    panels = [(label, lines, scale) for label, lines, scale in (("loss", losses, 1), ("%", quality, 100)) if lines]
+    drawn = {label: (names, 1) for label, names in LOSSES.items()} | {"held-out people (%)": (RETRIEVAL, 100)}
+    panels = [
+        (label, lines, scale)
+        for label, (names, scale) in drawn.items()
+        if (lines := {name: series[name] for name in names if name in series})
+    ]
     if not panels:
+        names = [name for several, _ in drawn.values() for name in several]
         raise ConfigError(
-            f"{path} has none of the columns {', '.join(LOSSES + RETRIEVAL)}; it has {', '.join(series) or 'no values'}. "
+            f"{path} has none of the columns {', '.join(names)}; it has {', '.join(series) or 'no values'}. "
             "Give the metrics.csv of a training run."
         )
     figure, all_axes = plots(len(panels), title=title)
@@ -149,6 +157,7 @@ def training_curves(path: str | Path, *, title: str | None = "Training") -> Figu
         for name, line in lines.items():
             axes.plot(line.epochs, scale * line.values, label=name, marker=_marker(len(line.epochs)))
         axes.set(xlabel="epoch", ylabel=label)
+        axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
     return figure

@@ -28,6 +28,7 @@ from aaformer_lit.utils.files import whole_file
 from aaformer_lit.viz.palette import BASE_COLORS, INK
 
 DPI = 150
+MAX_BYTES = 1_000_000  # a PNG of many photographs that is larger is written with fewer pixels
 TITLE_HEIGHT = 0.22
 EMPTY_COST = 1.5  # a page half empty is as bad as one e^0.75, or two times, too wide
 STYLE: dict[Any, Any] = {
@@ -169,7 +170,8 @@ def rasterise(figure: Figure, dpi: int = 100) -> UInt8[NDArray[np.uint8], "heigh
 def save(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
     """Write the figure in the format of the path's suffix (png, pdf, svg, ...); the file appears whole or not at all.
 
-    Missing folders are made. Raises ConfigError for a suffix that matplotlib cannot write.
+    Missing folders are made. A PNG stays below a megabyte or so (`MAX_BYTES`). Raises ConfigError for a suffix that
+    matplotlib cannot write.
     """
     path = Path(path)
     known = figure.canvas.get_supported_filetypes()
@@ -179,4 +181,7 @@ def save(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
         )
     with whole_file(path, shared=True) as temporary:
         figure.savefig(temporary, dpi=dpi, format=suffix, facecolor="white")
+        if suffix == "png" and (size := Path(temporary).stat().st_size) > MAX_BYTES:
+            fewer = int(dpi * math.sqrt(0.9 * MAX_BYTES / size))
+            figure.savefig(temporary, dpi=fewer, format=suffix, facecolor="white")
     return path

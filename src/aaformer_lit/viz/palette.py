@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 
 BASE_COLORS = (
@@ -32,10 +34,9 @@ VERDICTS = {None: (UNKNOWN, ""), True: (RIGHT, " ✓"), False: (WRONG, " ✗")} 
 DECISIONS = {"accepted": BASE_COLORS[0], "unsure": BASE_COLORS[1], "rejected": UNKNOWN}
 INK = "#222222"
 
-# Blue to red as in Figure 5, without the near-black low end of jet and turbo: black means "not in the subset".
-BLUE_TO_RED: Colormap = LinearSegmentedColormap.from_list(
-    "blue_to_red", ["#2446d8", "#1f8fe8", "#39c9d0", "#f4e04d", "#f58a2c", "#c8102e"]
-)
+# Blue to yellow in steps that are equal for the eye, in gray too, which Figure 5's blue to red are not. The darkest tenth
+# is left out: black means "not in the subset".
+ATTENTION: Colormap = LinearSegmentedColormap.from_list("attention", colormaps["plasma"](np.linspace(0.1, 1, 256)))
 
 
 class Part(NamedTuple):

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from aaformer_lit.viz.images import Array, Picture, Pictures, as_array, as_pictures
-from aaformer_lit.viz.palette import BLUE_TO_RED
+from aaformer_lit.viz.palette import ATTENTION
 
 TINT = 0.55  # the color's share in a painted pixel; the rest is the gray image
 LIFT = 0.2  # the least brightness under an assignment's colors
@@ -73,10 +73,10 @@ def attention_overlay(
     member: Bool[NDArray[np.bool_], " patches"],
     grid: tuple[int, int],
 ) -> Picture:
-    """The attention of one part over its subset, blue (none) to red (the map's largest), black outside (Figure 5)."""
+    """The attention of one part over its subset, blue (none) to yellow (the map's largest), black outside (Figure 5)."""
     peak = attention[member].max(initial=0.0)
     level = attention / peak if peak > 0 else np.zeros_like(attention)
-    colors = BLUE_TO_RED(level)[:, :3]
+    colors = ATTENTION(level)[:, :3]
     patch = pixel_patches(grid, image.shape)
     painted = (1 - TINT) * gray(image) + TINT * colors[patch]
     return _uint8(np.where(member[patch][..., None], painted, 0.0))

@@ -1,11 +1,12 @@
 """Ranking lists (the paper's Figure 4): a model's answers to a query, right in green and wrong in red, with distances.
 
-A `Ranking` is plain numbers. Images are read only when a list is drawn, and only the ones shown.
+Below each image is who it shows and which camera took it, beside the answers the query's AP. A `Ranking` is plain numbers.
+Images are read only when a list is drawn, and only the ones shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, frame, heading, pan
 from aaformer_lit.viz.images import Array, ImageSource, as_array, load
 from aaformer_lit.viz.palette import INK, RIGHT, UNKNOWN, WRONG
 
+CAPTION_HEIGHT = 0.14
 SIDE_BY_SIDE = 12  # answers in one row; more of several models are drawn one model below the other
 
 
@@ -27,17 +29,21 @@ class Ranking:
     """The first k gallery images of each query, nearest first.
 
     `gallery`: rows of the gallery, -1 behind the last where fewer than k are left; `distances` to the query; `matches`
-    tells whether the person is the query's, None where nobody knows.
+    tells whether the person is the query's, None where nobody knows; `average_precision` is in [0, 1] over all that was
+    ranked, NaN for a query without a match.
     """
 
     gallery: Int[NDArray[np.int64], "queries k"]
     distances: Float[NDArray[np.float64], "queries k"]
     matches: Bool[NDArray[np.bool_], "queries k"] | None = None
+    average_precision: Float[NDArray[np.float64], " queries"] | None = None
 
     def __post_init__(self) -> None:
         shapes = [array.shape for array in (self.gallery, self.distances, self.matches) if array is not None]
         if len(set(shapes)) != 1 or self.gallery.ndim != 2:
             raise ValueError(f"the fields of a Ranking must all be (queries, k); got {shapes}.")
+        if self.average_precision is not None and self.average_precision.shape != self.gallery.shape[:1]:
+            raise ValueError(f"average_precision must be (queries,); got {self.average_precision.shape}.")
 
 
 def rank_gallery(
@@ -59,13 +65,23 @@ def rank_gallery(
         ignored |= same_pid & (as_array(query.sequences)[:, None] == as_array(gallery.sequences)[None, :])
     ignored |= as_array(gallery.pids)[None, :] < 0
     # ignored rows go behind all others whatever the distances are, then the stable order of the distances
-    order = np.lexsort((table, ignored), axis=-1)[:, :k]
+    order = np.lexsort((table, ignored), axis=-1)
+    precision = _average_precision(np.take_along_axis(same_pid & ~ignored, order, axis=1))
+    order = order[:, :k]
     nearest, left = np.take_along_axis(table, order, axis=1), ~np.take_along_axis(ignored, order, axis=1)
     return Ranking(
         gallery=np.where(left, order, -1).astype(np.int64),
         distances=np.where(left, nearest, np.nan),
         matches=np.take_along_axis(same_pid, order, axis=1) & left,
+        average_precision=precision,
     )
+
+
+def _average_precision(hits: Bool[NDArray[np.bool_], "queries gallery"]) -> Float[NDArray[np.float64], " queries"]:
+    """Step form, as `mAP` everywhere: the mean of the precision at each hit."""
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    found = hits.sum(axis=1)
+    return np.where(found > 0, (precision * hits).sum(axis=1) / np.maximum(found, 1), np.nan)
 
 
 @styled
@@ -75,13 +91,15 @@ def ranking_lists(
     rankings: Ranking | Mapping[str, Ranking],
     *,
     labels: Sequence[object] | None = None,
+    captions: Callable[[int], str] | None = None,
     title: str | None = None,
 ) -> Figure:
     """One query per row with its nearest gallery images; of several models (by name) side by side.
 
     Image sources are callables of the row (of the ranking; of the gallery) or sequences of paths or uint8 images.
     Borders are green for the query's person, red for another, gray where unknown; above is the distance, with the same
-    verdict as a sign. Models with more than 12 answers together stand one below the other. `labels` name the queries.
+    verdict as a sign. Below stand the `labels` of the queries and the `captions` of gallery rows (pid and camera, say), left
+    of the answers the AP. Models with more than 12 answers together stand one below the other.
     Raises ValueError for rankings of different size, ImageError for a file that cannot be decoded.
     """
     models = {"": rankings} if isinstance(rankings, Ranking) else dict(rankings)
@@ -95,12 +113,13 @@ def ranking_lists(
     stacked = len(models) > 1 and k * len(models) > SIDE_BY_SIDE
     below, beside = (len(models), 1) if stacked else (1, len(models))
     named = len(models) > 1 and not stacked
+    below_image = CAPTION_HEIGHT * (labels is not None or captions is not None)
     figure, axes = panels(
         queries * below,
         1 + k * beside,
         cell,
-        gap=(0.1, 0.24),
-        margin=(0.3 if labels else 0.12, 0.12, 0.12, 0.3 + TITLE_HEIGHT * bool(title) + 0.2 * named),
+        gap=(0.1, 0.24 + below_image),
+        margin=(0.12, 0.12, 0.12 + below_image, 0.3 + TITLE_HEIGHT * bool(title) + 0.2 * named),
         wider_before=range(1, 1 + k * beside, k),
         taller_before=range(below, queries * below, below) if stacked else (),
         extra=0.3 if stacked else 0.22,
@@ -108,16 +127,14 @@ def ranking_lists(
     heading(figure, title)
     for index, image in enumerate(images):
         first = _one_query([row[0] for row in axes[index * below : (index + 1) * below]])
-        _thumbnail(first, image, INK, "query")
-        if labels is not None:
-            first.set_ylabel(str(labels[index]), fontsize=8, labelpad=4, color=INK)
+        _thumbnail(first, image, INK, "query", "" if labels is None else str(labels[index]))
         for number, (name, ranking) in enumerate(models.items()):
             start, line = (1, number) if stacked else (1 + number * k, 0)
             row = axes[index * below + line][start : start + k]
-            _answers(row, ranking, index, gallery_images)
-            if stacked:
-                row[0].set_ylabel(name, fontsize=8, labelpad=4, color=INK)
-            elif named and index == 0:
+            _answers(row, ranking, index, gallery_images, captions)
+            beside_answers = [name] * stacked + _precision(ranking, index)
+            row[0].set_ylabel("\n".join(beside_answers), fontsize=7.5, labelpad=3, color=INK)
+            if named and index == 0:
                 row[0].annotate(name, (0, 1), (0, 17), "axes fraction", "offset points", fontsize=9, weight="bold")
     return figure
 
@@ -131,18 +148,27 @@ def _one_query(column: Sequence[Axes]) -> Axes:
     return column[0]
 
 
-def _answers(row: Sequence[Axes], ranking: Ranking, query: int, images: ImageSource) -> None:
+def _precision(ranking: Ranking, query: int) -> list[str]:
+    if ranking.average_precision is None or np.isnan(ranking.average_precision[query]):
+        return []
+    return [f"AP {100 * ranking.average_precision[query]:.0f} %"]
+
+
+def _answers(
+    row: Sequence[Axes], ranking: Ranking, query: int, images: ImageSource, captions: Callable[[int], str] | None
+) -> None:
     for place, panel in enumerate(row):
         if (index := int(ranking.gallery[query, place])) < 0:
             panel.remove()
             continue
         match = None if ranking.matches is None else bool(ranking.matches[query, place])
         color, sign = {None: (UNKNOWN, ""), True: (RIGHT, "✓ "), False: (WRONG, "✗ ")}[match]
-        _thumbnail(panel, load(images, index), color, f"{sign}{ranking.distances[query, place]:.2f}")
+        distance = f"{sign}{ranking.distances[query, place]:.2f}"
+        _thumbnail(panel, load(images, index), color, distance, "" if captions is None else captions(index))
 
 
-def _thumbnail(panel: Axes, image: NDArray[np.uint8], color: str, text: str) -> None:
-    # every crop fills its cell: it is resized to one aspect for the network as well
-    panel.imshow(image, aspect="auto")
+def _thumbnail(panel: Axes, image: NDArray[np.uint8], color: str, text: str, caption: str) -> None:
+    panel.imshow(image)
     frame(panel, color, 2.5)
     panel.set_title(text, fontsize=7.5, pad=4, color=color)
+    panel.set_xlabel(caption, fontsize=6.5, labelpad=3)

@@ -20,9 +20,12 @@ BLOCK_GAP = 0.25
 
 
 def strips(
-    pictures: Pictures, names: Sequence[str], *, title: str | None = None, footer: float = 0.1
+    pictures: Pictures, names: Sequence[str], *, title: str | None = None, footer: float = 0.1, right: float = 0.1
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a strip of `len(names)` named panels per image, and its axes (images, panels)."""
+    """A figure with a strip of `len(names)` named panels per image, and its axes (images, panels).
+
+    `footer` and `right` are inches below and beside them for a scale or a legend.
+    """
     count, width = len(pictures), len(names)
     cell = cell_size(pictures.shape[1:], area=2.2 if count <= 4 else 1.5)
     blocks = best_columns(count, ((cell[0] + 0.08) * width + BLOCK_GAP, cell[1] + 0.08), PAGE_ASPECT)
@@ -31,7 +34,7 @@ def strips(
         rows,
         blocks * width,
         cell,
-        margin=(0.1, 0.1, footer, 0.27 + TITLE_HEIGHT * bool(title)),
+        margin=(0.1, right, footer, 0.27 + TITLE_HEIGHT * bool(title)),
         wider_before=range(width, blocks * width, width),
         extra=BLOCK_GAP,
     )

@@ -57,8 +57,8 @@ def verification_roc(
 ) -> Figure:
     """ROC with FAR on a logarithmic axis; dots at the chosen FARs, a diamond at the EER, their values in the legend.
 
-    The curve is the TAR that is reached at no more than that FAR. A chosen FAR finer than one pair of different people
-    cannot be measured and is left out, with a warning.
+    The curve is the TAR that is reached at no more than that FAR, the dotted line that of chance, TAR = FAR. A chosen FAR
+    finer than one pair of different people cannot be measured and is left out, with a warning.
     """
     named = dict(models) if isinstance(models, Mapping) else {"": models}
     figure, (axes,) = plots(1, title=title, size=(5.0, 4.0))
@@ -80,10 +80,12 @@ def verification_roc(
         )
         axes.plot(chosen, tars, "o", color=line.get_color(), markersize=5)
         axes.plot([max(model.eer, finest)], [1 - model.eer], "D", color=line.get_color(), markersize=5)
-    axes.set(xscale="log", xlim=(finest, 1), ylim=(0, 1.02), xlabel="FAR", ylabel="TAR")
+    diagonal = np.geomspace(finest, 1, 100)
+    axes.plot(diagonal, diagonal, ":", color=INK, linewidth=1.4, label="chance", zorder=1)
+    axes.set(xscale="log", xlim=(finest, 1), ylim=(0, 1.02), xlabel="false accepts (FAR)", ylabel="true accepts (TAR)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     return figure
 
 
@@ -163,7 +165,7 @@ def distance_histogram(
         axes.axvline(
             distance, ymax=0.74 if len(lines) == 1 else 0.68, color=INK, linestyle=style, linewidth=1.4, label=label
         )
-    axes.set(xlabel="distance", ylabel="density")
+    axes.set(xlabel="Euclidean distance of the descriptors", ylabel="density of pairs")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.4)  # room for the legend above the bars
     axes.legend(loc="upper left")
     return figure
