@@ -278,12 +278,13 @@ def test_soft_attention_has_the_cost_of_place_in_its_plan_alone():
     q, k, v = qkv(2)
     scheme = Placed(0.3, epsilon=0.2, iterations=4, rounding="soft")
     output, _ = scheme.attend(q, k, v, parts=[2], similarity="cosine", grid=GRID)
-    height = (torch.arange(6).repeat_interleave(4) + 0.5) / 3  # in stripes of three rows
+    height = (torch.arange(6, dtype=torch.float64).repeat_interleave(4) + 0.5) / 3  # in stripes of three rows
     cost = 0.3 * (height - torch.tensor([[0.5], [1.5]])) ** 2
     plan = ((similarity_scores(q, k, "cosine") - cost) / 0.2).exp()
     for _ in range(4):
         plan = plan / plan.sum(-1, keepdim=True)
         plan = plan / plan.sum(-2, keepdim=True)
+    torch.testing.assert_close(scheme.plan(similarity_scores(q, k, "cosine"), GRID), plan / 24)
     weights = (q @ k.mT / 8**0.5).exp() * plan
     torch.testing.assert_close(output, weights / weights.sum(-1, keepdim=True) @ v)
     assert not torch.allclose(

@@ -18,6 +18,7 @@ from aaformer_lit.ops import (
     Similarity,
     auto_alignment,
     check_sinkhorn,
+    sinkhorn,
     soft_attention_weights,
 )
 from aaformer_lit.ops.auto_alignment import transport_membership
@@ -43,9 +44,13 @@ class Sinkhorn(Assigner):
     def forward(
         self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
     ) -> Bool[Tensor, "batch heads parts patches"]:
-        cost = self.cost([scores.shape[-2]], grid, scores.device)
-        scores = scores if cost is None else scores - cost
-        return transport_membership(scores, self.epsilon, self.iterations, self.rounding)
+        return transport_membership(self._compared(scores, grid), self.epsilon, self.iterations, self.rounding)
+
+    def plan(
+        self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid
+    ) -> Float[Tensor, "batch heads parts patches"]:
+        """Y* of one granularity (Eq. 5): it sums to 1, its columns to 1/N each, its rows nearly to 1/P."""
+        return sinkhorn(self._compared(scores, grid), self.epsilon, self.iterations)
 
     def cost(self, parts: Sequence[int], grid: Grid, device: torch.device) -> Float[Tensor, "parts patches"] | None:
         """What the scores of these granularities lose in the transport; the paper's: nothing."""
@@ -98,6 +103,10 @@ class Sinkhorn(Assigner):
             cost=self.cost(parts, grid, queries.device),
         )
         return weights
+
+    def _compared(self, scores: Tensor, grid: Grid) -> Tensor:
+        cost = self.cost([scores.shape[-2]], grid, scores.device)
+        return scores if cost is None else scores - cost
 
     def extra_repr(self) -> str:
         return f"epsilon={self.epsilon}, iterations={self.iterations}, rounding={self.rounding!r}"
