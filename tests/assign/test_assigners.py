@@ -99,7 +99,14 @@ def test_gumbel_gradient_reaches_queries_only_through_attend():
 
 @pytest.mark.parametrize(
     "assigner",
-    [Sinkhorn(), Nearest(), Stripes(), Sinkhorn(rounding="balanced"), Sinkhorn(rounding="soft")],
+    [
+        Sinkhorn(),
+        Nearest(),
+        Stripes(),
+        Sinkhorn(rounding="balanced"),
+        Sinkhorn(rounding="soft"),
+        Placed(rounding="soft"),
+    ],
 )
 def test_attend_solves_each_granularity_by_itself(assigner):
     q, k, v = qkv(5)
@@ -113,12 +120,21 @@ def test_attend_solves_each_granularity_by_itself(assigner):
 
 
 @pytest.mark.parametrize(
-    "assigner", [Sinkhorn(), Stripes(), Gumbel().eval(), Sinkhorn(rounding="soft"), Sinkhorn(0.5, 1, rounding="soft")]
+    "assigner",
+    [
+        Sinkhorn(),
+        Stripes(),
+        Gumbel().eval(),
+        Placed(),
+        Sinkhorn(rounding="soft"),
+        Sinkhorn(0.5, 1, rounding="soft"),
+        Placed(0.5, rounding="soft"),
+    ],
 )
 def test_part_weights_make_the_output(assigner):
     q, k, v = qkv(5)
-    how = {"parts": [2, 3], "similarity": "cosine"}
-    output, membership = assigner.attend(q, k, v, grid=GRID, return_membership=True, **how)
+    how = {"parts": [2, 3], "similarity": "cosine", "grid": GRID}
+    output, membership = assigner.attend(q, k, v, return_membership=True, **how)
     weights = assigner.part_weights(q, k, membership, **how)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 5, dtype=torch.float64))
     torch.testing.assert_close(weights @ v, output)
@@ -255,5 +271,22 @@ def test_cost_of_place_is_counted_in_attend_too():
     assert torch.allclose(output, part_attention(q, k, v, member))
     with pytest.raises(ConfigError, match="must be 0 or more; got -1"):
         Placed(weight=-1)
-    with pytest.raises(ConfigError, match="argmax or balanced; got 'soft'"):
-        Placed(rounding="soft")
+
+
+def test_soft_attention_has_the_cost_of_place_in_its_plan_alone():
+    """Softmax over the patches of q.k / sqrt(d) + log Y*, written out with a plan of plain exponentials."""
+    q, k, v = qkv(2)
+    scheme = Placed(0.3, epsilon=0.2, iterations=4, rounding="soft")
+    output, _ = scheme.attend(q, k, v, parts=[2], similarity="cosine", grid=GRID)
+    height = (torch.arange(6, dtype=torch.float64).repeat_interleave(4) + 0.5) / 3  # in stripes of three rows
+    cost = 0.3 * (height - torch.tensor([[0.5], [1.5]])) ** 2
+    plan = ((similarity_scores(q, k, "cosine") - cost) / 0.2).exp()
+    for _ in range(4):
+        plan = plan / plan.sum(-1, keepdim=True)
+        plan = plan / plan.sum(-2, keepdim=True)
+    torch.testing.assert_close(scheme.plan(similarity_scores(q, k, "cosine"), GRID), plan / 24)
+    weights = (q @ k.mT / 8**0.5).exp() * plan
+    torch.testing.assert_close(output, weights / weights.sum(-1, keepdim=True) @ v)
+    assert not torch.allclose(
+        output, Sinkhorn(0.2, 4, rounding="soft").attend(q, k, v, parts=[2], similarity="cosine", grid=GRID).output
+    )

@@ -79,6 +79,7 @@ class Assigner(nn.Module):
         *,
         parts: Sequence[int],
         similarity: Similarity,
+        grid: Grid,
     ) -> Float[Tensor, "batch heads parts patches"]:
         """The attention of parts to patches behind the outputs of `attend`, which gave `membership`; for pictures."""
         return part_attention_weights(queries, keys, membership)

@@ -8,44 +8,40 @@ both equally, and moves by 1 / (2 * weight) stripe heights per unit of differenc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from aaformer_lit.assign.base import Assigner, Grid
+from aaformer_lit.assign.base import Grid
 from aaformer_lit.assign.sinkhorn import Sinkhorn
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.ops.rounding import Rounding
 
 
-class Placed(Assigner):
+class Placed(Sinkhorn):
     """The paper's assigner with a cost of place; in plain torch, not in the fused kernel.
 
     Args:
         weight: of the cost of place against the scores; 0 is `Sinkhorn`, and a large one `Stripes` of equal sizes.
-        epsilon, iterations: as in `Sinkhorn`.
-        rounding: `argmax` or `balanced`.
+        epsilon, iterations, rounding: as in `Sinkhorn`.
     """
 
     def __init__(
         self, weight: float = 0.1, epsilon: float = 0.05, iterations: int = 3, rounding: Rounding = "argmax"
     ) -> None:
-        super().__init__()
+        super().__init__(epsilon, iterations, rounding)
         if weight < 0:
             raise ConfigError(f"the weight of the cost of place must be 0 or more; got {weight}.")
-        if rounding == "soft":
-            raise ConfigError("the cost of place is for subsets: rounding=argmax or balanced; got 'soft'.")
-        self.weight, self.rounding = weight, rounding
-        self.transport = Sinkhorn(epsilon, iterations, rounding)
+        self.weight = weight
 
-    def forward(
-        self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
-    ) -> Bool[Tensor, "batch heads parts patches"]:
-        cost = self.weight * place_distances(scores.shape[-2], grid).to(scores)
-        return self.transport(scores - cost, grid)  # type: ignore[no-any-return]
+    def cost(self, parts: Sequence[int], grid: Grid, device: torch.device) -> Float[Tensor, "parts patches"]:
+        distances = torch.cat([place_distances(granularity, grid) for granularity in parts])
+        return self.weight * distances.to(device)
 
     def extra_repr(self) -> str:
-        return f"weight={self.weight}"
+        return f"weight={self.weight}, {super().extra_repr()}"
 
 
 def place_distances(parts: int, grid: Grid) -> Float[Tensor, "parts patches"]:

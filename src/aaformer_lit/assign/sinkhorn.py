@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from aaformer_lit.ops import (
     Similarity,
     auto_alignment,
     check_sinkhorn,
+    sinkhorn,
     soft_attention_weights,
 )
 from aaformer_lit.ops.auto_alignment import transport_membership
@@ -42,7 +44,17 @@ class Sinkhorn(Assigner):
     def forward(
         self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
     ) -> Bool[Tensor, "batch heads parts patches"]:
-        return transport_membership(scores, self.epsilon, self.iterations, self.rounding)
+        return transport_membership(self._compared(scores, grid), self.epsilon, self.iterations, self.rounding)
+
+    def plan(
+        self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid
+    ) -> Float[Tensor, "batch heads parts patches"]:
+        """Y* of one granularity (Eq. 5): it sums to 1, its columns to 1/N each, its rows nearly to 1/P."""
+        return sinkhorn(self._compared(scores, grid), self.epsilon, self.iterations)
+
+    def cost(self, parts: Sequence[int], grid: Grid, device: torch.device) -> Float[Tensor, "parts patches"] | None:
+        """What the scores of these granularities lose in the transport; the paper's: nothing."""
+        return None
 
     def attend(
         self,
@@ -50,13 +62,22 @@ class Sinkhorn(Assigner):
         keys: Tensor,
         values: Tensor,
         *,
+        parts: Sequence[int],
         grid: Grid,
         part_mask: Tensor | None = None,
         **options: Any,
     ) -> PartAttention:
         """As the base, through the fused kernel where there is one."""
         return auto_alignment(
-            queries, keys, values, epsilon=self.epsilon, iterations=self.iterations, rounding=self.rounding, **options
+            queries,
+            keys,
+            values,
+            parts=parts,
+            epsilon=self.epsilon,
+            iterations=self.iterations,
+            rounding=self.rounding,
+            cost=self.cost(parts, grid, queries.device),
+            **options,
         )
 
     def part_weights(
@@ -67,14 +88,25 @@ class Sinkhorn(Assigner):
         *,
         parts: Sequence[int],
         similarity: Similarity,
+        grid: Grid,
     ) -> Float[Tensor, "batch heads parts patches"]:
         """As the base; of the soft form, the attention over all patches."""
         if self.rounding != "soft":
-            return super().part_weights(queries, keys, membership, parts=parts, similarity=similarity)
+            return super().part_weights(queries, keys, membership, parts=parts, similarity=similarity, grid=grid)
         weights, _ = soft_attention_weights(
-            queries, keys, parts=parts, epsilon=self.epsilon, iterations=self.iterations, similarity=similarity
+            queries,
+            keys,
+            parts=parts,
+            epsilon=self.epsilon,
+            iterations=self.iterations,
+            similarity=similarity,
+            cost=self.cost(parts, grid, queries.device),
         )
         return weights
+
+    def _compared(self, scores: Tensor, grid: Grid) -> Tensor:
+        cost = self.cost([scores.shape[-2]], grid, scores.device)
+        return scores if cost is None else scores - cost
 
     def extra_repr(self) -> str:
         return f"epsilon={self.epsilon}, iterations={self.iterations}, rounding={self.rounding!r}"

@@ -107,7 +107,7 @@ class AutoAlignedAttention(nn.Module):
             return_membership=True,
         )
         assert membership is not None
-        weights = self.assigner.part_weights(q, k, membership, parts=self.parts, similarity=self.similarity)
+        weights = self.assigner.part_weights(q, k, membership, parts=self.parts, similarity=self.similarity, grid=grid)
         return weights, membership > 0
 
     def project(self, sequence: Float[Tensor, "batch length dim"]) -> Projections:

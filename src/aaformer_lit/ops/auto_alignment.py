@@ -59,6 +59,7 @@ def auto_alignment(
     iterations: int = 3,
     rounding: Rounding = "argmax",
     similarity: Similarity = "cosine",
+    cost: Float[Tensor, "parts patches"] | None = None,
     return_membership: bool = False,
 ) -> PartAttention:
     """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient unless it is `soft`.
@@ -67,6 +68,7 @@ def auto_alignment(
         parts: granularities; `sum(parts)` part queries in this order, each granularity its own transport problem.
         rounding: `argmax` and `balanced` make disjoint subsets of the plan; `soft` takes the plan itself as a prior of
             the attention, and its gradient too.
+        cost: what the scores lose in the transport, besides the similarity; not in the kernel.
         return_membership: also return the subsets, for pictures and metrics.
 
     Raises:
@@ -78,7 +80,7 @@ def auto_alignment(
     check_choice("rounding", rounding, ROUNDING)
     if sum(parts) != queries.shape[-2]:
         raise ConfigError(f"parts={list(parts)} needs {sum(parts)} part queries; got {queries.shape[-2]}.")
-    if rounding == "argmax" and prefers_kernel(queries):
+    if rounding == "argmax" and cost is None and prefers_kernel(queries):
         # here, because importing Triton takes time and not every machine has it
         from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
 
@@ -90,7 +92,7 @@ def auto_alignment(
 
     if rounding == "soft":
         weights, log_plan = soft_attention_weights(
-            queries, keys, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
+            queries, keys, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity, cost=cost
         )
         subsets = [round_argmax(group) for group in log_plan.detach().split(list(parts), dim=-2)]
         return PartAttention(
@@ -99,6 +101,8 @@ def auto_alignment(
 
     with torch.no_grad():
         scores = similarity_scores(queries, keys, similarity)
+        if cost is not None:
+            scores = scores - cost
         groups = [transport_membership(s, epsilon, iterations, rounding) for s in scores.split(list(parts), dim=-2)]
         membership = torch.cat(groups, dim=-2)
     return PartAttention(part_attention(queries, keys, values, membership), membership if return_membership else None)

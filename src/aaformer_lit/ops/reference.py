@@ -110,6 +110,7 @@ def soft_attention_weights(
     epsilon: float,
     iterations: int,
     similarity: Similarity,
+    cost: Float[Tensor, "parts patches"] | None = None,
 ) -> tuple[Float[Tensor, "*batch parts patches"], Float[Tensor, "*batch parts patches"]]:
     """Who looks where where the plan Y* of Eq. 5 is a prior: softmax over all patches of q.k / sqrt(d) + log Y*.
 
@@ -118,6 +119,7 @@ def soft_attention_weights(
 
     Args:
         parts: granularities, each its own transport problem.
+        cost: what the scores lose in the transport, besides the similarity; the attention itself keeps q.k.
 
     Returns:
         The weights, and log Y* of each granularity one below the other.
@@ -125,6 +127,8 @@ def soft_attention_weights(
     products = part_products(queries, keys)
     # one product serves both: what the transport compares, and the attention itself
     scores = _scores(products, queries, keys, similarity)
+    if cost is not None:
+        scores = scores - cost
     plans = [log_sinkhorn(group, epsilon, iterations) for group in scores.split(list(parts), dim=-2)]
     log_plan = torch.cat(plans, dim=-2)
     return F.softmax(products / math.sqrt(queries.shape[-1]) + log_plan, dim=-1), log_plan

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from aaformer_lit.assign import Sinkhorn, sinkhorn
+from aaformer_lit.assign import Sinkhorn
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.metrics import assignment_statistics
 from aaformer_lit.models import ReIDViT
@@ -46,7 +46,7 @@ class AssignmentMonitor(Callback):
         mask = batch.get("part_mask")
         errors: list[float] = []
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, args: errors.extend(marginal_errors(layer, args[0])))
+            layer.register_forward_pre_hook(lambda layer, args: errors.extend(marginal_errors(layer, args[0], args[1])))
             for layer in network.modules()
             if isinstance(layer, AutoAlignedAttention) and isinstance(layer.assigner, Sinkhorn)
         ]
@@ -62,13 +62,15 @@ class AssignmentMonitor(Callback):
         pl_module.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=True)
 
 
-def marginal_errors(layer: AutoAlignedAttention, sequence: Float[Tensor, "batch length dim"]) -> list[float]:
+def marginal_errors(
+    layer: AutoAlignedAttention, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int]
+) -> list[float]:
     """One number per granularity: the L1 distance of the plan's row sums from 1/P, mean over images and heads."""
     assert isinstance(layer.assigner, Sinkhorn)
     projections = layer.project(sequence)
     scores = similarity_scores(projections.part_queries, projections.patch_keys, layer.similarity)
     errors = []
     for group in scores.split(layer.parts, dim=-2):
-        plan = sinkhorn(group, layer.assigner.epsilon, layer.assigner.iterations)
+        plan = layer.assigner.plan(group, grid)
         errors.append((plan.sum(dim=-1) - 1 / group.shape[-2]).abs().sum(dim=-1).mean().item())
     return errors
