@@ -59,7 +59,7 @@ def export_network(
     """
     about = portable(about)
     deployed = form.deployed(network, about["data"])
-    about = checked_calibration(network, about, ckpt)  # rounded weights have thresholds of their own
+    about = checked_calibration(network, about, source)  # rounded weights have thresholds of their own
     test_images = probe_images(images, network.image_size, seed, any_size=form.preprocess)
     if paths:
         test_images["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
