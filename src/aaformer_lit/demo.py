@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 
 def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
@@ -81,6 +82,7 @@ def _stopped_by_signals() -> threading.Event:
 
 
 def main() -> None:
+    networks_are_enough()
     run(demo, "demo")
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.extractor import checkpoint_of
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 FORMATS = ("png", "json", "html")
 
@@ -20,10 +20,10 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
 
     from aaformer_lit.gallery import Extractor, Gallery, check_same_model, find_crops, rank
-    from aaformer_lit.gallery.report import as_json, as_page, as_picture
+    from aaformer_lit.gallery.extractor import checkpoint_of
+    from aaformer_lit.gallery.report import PAGES, as_json, as_page, as_picture, page_name
     from aaformer_lit.utils.files import write_json, write_text
-    from aaformer_lit.utils.sequences import spread
-    from aaformer_lit.viz import save
+    from aaformer_lit.utils.sequences import spread, tiles
 
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -52,10 +52,15 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     if "json" in formats:
         write_json(run_dir / "ranking.json", content)
     if "png" in formats:
+        from aaformer_lit.viz import save
+
         save(as_picture(gallery, *some), run_dir / "ranking.png")
     if "html" in formats:
-        page = as_page(gallery, *some, cfg.tokens, len(queries))
-        write_text(run_dir / "ranking.html", page)
+        pages = list(tiles(len(queries), max(1, cfg.count)))[:PAGES]
+        for number, rows in enumerate(pages, start=1):
+            answers = type(found)(found.distances[rows], found.rows[rows])
+            page = as_page(gallery, queries[rows], answers, cfg.tokens, len(queries), number, len(pages))
+            write_text(run_dir / page_name(number), page)
     _print(content)
     for name in formats:
         console.print(str(run_dir / f"ranking.{name}"), highlight=False)
@@ -71,6 +76,7 @@ def _print(content: dict[str, Any], limit: int = 10) -> None:
 
 
 def main() -> None:
+    networks_are_enough()
     run(search, "search")
 
 

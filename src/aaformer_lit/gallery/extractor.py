@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers, init_worker
@@ -81,7 +82,8 @@ class Extractor:
     @classmethod
     def from_checkpoint(cls, ckpt: str | Path, **options: Any) -> Extractor:
         """The extractor of a training checkpoint or an exported folder. Raises `CheckpointError`."""
-        return cls(*load(ckpt), ckpt=ckpt, **options)
+        path = local_path(ckpt)  # a gallery made by a packaged model finds it again
+        return cls(*load(path), ckpt=path, **options)
 
     def features(
         self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None
