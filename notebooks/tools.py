@@ -1,4 +1,4 @@
-"""What the four notebooks share: run a command, show a picture, and the small training that three of them start from."""
+"""What the notebooks share: run a command, show a picture, and the small training that three of them start from."""
 
 import io
 import os

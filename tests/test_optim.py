@@ -81,6 +81,25 @@ def test_factors_reach_the_right_parameters():
         assert decay(name) == 0
 
 
+def names(**options):
+    optimizer, _ = Optimization(SGD, WarmupCosine(), **options).build(network(), 10)
+    return sorted(group["name"] for group in optimizer.param_groups)
+
+
+def test_groups_are_called_by_what_is_in_them():
+    assert names() == ["part tokens + backbone + heads"]
+    assert names(head_lr_factor=10, decay_all=False) == [
+        "backbone",
+        "heads x 10",
+        "heads x 10, no decay",
+        "part tokens + backbone, no decay",
+    ]
+    by_layer = names(layer_decay=0.5, bias_lr_factor=2)
+    # a bias of block 2 moves as fast as a weight of block 3
+    assert {"block 2 + block 3 x 0.5", "embeddings x 0.0625"} <= set(by_layer)
+    assert len(by_layer) == len(set(by_layer))
+
+
 def test_the_papers_recipe_is_one_group():
     optimizer, schedule = Optimization(SGD, WarmupCosine()).build(network(), 120)
     assert len(optimizer.param_groups) == 1

@@ -1,8 +1,11 @@
 """Searching from the command line answers as the evaluation ranks, and refuses what does not compare."""
 
+import base64
 import json
 import re
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.gallery import Gallery
+from aaformer_lit.gallery.report import thumbnail
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 from cli_tools import TINY_DATA, TINY_TRAINER, only, read_json, run_cli
@@ -106,6 +110,21 @@ def test_picture_json_and_page(gallery, people, tmp_path):
     assert page.count('src="data:image/jpeg;base64,') == 4
     assert not re.search(r'(src|href)="(?!data:)', page), "the page needs other files"
     assert found["results"][0]["answers"][0]["path"] in page
+    assert "<h1>1 query," in page
+    assert '<meta name="viewport" content="width=device-width' in page
+
+
+def test_pages_reach_all_queries_and_thumbnails_have_the_crops_aspect(gallery, people, tmp_path):
+    queries = sorted((people / "query").glob("*.jpg"))
+    assert search(gallery, tmp_path, f"query={people / 'query'}", "k=1", "count=3", "formats=html") == 0
+    pages = sorted((tmp_path / "found").glob("ranking*.html"))
+    assert len(pages) == -(-len(queries) // 3)
+    everything = "".join(page.read_text() for page in pages)
+    assert all(everything.count(f'title="{path.name}"') == 1 for path in queries)
+    assert 'href="ranking-2.html"' in (tmp_path / "found" / "ranking.html").read_text()
+    wide = np.zeros((100, 300, 3), np.uint8)
+    encoded = np.frombuffer(base64.b64decode(thumbnail(wide).partition(",")[2]), np.uint8)
+    assert cv2.imdecode(encoded, cv2.IMREAD_COLOR).shape == (100, 300, 3)
 
 
 def test_cameras_engines_and_unknown_people(gallery, people, tmp_path):

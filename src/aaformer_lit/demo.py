@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.lean_imports import networks_are_enough
 from aaformer_lit.web.listening import check_address, stopped_by_signals
 
 
@@ -68,6 +69,7 @@ def _check_page(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    networks_are_enough()
     run(demo, "demo")
 
 

@@ -125,9 +125,23 @@ class Optimization:
             group = groups.setdefault(
                 (lr_factor, decay_factor), {"params": [], "lr_factor": lr_factor, "decay_factor": decay_factor}
             )
-            group["name"] = f"lr x {lr_factor:.4g}, decay x {decay_factor:.0f}"
             group["params"].append(parameter)
+            group.setdefault("of", {})[self._place(name, depth)] = None
+        for (lr_factor, decay_factor), group in groups.items():
+            times = "" if lr_factor == 1 else f" x {lr_factor:.4g}"
+            group["name"] = f"{' + '.join(group.pop('of'))}{times}{'' if decay_factor else ', no decay'}"
         return list(groups.values())
+
+    def _place(self, name: str, depth: int) -> str:
+        """Where in the network a parameter is, as far as learning rates tell places apart."""
+        if name.startswith("part_"):
+            return "part tokens"
+        if name.startswith("heads."):
+            return "heads"
+        layer = layer_of(name, depth)
+        if self.layer_decay == 1 or layer > depth:
+            return "backbone"
+        return f"block {layer}" if layer else "embeddings"
 
 
 def layer_of(name: str, depth: int) -> int:

@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.extractor import checkpoint_of
-from aaformer_lit.gallery.layout import ALL
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from aaformer_lit.metrics import Calibration
@@ -34,10 +33,11 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         reranked,
     )
     from aaformer_lit.gallery.decisions import HOW_TO
-    from aaformer_lit.gallery.report import as_json, as_page, as_picture
+    from aaformer_lit.gallery.extractor import checkpoint_of
+    from aaformer_lit.gallery.layout import ALL
+    from aaformer_lit.gallery.report import PAGES, as_json, as_page, as_picture, page_name
     from aaformer_lit.utils.files import write_json, write_text
-    from aaformer_lit.utils.sequences import spread
-    from aaformer_lit.viz import save
+    from aaformer_lit.utils.sequences import spread, tiles
 
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -75,11 +75,16 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     if "json" in formats:
         write_json(run_dir / "ranking.json", content)
     if "png" in formats:
+        from aaformer_lit.viz import save
+
         save(as_picture(gallery, *some), run_dir / "ranking.png")
     if "html" in formats:
-        shown_decisions = None if decided is None else [decided[row] for row in shown]
-        page = as_page(gallery, *some, cfg.tokens, len(queries), shown_decisions)
-        write_text(run_dir / "ranking.html", page)
+        pages = list(tiles(len(queries), max(1, cfg.count)))[:PAGES]
+        for number, rows in enumerate(pages, start=1):
+            answers = type(found)(found.distances[rows], found.rows[rows])
+            about = None if decided is None else decided[rows]
+            page = as_page(gallery, queries[rows], answers, cfg.tokens, len(queries), number, len(pages), about)
+            write_text(run_dir / page_name(number), page)
     _print(content)
     if calibration is not None:
         console.print(_what_it_means(calibration.thresholds, len(gallery)), highlight=False)
@@ -117,6 +122,7 @@ def _what_it_means(thresholds: Calibration, images: int) -> str:
 
 
 def main() -> None:
+    networks_are_enough()
     run(search, "search")
 
 

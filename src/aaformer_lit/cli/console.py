@@ -41,7 +41,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], object]]:
 
 
 def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:
-    """A small table of the test metrics, and where everything was written."""
+    """A small table of the test metrics, alignment and stability where they were measured, and where all was written."""
     table = Table(title=None)
     for column in ("tokens", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP"):
         table.add_column(column, justify="left" if column == "tokens" else "right")
@@ -54,7 +54,34 @@ def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:
             label = f"{prefix.removeprefix('test/')}{suffix.removeprefix('_') or 'all'}"
             table.add_row(label, *("-" if v is None else f"{100 * v:.1f}" for v in values))
     console.print(table)
+    for line in (_alignment(metrics), _stability(metrics)):
+        if line:
+            console.print(line, highlight=False)
     console.print(f"written to {run_dir}:")
     for path in sorted(p for p in run_dir.rglob("*") if p.is_file() and not p.name.startswith(".")):
         if ".hydra" not in path.parts:
             console.print(f"  {path.relative_to(run_dir)}", highlight=False)
+
+
+def _alignment(metrics: Mapping[str, float]) -> str:
+    """Of the last layer, mean over granularities and heads."""
+    names = {
+        "nmi": "NMI",
+        "purity": "purity",
+        "background_share": "attention on background",
+        "background_patches": "patches on background",
+    }
+    known = {label: metrics.get(f"test/alignment/{name}") for name, label in names.items()}
+    values = [f"{label} {100 * value:.1f}" for label, value in known.items() if value is not None]
+    return f"parts and body parts (%): {', '.join(values)}" if values else ""
+
+
+def _stability(metrics: Mapping[str, float]) -> str:
+    """How far the descriptor moves, and what that is of the distance between people."""
+    names = {"jpeg95": "JPEG 95", "grey1": "one gray level", "shift1": "one pixel"}
+    moves = {label: metrics.get(f"test/stability/{name}") for name, label in names.items()}
+    values = [f"{label} {value:.3f}" for label, value in moves.items() if value is not None]
+    people = metrics.get("test/stability/people")
+    if values and people is not None:
+        values.append(f"between people {people:.3f}")
+    return f"the descriptor moves by: {', '.join(values)}" if values else ""

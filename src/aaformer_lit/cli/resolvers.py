@@ -76,6 +76,17 @@ def _sweep_group(*, _root_: DictConfig) -> str | None:
     return Path(HydraConfig.get().sweep.dir).name if is_sweep() else None
 
 
+def _run_labels(*, _root_: DictConfig) -> dict[str, Any]:
+    """What a dashboard calls this run: name (with the seed), group (all seeds of it), tags (data, model and what else)."""
+    if not HydraConfig.initialized():
+        return {}
+    choices = HydraConfig.get().runtime.choices
+    chosen = {key: str(choices[key]) for key in ("experiment", "data", "model", "ablation") if choices.get(key)}
+    tags = [option for option in dict.fromkeys(chosen.values()) if option not in ("None", "null")]
+    what = " ".join(tags)
+    return {"name": f"{what} seed {_root_.get('seed')}", "group": what, "tags": tags}
+
+
 def _one_part_per_mask(*, _root_: DictConfig) -> list[int]:
     """The granularity of SPReID's rows: as many parts as the data's mask table has."""
     masks = _root_.data.get("mask_parts")
@@ -93,6 +104,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_group", _sweep_group, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("run_labels", _run_labels, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("config_hash", _job_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("groups_help", groups_help, replace=True)
     OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)

@@ -1,23 +1,57 @@
 """Person re-ID data: the benchmarks and one's own images as Records, PK batches, augmentation.
 
-Importing the package fills `DATASETS`, the data sets by name.
+`DATASETS` are the data sets by name. Names are imported when they are asked for: a search reads images without Lightning.
 """
 
-from aaformer_lit.data import synthetic
-from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
-from aaformer_lit.data.dataset import DATASETS, ReIDDataset
-from aaformer_lit.data.datasets import body_images, cuhk03, dukemtmc, folder, joint, market1501, msmt17, occluded_duke
-from aaformer_lit.data.datasets.cuhk03 import CUHK03DataModule
-from aaformer_lit.data.datasets.dukemtmc import DukeMTMCDataModule
-from aaformer_lit.data.datasets.folder import FolderDataModule
-from aaformer_lit.data.datasets.joint import JointDataModule
-from aaformer_lit.data.datasets.market1501 import Market1501DataModule
-from aaformer_lit.data.datasets.msmt17 import MSMT17DataModule
-from aaformer_lit.data.datasets.occluded_duke import OccludedDukeDataModule
-from aaformer_lit.data.image_transform import ImageTransform
-from aaformer_lit.data.synthetic.datamodule import SyntheticDataModule
+from typing import TYPE_CHECKING
 
+from aaformer_lit.utils.lazy import lazily
+
+if TYPE_CHECKING:
+    from aaformer_lit.data import synthetic
+    from aaformer_lit.data.counts import Counts
+    from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
+    from aaformer_lit.data.dataset import ReIDDataset
+    from aaformer_lit.data.datasets import (
+        DATASETS,
+        body_images,
+        cuhk03,
+        dukemtmc,
+        folder,
+        joint,
+        market1501,
+        msmt17,
+        occluded_duke,
+    )
+    from aaformer_lit.data.datasets.cuhk03 import CUHK03DataModule
+    from aaformer_lit.data.datasets.dukemtmc import DukeMTMCDataModule
+    from aaformer_lit.data.datasets.folder import FolderDataModule
+    from aaformer_lit.data.datasets.joint import JointDataModule
+    from aaformer_lit.data.datasets.market1501 import Market1501DataModule
+    from aaformer_lit.data.datasets.msmt17 import MSMT17DataModule
+    from aaformer_lit.data.datasets.occluded_duke import OccludedDukeDataModule
+    from aaformer_lit.data.image_transform import ImageTransform
+    from aaformer_lit.data.synthetic.datamodule import SyntheticDataModule
+
+_DATA_SETS = ("body_images", "cuhk03", "dukemtmc", "folder", "joint", "market1501", "msmt17", "occluded_duke")
+_HOME = {
+    "CUHK03DataModule": "datasets.cuhk03",
+    "Counts": "counts",
+    "DATASETS": "datasets",
+    "DukeMTMCDataModule": "datasets.dukemtmc",
+    "FolderDataModule": "datasets.folder",
+    "ImageTransform": "image_transform",
+    "JointDataModule": "datasets.joint",
+    "MSMT17DataModule": "datasets.msmt17",
+    "Market1501DataModule": "datasets.market1501",
+    "OccludedDukeDataModule": "datasets.occluded_duke",
+    "ReIDDataModule": "datamodule",
+    "ReIDDataset": "dataset",
+    "SyntheticDataModule": "synthetic.datamodule",
+    "TestSet": "datamodule",
+    "synthetic": "synthetic",
+    **{name: f"datasets.{name}" for name in _DATA_SETS},
+}
 __all__ = [
     "DATASETS",
     "CUHK03DataModule",
@@ -43,3 +77,4 @@ __all__ = [
     "occluded_duke",
     "synthetic",
 ]
+__getattr__, __dir__ = lazily(__name__, _HOME)

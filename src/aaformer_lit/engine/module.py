@@ -75,6 +75,8 @@ class ReIDModule(LightningModule):
         self._check_finite(terms, batch)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["pid"]))
+        # of this process alone, every `trainer.log_every_n_steps`
+        self.log_dict({f"step/{name}": value.detach() for name, value in terms.items()}, on_step=True, on_epoch=False)
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
         loss: Tensor = terms["loss"]
         return loss

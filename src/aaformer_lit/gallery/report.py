@@ -18,6 +18,7 @@ from aaformer_lit.gallery.index.base import NO_ROW, Neighbors
 from aaformer_lit.gallery.ranking import verdicts
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
+from aaformer_lit.utils.text import plural
 from aaformer_lit.viz import Ranking, ranking_lists
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS
 
@@ -25,17 +26,29 @@ if TYPE_CHECKING:
     from aaformer_lit.metrics.calibration import Decision
 
 Pixels = UInt8[np.ndarray, "height width 3"]
-THUMBNAIL = (160, 80)
+THUMBNAIL = (320, 640)  # the most of height and width; smaller images stay as they are
+MISSING = (160, 80)
+PAGES = 50  # at most, of the answers to many queries
 _STYLE = """
 :root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif; }
 body { margin: 1.5rem; }
 h1 { font-size: 1.2rem; }
+nav { display: flex; gap: 1.5rem; padding: .6rem 0; }
 section { display: flex; gap: .5rem; overflow-x: auto; padding: .6rem 0; border-top: 1px solid #8884; }
-figure { margin: 0; width: 88px; flex: none; }
+figure { margin: 0; flex: none; min-width: 72px; min-height: 168px; }
 figure.query { margin-right: 1rem; }
-img { width: 80px; height: 160px; border: 4px solid #888; border-radius: 4px; display: block; }
+img { height: 160px; max-width: 240px; object-fit: contain; border: 4px solid #888; border-radius: 4px; display: block; }
+img { cursor: zoom-in; }
+img:focus { position: fixed; inset: 0; margin: auto; height: 88vh; max-width: 92vw; z-index: 1; cursor: zoom-out;
+  box-shadow: 0 0 0 100vmax #000b; outline: none; }
 .query img { border-color: transparent; }
-figcaption { font-size: 11px; overflow-wrap: anywhere; white-space: pre-line; }
+figcaption { font-size: 12px; overflow-wrap: anywhere; white-space: pre-line; width: min-content; min-width: 100%; }
+@media (max-width: 600px) {
+  body { margin: .6rem; }
+  figure { min-height: 136px; }
+  figure.query { position: sticky; left: 0; background: Canvas; margin: 0; padding-right: .5rem; }
+  img { height: 128px; }
+}
 """
 
 
@@ -85,7 +98,11 @@ def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> F
     frames = Frames()
     ranking = Ranking(found.rows, np.where(found.rows == NO_ROW, np.nan, found.distances), matches)
     return ranking_lists(
-        lambda query: _pixels(frames, queries[query]), lambda row: _pixels(gallery.image, row), ranking
+        lambda query: _pixels(frames, queries[query]),
+        lambda row: _pixels(gallery.image, row),
+        ranking,
+        labels=[_who(query, ", ") for query in queries],
+        captions=lambda row: _who(gallery.crop(row), ", "),
     )
 
 
@@ -95,11 +112,14 @@ def as_page(
     found: Neighbors,
     tokens: str,
     total: int | None = None,
+    page: int = 1,
+    pages: int = 1,
     decided: Sequence[Sequence[Decision]] | None = None,
 ) -> str:
     """One HTML file that needs no other: the answers to each query in a row, green where right, red where wrong.
 
-    `total`: of how many queries these are some. `decided`: about each answer to each query.
+    `total`: of how many queries these are some. `page` of `pages`: links lead to `page_name` of the others. `decided`: about
+    each answer to each query.
     """
     frames, right = Frames(), verdicts(gallery, queries, found)
     sections = []
@@ -114,16 +134,34 @@ def as_page(
             cells.append(_cell(color, _pixels(gallery.image, row), gallery.table["path"].iat[row], about, decision))
         sections.append(f"<section>{''.join(cells)}</section>")
     shown = "" if total is None or total == len(queries) else f" of {total:,}"
-    heading = f"{len(queries):,}{shown} queries, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
+    asked = f"{len(queries):,}{shown} queries" if shown else plural(len(queries), "query")
+    heading = f"{asked}, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
+    phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    links = _links(page, pages)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Search</title><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{heading}</h1>\n{chr(10).join(sections)}\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{phone}<title>Search</title>\n'
+        f"<style>{_STYLE}</style></head>\n"
+        f"<body><h1>{heading}</h1>\n{links}{chr(10).join(sections)}\n{links}</body></html>\n"
     )
 
 
+def page_name(page: int) -> str:
+    """The file of that page, counted from 1."""
+    return "ranking.html" if page == 1 else f"ranking-{page}.html"
+
+
+def _links(page: int, pages: int) -> str:
+    """To the pages before and behind; nothing where there is one."""
+    around = [(page - 1, "&larr; before"), (page + 1, "next &rarr;")]
+    links = [f'<a href="{page_name(other)}">{word}</a>' for other, word in around if 1 <= other <= pages]
+    return f"<nav>{''.join(links)} page {page} of {pages}</nav>\n" if links else ""
+
+
 def thumbnail(pixels: Pixels) -> str:
-    """A small JPEG as a data URI."""
-    small = cv2.cvtColor(resize(pixels, THUMBNAIL), cv2.COLOR_RGB2BGR)
+    """A small JPEG in the image's own aspect, as a data URI."""
+    scale = min(1.0, *(most / side for most, side in zip(THUMBNAIL, pixels.shape, strict=False)))
+    size = max(1, round(scale * pixels.shape[0])), max(1, round(scale * pixels.shape[1]))
+    small = cv2.cvtColor(resize(pixels, size), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
@@ -134,13 +172,13 @@ def _cell(color: str, pixels: Pixels, name: str, about: str, decision: Decision 
     role, border = ("", f' style="border-color: {color}"') if color else (' class="query"', "")
     word = "" if decision is None else f'<b style="color: {DECISIONS[decision]}">&#9679;</b> {decision}\n'
     return (
-        f'<figure{role}><img src="{thumbnail(pixels)}"{border} alt="{name}" title="{name}">'
+        f'<figure{role}><img src="{thumbnail(pixels)}"{border} alt="{name}" title="{name}" tabindex="0">'
         f"<figcaption>{word}{about}</figcaption></figure>"
     )
 
 
-def _who(crop: Crop) -> str:
-    return "\n".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
+def _who(crop: Crop, between: str = "\n") -> str:
+    return between.join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
 
 
 def _pixels(read: Callable[[Any], Pixels], what: Crop | int) -> Pixels:
@@ -148,4 +186,4 @@ def _pixels(read: Callable[[Any], Pixels], what: Crop | int) -> Pixels:
     try:
         return read(what)
     except ImageError:
-        return np.full((*THUMBNAIL, 3), 128, dtype=np.uint8)
+        return np.full((*MISSING, 3), 128, dtype=np.uint8)

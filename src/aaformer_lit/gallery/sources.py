@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from aaformer_lit.data.datasets.folder import identify, name_pattern
+from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, read_image
 from aaformer_lit.data.listing import images_below
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line

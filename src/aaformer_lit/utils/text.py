@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 
 def plural(number: int, noun: str) -> str:
-    """`1 id`, `2 ids`, `12,936 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """`1 id`, `2 ids`, `12,936 images`, `2 queries`."""
+    several = f"{noun[:-1]}ies" if noun.endswith("query") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else several}"
 
 
 def separators_hint(path: object) -> str:

@@ -96,7 +96,7 @@ def assignment_through_layers(
     block = (cell[0] + 0.08) * width + BLOCK_GAP, (cell[1] + 0.08) * len(groups) + BLOCK_GAP
     blocks = best_columns(len(pictures), block, PAGE_ASPECT)
     rows = math.ceil(len(pictures) / blocks)  # of images
-    figure, grid = panels(
+    figure, cells = panels(
         rows * len(groups),
         blocks * width,
         cell,
@@ -107,9 +107,9 @@ def assignment_through_layers(
     )
     heading(figure, title)
     part_legend(figure, [part for group in groups for part in group])
-    name_columns(figure, grid[0], ["image", *(f"layer {number}" for number in range(1, len(layers) + 1))] * blocks)
+    name_columns(figure, cells[0], ["image", *(f"layer {number}" for number in range(1, len(layers) + 1))] * blocks)
     # down the first block, then down the next
-    axes = [row[start : start + width] for start in range(0, blocks * width, width) for row in grid]
+    axes = [row[start : start + width] for start in range(0, blocks * width, width) for row in cells]
     for unused in itertools.chain(*axes[len(pictures) * len(groups) :]):
         unused.remove()
     for index, image in enumerate(pictures):

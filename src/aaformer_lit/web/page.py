@@ -52,7 +52,7 @@ CSS = """
 .people .gallery-item { max-width: 150px; }
 .people .thumbnail-lg { aspect-ratio: auto; height: auto; background: none; border: 0; box-shadow: none; filter: none; }
 .people .thumbnail-lg:hover img { outline: 2px solid var(--body-text-color); }
-.people .thumbnail-lg img { height: auto; aspect-ratio: 1 / 2; object-fit: fill; border-radius: 3px; }
+.people .thumbnail-lg img { height: auto; aspect-ratio: 1 / 2; object-fit: contain; border-radius: 3px; }
 .people .caption-label {
   position: static; display: block; max-width: 100%; margin: 0; padding: 3px 0 0; border: 0; background: none;
   color: var(--body-text-color) !important; font-size: 12px; line-height: 1.3; white-space: pre-line; text-align: left;
@@ -63,7 +63,18 @@ CSS = """
 #query > .image-container, #chart > .image-container { flex: 1; min-height: 0; height: auto; }
 #query img, #chart img { width: 100%; height: 100%; object-fit: contain; }
 #consent { border-left: 3px solid #cc3311; padding-left: 12px; }
-@media (max-width: 700px) { .people .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
+.people .empty, #chart .empty { display: none; }
+@media (max-width: 700px) {
+  .people .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+  h1 { font-size: 1.2rem !important; }
+  #look > .column { display: contents; }
+  #query { order: 1; height: 190px !important; }
+  #ranking { order: 2; }
+  #controls { order: 3; }
+  #tiles { order: 4; }
+  #chart { order: 5; }
+  #examples { order: 6; }
+}
 footer { display: none !important; }
 """
 
@@ -99,63 +110,77 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
         query, tiles = viewer.look_at(viewer.examples[int(event.index)])
         return tiles[0].picture, *_seen(query, tiles)
 
+    def look_at_answer(event: gr.SelectData, rows: Sequence[int]) -> tuple[Any, ...]:
+        query, tiles = viewer.look_at(rows[int(event.index)])
+        return tiles[0].picture, *_seen(query, tiles)
+
     def choose(event: gr.SelectData, seen: Seen) -> str:
         return seen.tiles[int(event.index)].group
 
     def show(seen: Seen | None, group: str, cameras: Sequence[str], count: float) -> tuple[Any, ...]:
         if seen is None:
-            return None, gr.Gallery([], label="ranking")
+            return None, gr.Gallery([], label="ranking"), []
         chart = gr.Image(seen.tile(group), label=groups[group])
         if not ranked:
-            return chart, None
+            return chart, None, []
         if not cameras:
-            raise _refusal("no camera is chosen.")
+            return chart, gr.Gallery([], label="ranking: no camera is chosen, so there is nobody to rank"), []
         chosen = None if len(cameras) == len(viewer.cameras) else cameras
         answers = viewer.rank(seen.query, group, chosen, min(max(int(count), 1), MOST))
         judged = bool(answers) and answers[0].decision is not None
         nobody = ": nobody here" if judged and not any(a.decision == "accepted" for a in answers) else ""
         label = f"ranking by {groups[group]}{nobody}"
-        return chart, gr.Gallery([(a.picture, a.caption) for a in answers], label=label)
+        ranking = gr.Gallery([(a.picture, a.caption) for a in answers], label=label)
+        return chart, ranking, [a.row for a in answers]
 
     page = gr.Blocks(title="AAformer", analytics_enabled=False, delete_cache=(SWEEP, KEPT))
     with page:
         seen = gr.State(None, time_to_live=3600)
+        found = gr.State([], time_to_live=3600)  # rows of the answers
         gr.Markdown(HEADING)
         gr.Markdown(_help(viewer))
-        with gr.Row(equal_height=False):
+        # on a phone the columns dissolve, and the ranking comes right behind the query (CSS)
+        with gr.Row(equal_height=False, elem_id="look"):
             with gr.Column(scale=2, min_width=200):
                 picture = gr.Image(
                     label="query", sources=["upload", "clipboard"], buttons=[], height=BOX, elem_id="query"
                 )
                 _refuse_addresses(picture)
-            with gr.Column(scale=9, min_width=400):
-                tiles = _pictures("what the parts see", "tiles", pictured)
-            with gr.Column(scale=2, min_width=200):
                 chart = gr.Image(label="chosen", interactive=False, buttons=[], height=BOX, elem_id="chart")
-        offered = _pictures("or somebody from the gallery", "examples", len(people), people, visible=ranked)
-        with gr.Row(visible=ranked):
-            choices = [(label, group) for group, label in groups.items()]
-            tokens = gr.Radio(choices, value=ALL, label="rank by", scale=6, elem_id="tokens")
-            cameras = gr.CheckboxGroup(
-                names, value=list(viewer.cameras), label="cameras", scale=3, visible=len(names) > 1, elem_id="cameras"
-            )
-            count = gr.Slider(1, MOST, value=k, step=1, label="answers", scale=2, min_width=140, elem_id="count")
-        ranking = _pictures("ranking", "ranking", 10, visible=ranked)
+            with gr.Column(scale=10, min_width=400):
+                tiles = _pictures("what the parts see", "tiles", pictured)
+                ranking = _pictures("ranking", "ranking", 10, visible=ranked)
+                with gr.Row(visible=ranked, elem_id="controls"):
+                    choices = [(label, group) for group, label in groups.items()]
+                    tokens = gr.Radio(choices, value=ALL, label="rank by", scale=6, elem_id="tokens")
+                    cameras = gr.CheckboxGroup(
+                        names,
+                        value=list(viewer.cameras),
+                        label="cameras",
+                        scale=3,
+                        visible=len(names) > 1,
+                        elem_id="cameras",
+                    )
+                    count = gr.Slider(
+                        1, MOST, value=k, step=1, label="answers", scale=2, min_width=140, elem_id="count"
+                    )
+                offered = _pictures("or somebody from the gallery", "examples", len(people), people, visible=ranked)
         gr.Markdown(CONSENT.format(minutes=(SWEEP + KEPT) // 60), elem_id="consent")
 
         # one after another, and nothing that other programs can call by name
         options: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "concurrency_limit": 1}
-        controls, shown = [seen, tokens, cameras, count], [chart, ranking]
+        controls, shown = [seen, tokens, cameras, count], [chart, ranking, found]
         # as uploaded: decoded under this package's limits, before anything else opens it
         uploaded = picture.upload(_told(look), picture, [seen, tiles], preprocess=False, **options)
         # or the answers to the picture before would stand below one that could not be read
         uploaded.failure(
-            lambda: (None, None, None, gr.Gallery([], label="ranking")), None, [seen, tiles, *shown], **options
+            lambda: (None, None, None, gr.Gallery([], label="ranking"), []), None, [seen, tiles, *shown], **options
         )
         for changed in (
             uploaded,
             picture.clear(lambda: (None, None), None, [seen, tiles], **options),
             offered.select(_told(look_at), None, [picture, seen, tiles], **options),
+            ranking.select(_told(look_at_answer), found, [picture, seen, tiles], **options),
             tiles.select(choose, seen, tokens, **options),
         ):
             changed.success(_told(show), controls, shown, **options)
@@ -248,10 +273,12 @@ def _help(viewer: Viewer) -> str:
     if viewer.parts:
         lines.append(
             "The tiles show which patches the network deals to which part, and where in its share each part looks (blue: "
-            "little, red: most, black: not its patches; stripes: its heads disagree)."
+            "little, yellow: most, black: not its patches; stripes: its heads disagree)."
         )
     if ranked:
-        lines.append(f"Click a tile to rank the gallery ({len(viewer.gallery or ()):,} images) by it alone.")
+        lines.append(
+            f"Click a tile to rank the gallery ({len(viewer.gallery or ()):,} images) by it alone, an answer to search for it."
+        )
     if viewer.calibration is not None:
         lines.append(
             "By all tokens, a bar below each answer says whether its distance is accepted (blue), unsure (orange) or rejected "

@@ -181,12 +181,12 @@ class Viewer:
         ]
 
     def thumbnail(self, row: int) -> Picture:
-        """An image of the gallery at the page's size; gray where its file is gone."""
+        """An image of the gallery in its own aspect at the page's height; gray where its file is gone."""
         try:
             pixels = self._opened().image(row)
         except ImageError:
             pixels = np.full((8, 4, 3), 128, dtype=np.uint8)
-        return resize(pixels, (HEIGHT, HEIGHT // 2))
+        return resize(pixels, (HEIGHT, max(1, round(HEIGHT * pixels.shape[1] / pixels.shape[0]))))
 
     def person(self, row: int) -> str:
         """Who an image of the gallery shows and who took it, as far as is known."""

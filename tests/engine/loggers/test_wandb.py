@@ -62,6 +62,7 @@ def logged(tmp_path_factory, data_dir):
         *TINY,
         f"paths.data={data_dir}",
         f"paths.runs={runs}",
+        "trainer.log_every_n_steps=1",
         *loggers,
     ]
     subprocess.run(command, check=True, capture_output=True)
@@ -86,6 +87,19 @@ def test_wandb_metrics_are_grouped_over_epochs(logged, recorded):
     written = read_json(logged / "metrics.json")
     assert float(summary["best_mAP"]) == written["test/mAP"]
     assert float(summary["test/alignment/nmi"]) == pytest.approx(written["test/alignment/nmi"], abs=1e-6)
+
+
+def test_wandb_runs_say_what_ran(recorded):
+    (run,) = (r.run for r in recorded if r.HasField("run"))
+    assert run.display_name == "synthetic aaformer seed 0"
+    assert run.run_group == "synthetic aaformer"
+    assert list(run.tags) == ["synthetic", "aaformer"]
+
+
+def test_losses_of_single_steps_are_on_the_dashboard(recorded):
+    history = {name_of(item): item.value_json for r in recorded for item in r.history.item}
+    assert float(history["step/loss"]) > 0
+    assert {"step/id", "step/triplet"} <= {key for key in history if key.startswith("step/")}
 
 
 def test_wandb_config_is_flat_as_on_the_command_line(recorded):
@@ -190,4 +204,7 @@ def test_the_log_is_whole_with_each_row(tmp_path):
     log.log_metrics({"train/loss": 1.0}, step=3)
     assert (tmp_path / "metrics.csv").read_text().split() == ["step,train/loss", "3,1.0"]
     log.log_metrics({"val/mAP": 0.5, "epoch": 0}, step=3)
-    assert (tmp_path / "metrics.csv").read_text().split() == ["epoch,step,train/loss,val/mAP", ",3,1.0,", "0,3,,0.5"]
+    rows = ["epoch,step,train/loss,val/mAP", ",3,1.0,", "0,3,,0.5"]
+    assert (tmp_path / "metrics.csv").read_text().split() == rows
+    log.log_metrics({"step/loss": 2.0, "epoch": 1}, step=4)  # single steps are for dashboards
+    assert (tmp_path / "metrics.csv").read_text().split() == rows

@@ -19,7 +19,6 @@ rows is mended or not, and always said (`rows`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,16 @@ from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.datasets import rows as examine
 from aaformer_lit.data.datasets.rows import numbered
 from aaformer_lit.data.datasets.table import COLUMNS, Row, read_table, tidy
+from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from aaformer_lit.data.listing import behind_links, files_below
 from aaformer_lit.data.locate import contents
-from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ProtocolError
+from aaformer_lit.errors import DatasetNotFoundError, ProtocolError
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, separators_hint, some
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 _LAYOUTS = f"{COLUMNS}; or folders train/PID/, query/PID/ and gallery/PID/."
-_GROUPS = ("pid", "camid", "sequence")
 
 
 class FolderDataset(ReIDDataset):
@@ -139,33 +138,6 @@ class FolderDataset(ReIDDataset):
             self.unused |= dict.fromkeys(strays, "its name or place says no person")
             self.remark(f"left out: {says}", names)
         return rows
-
-
-def name_pattern(pattern: str | None) -> re.Pattern[str] | None:
-    """The compiled `data.pattern`. Raises `ConfigError` for one that does not compile or names neither pid nor camid."""
-    if not pattern:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as cause:
-        raise ConfigError(f"data.pattern={pattern!r} is no regular expression: {cause}.") from cause
-    if not set(_GROUPS) & set(compiled.groupindex):
-        raise ConfigError(f"data.pattern={pattern!r} has no group named pid or camid, e.g. (?P<pid>[0-9]+)_.*")
-    return compiled
-
-
-def identify(pattern: re.Pattern[str] | None, name: str, folder: str = "") -> tuple[str, str, str] | None:
-    """(pid, camid, sequence) that a file's name says, "" where it does not; None where it is not of the pattern's form.
-
-    `folder` stands for the pid where the pattern has none.
-    """
-    groups: dict[str, str] = {}
-    if pattern is not None:
-        match = pattern.fullmatch(name)
-        if match is None:
-            return None
-        groups = match.groupdict(default="")
-    return groups.get("pid", folder), groups.get("camid", ""), groups.get("sequence", "")
 
 
 class FolderDataModule(ReIDDataModule):

@@ -25,7 +25,8 @@ _KEY = "metrics_log"
 
 
 class MetricsCSV(Logger):
-    """All that was logged, one row for each call, in `metrics.csv`: rewritten with each row, and whole at every moment.
+    """All that was logged but single steps, one row for each call, in `metrics.csv`: rewritten with each row, and whole at
+    every moment.
 
     Args:
         save_dir: where the file goes.
@@ -58,8 +59,10 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.rows.append(as_row(metrics, len(self.rows) if step is None else step))
-        self.write()
+        metrics = {key: value for key, value in metrics.items() if not key.startswith("step/")}
+        if metrics.keys() - {"epoch"}:
+            self.rows.append(as_row(metrics, len(self.rows) if step is None else step))
+            self.write()
 
     @rank_zero_only
     def write(self) -> None:

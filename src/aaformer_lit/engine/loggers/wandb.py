@@ -29,9 +29,10 @@ def wandb_logger(
     offline: bool = False,
     group: str | None = None,
     log_artifacts: bool = False,
+    labels: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Wandb:
-    """A W&B logger whose panels are grouped train/ val/ test/ assign/ and whose summary keeps the best retrieval metrics.
+    """A W&B logger whose panels are grouped step/ train/ val/ test/ assign/ and whose summary keeps the best retrieval metrics.
 
     The run's config (`config.yaml` in `save_dir`) is recorded flat, as on the command line: `optim.optimizer.lr`.
 
@@ -40,6 +41,7 @@ def wandb_logger(
         save_dir: where the run's files go; offline runs are sent later with `wandb sync`.
         offline: record to files only.
         group: runs of one sweep share it.
+        labels: `name`, `group` and `tags` of the run where nothing else is given for them.
         log_artifacts: keep the last checkpoint, metadata and results as a W&B artifact.
         options: further arguments of `wandb.init`, such as `name` or `tags`.
     """
@@ -48,7 +50,10 @@ def wandb_logger(
     config = Path(save_dir, "config.yaml")
     if config.exists():
         options = {"config": flat(OmegaConf.to_container(OmegaConf.load(config)))} | options
-    logger = Wandb(project=project, save_dir=str(save_dir), offline=offline, group=group, **options)
+    options = dict(labels or {}) | options | ({"group": group} if group else {})
+    if "tags" in options:
+        options["tags"] = list(options["tags"])
+    logger = Wandb(project=project, save_dir=str(save_dir), offline=offline, **options)
     logger.log_artifacts = log_artifacts
     run = logger.experiment
     if hasattr(run, "define_metric"):  # ranks other than 0 hold a stand-in without it
