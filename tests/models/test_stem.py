@@ -3,6 +3,7 @@
 import torch
 
 from aaformer_lit import load_model
+from aaformer_lit.models import stem
 from aaformer_lit.models.stem import GlobalBatchNorm, InstanceBatchNorm
 from cli_tools import TINY_DATA, TINY_TRAINER, only, read_json, run_cli
 
@@ -28,3 +29,24 @@ def test_half_of_the_channels_are_normalized_by_image_and_half_by_batch():
     torch.testing.assert_close(out[:, :2].mean(dim=(2, 3)), torch.zeros(3, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(out[:, 2:].mean(dim=(0, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
     assert out[:, 2:].mean(dim=(2, 3)).abs().max() > 0.05
+
+
+def test_the_norm_of_two_ranks_is_that_of_their_whole_batch(monkeypatch):
+    """Values, gradients and statistics; the exchange itself is tested by real processes in tests/test_distributed.py."""
+    x = torch.randn(6, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    whole = torch.nn.BatchNorm2d(3).double().train()
+    ranks = [GlobalBatchNorm(3).double().train() for _ in range(2)]
+    halves = x.split(3)
+    moments = [torch.cat([half.mean(dim=(0, 2, 3)), half.square().mean(dim=(0, 2, 3))]) for half in halves]
+    monkeypatch.setattr(stem, "is_distributed", lambda: True)
+    monkeypatch.setattr(stem, "gather_batch", lambda own: torch.stack(moments))
+    monkeypatch.setattr(stem.dist, "get_world_size", lambda: 2)
+    weights = torch.arange(x.numel(), dtype=torch.float64).view_as(x).sin()
+    ours = torch.cat([norm(half) for norm, half in zip(ranks, halves, strict=True)])
+    expected = whole(x)
+    torch.testing.assert_close(ours, expected)
+    gradients = [torch.autograd.grad((out * weights).sum(), x)[0] for out in (ours, expected)]
+    torch.testing.assert_close(*gradients)
+    for norm in ranks:
+        for name, value in whole.state_dict().items():
+            torch.testing.assert_close(norm.state_dict()[name], value)
