@@ -112,7 +112,7 @@ def test_a_training_step_on_two_ranks_is_the_step_of_one(tmp_path, stem):
             for r in range(world)
         ]
         processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
-        assert [p.wait(timeout=120) for p in processes] == [0] * world
+        assert [p.wait(timeout=240) for p in processes] == [0] * world
         results.append(torch.load(out, weights_only=True))
     one, two = results
     assert one.keys() == two.keys()
