@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.table import Table
@@ -13,8 +14,11 @@ from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aaformer_lit.checkpoints.calibration import CalibrationRecord
     from aaformer_lit.data.datamodule import TestSet
+    from aaformer_lit.gallery import Extractor
     from aaformer_lit.metrics import Calibration
     from aaformer_lit.structures import FeatureSet, Record
 
@@ -66,7 +70,7 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
     return record
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
@@ -89,7 +93,7 @@ def _held_out(test_set: TestSet) -> tuple[list[Record], list[Record]]:
     return list(query.values()), list(others.values())
 
 
-def _described(extractor: Any, records: list[Record]) -> FeatureSet:
+def _described(extractor: Extractor, records: list[Record]) -> FeatureSet:
     import torch
 
     from aaformer_lit.structures import FeatureSet
@@ -100,7 +104,7 @@ def _described(extractor: Any, records: list[Record]) -> FeatureSet:
     return FeatureSet(extractor.layout.select(descriptors), pids, camids)
 
 
-def _picture(features: FeatureSet, queries: int, thresholds: Calibration) -> Any:
+def _picture(features: FeatureSet, queries: int, thresholds: Calibration) -> Figure:
     from aaformer_lit.viz import distance_histogram, verification_pairs
 
     pairs = verification_pairs(features.select(slice(queries)), features.select(slice(queries, None)))
