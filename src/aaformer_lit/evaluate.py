@@ -60,7 +60,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             _save_features(module, run_dir)
         for size in compression.sizes:
             with compression.compressed(network, size):
-                _save_model(network, about | {"compress": size}, run_dir / f"compressed_{size}")
+                _save_model(network, compression.description(about, size), run_dir / f"compressed_{size}")
         print_results(metrics, run_dir)
     return metrics
 
@@ -76,7 +76,7 @@ def _save_features(module: ReIDModule, run_dir: Path) -> None:
     write_tensors(run_dir / "features.safetensors", tensors)
 
 
-def _save_model(network: Any, about: dict[str, Any], folder: Path) -> None:
+def _save_model(network: ReIDViT, about: dict[str, Any], folder: Path) -> None:
     from aaformer_lit.deploy import SafetensorsFormat
     from aaformer_lit.utils.files import replace_whole, scratch_folder
 

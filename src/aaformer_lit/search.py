@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
@@ -34,7 +34,9 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         reranked,
     )
     from aaformer_lit.gallery.decisions import HOW_TO
+    from aaformer_lit.gallery.region import part_in_region
     from aaformer_lit.gallery.report import as_json, as_page, as_picture
+    from aaformer_lit.gallery.sources import Frames
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
     from aaformer_lit.viz import save
@@ -47,6 +49,11 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     queries = find_crops(cfg.query, cfg.boxes, cfg.data.pattern)
     gallery = Gallery.open(cfg.gallery, cfg.images)
     gallery.layout.members(cfg.tokens)
+    if cfg.region is not None and (len(queries) != 1 or cfg.tokens != ALL):
+        raise ConfigError(
+            f"region= chooses the tokens for one query; there are {len(queries)} queries and tokens={cfg.tokens}. "
+            "Give query=IMAGE, and leave tokens= out."
+        )
     extractor = Extractor.from_checkpoint(
         checkpoint_of(cfg.ckpt, gallery),
         flip_test=gallery.about["flip_test"],
@@ -55,18 +62,23 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         num_workers=cfg.data.num_workers,
     )
     check_same_model(gallery, extractor)
+    tokens = cfg.tokens
+    if cfg.region is not None:
+        region = list(cfg.region) if OmegaConf.is_list(cfg.region) else [cfg.region]
+        tokens, overlap = part_in_region(extractor, Frames()(queries[0]), region)
+        console.print(f"region: ranked by {tokens}, which covers it to {overlap:.0%}", highlight=False)
     if cfg.rerank and cfg.calibration is not None:
         raise ConfigError("thresholds are for plain distances, and rerank makes others of them. Leave one away.")
-    calibration = None if cfg.rerank else find_calibration(cfg.calibration, gallery, extractor, cfg.tokens)
-    features = gallery.layout.select(extractor.features(queries), cfg.tokens)
-    index = gallery.indexed(instantiate(cfg.index), cfg.tokens)
+    calibration = None if cfg.rerank else find_calibration(cfg.calibration, gallery, extractor, tokens)
+    features = gallery.layout.select(extractor.features(queries), tokens)
+    index = gallery.indexed(instantiate(cfg.index), tokens)
     camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
     wanted = max(cfg.k, cfg.candidates) if cfg.rerank else cfg.k
     found = rank(gallery, index, features, wanted, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
     if cfg.rerank:
-        found = reranked(found, features, gallery.rows(cfg.tokens), instantiate(cfg.rerank), cfg.k)
+        found = reranked(found, features, gallery.rows(tokens), instantiate(cfg.rerank), cfg.k)
     decided = None if calibration is None else decide(calibration, gallery, queries, found, cfg.same_cameras)
-    content = as_json(gallery, queries, found, cfg.tokens, decided)
+    content = as_json(gallery, queries, found, tokens, decided)
     if calibration is not None:
         content["calibration"] = calibration.as_dict()
     run_dir = Path(cfg.run_dir)
@@ -78,12 +90,12 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         save(as_picture(gallery, *some), run_dir / "ranking.png")
     if "html" in formats:
         shown_decisions = None if decided is None else [decided[row] for row in shown]
-        page = as_page(gallery, *some, cfg.tokens, len(queries), shown_decisions)
+        page = as_page(gallery, *some, tokens, len(queries), shown_decisions)
         write_text(run_dir / "ranking.html", page)
     _print(content)
     if calibration is not None:
         console.print(_what_it_means(calibration.thresholds, len(gallery)), highlight=False)
-    elif cfg.tokens == ALL and not cfg.rerank:
+    elif tokens == ALL and not cfg.rerank:
         console.print(HOW_TO.format(extractor.ckpt), highlight=False)
     for name in formats:
         console.print(str(run_dir / f"ranking.{name}"), highlight=False)

@@ -6,9 +6,9 @@ A PCA is fitted on the training images' descriptors before the test. Every lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -69,6 +69,10 @@ class CompressionTest(Callback):
         finally:
             network.compression = None
 
+    def description(self, about: Mapping[str, Any], size: int) -> dict[str, Any]:
+        """What a file with the fit of this size says of itself; thresholds were for the whole descriptor."""
+        return {key: value for key, value in about.items() if key != "calibration"} | {"compress": size}
+
     @torch.no_grad()
     def _training_features(self, trainer: Trainer, module: ReIDModule) -> Float[Tensor, "images features"]:
         data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -81,7 +85,7 @@ class CompressionTest(Callback):
         features = [torch.zeros(0, module.network.num_tokens * module.network.dim)]
         with trainer.precision_plugin.forward_context():
             for batch in map(trainer.precision_plugin.convert_input, loader):
-                pixels, mask = (batch[k].to(module.device) if k in batch else None for k in ("image", "part_mask"))
-                tokens = descriptors(module.network, pixels, mask, module.flip_test)
+                mask = batch["part_mask"].to(module.device) if "part_mask" in batch else None
+                tokens = descriptors(module.network, batch["image"].to(module.device), mask, module.flip_test)
                 features.append(compared_features(tokens, module.network.normalize).cpu())
         return torch.cat(features)
