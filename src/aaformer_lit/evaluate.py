@@ -13,6 +13,7 @@ from aaformer_lit.cli.run import run
 
 if TYPE_CHECKING:
     from aaformer_lit.engine.module import ReIDModule
+    from aaformer_lit.models import ReIDViT
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
