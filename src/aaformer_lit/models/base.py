@@ -127,8 +127,9 @@ class ReIDViT(nn.Module):
     @property
     def evaluated_groups(self) -> dict[str, Tokens]:
         """`token_groups`, and beside them `cls_mean`: CLS and the mean of the parts."""
-        means = {"cls_mean": (0, self.token_groups["parts"])} if self.granularities and not self.joined else {}
-        return {**self.token_groups, **means}
+        groups = self.token_groups
+        means = {"cls_mean": (0, groups["parts"])} if groups and not self.joined else {}
+        return {**groups, **means}
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
