@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},
     "gallery": BASE | {"models", "metrics", "viz", "data", "checkpoints"},
     "web": BASE | {"metrics", "viz", "data", "gallery"},
-    "benchmarks": BASE | {"ops", "assign", "models", "losses", "metrics", "data", "gallery"},
+    "tracking": BASE | {"models", "data"},
+    "benchmarks": BASE | {"ops", "assign", "models", "losses", "metrics", "data", "gallery", "tracking"},
     PACKAGE: {"checkpoints", "utils"},  # `aaformer_lit.load_model`, and modules under their earlier names
 }
 

@@ -8,12 +8,9 @@ from aaformer_lit.structures import FeatureSet
 from cli_tools import TINY_DATA, only, read_json, run_cli
 
 
-def evaluated(trained, data_dir, runs, *options):
+def evaluated(ckpt, data_dir, runs, *options):
     common = (*TINY_DATA, f"paths.data={data_dir}", f"paths.runs={runs}", "trainer=cpu", "alignment=false")
-    code = run_cli(
-        "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *common, "trainer.enable_progress_bar=false", *options
-    )
-    assert code == 0
+    assert run_cli("evaluate", f"ckpt={ckpt}", *common, "trainer.enable_progress_bar=false", *options) == 0
     return only(runs.rglob("metrics.json")).parent
 
 
@@ -54,3 +51,34 @@ def test_expansions_that_cannot_be(trained, data_dir, tmp_path, capsys, option, 
     assert code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_short_descriptors_are_tested_beside_the_whole_ones_and_kept_as_models(trained, data_dir, tmp_path):
+    run = evaluated(trained, data_dir, tmp_path / "whole", "compress=[4,8]")
+    written = read_json(run / "metrics.json")
+    for size in (4, 8):
+        other = evaluated(run / f"compressed_{size}", data_dir, tmp_path / str(size))
+        again = read_json(other / "metrics.json")
+        assert again["test/mAP"] == pytest.approx(written[f"test/mAP_pca_{size}"], abs=1e-3)
+        assert not [key for key in again if key.endswith(("_parts", "_global"))]
+    assert written["test/mAP"] == read_json(trained / "metrics.json")["test/mAP"]
+    names = [key for key in written if key.startswith("test/") and f"{key}_pca_4" in written]
+    assert any(written[f"{name}_pca_{size}"] != written[name] for name in names for size in (4, 8)), "a test of nothing"
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (144, "less than the 144 numbers"),
+        (64, "compress=64 needs more than 64"),
+        ("all", "must be lengths of descriptors"),
+    ],
+)
+def test_lengths_that_cannot_be(trained, data_dir, tmp_path, capsys, size, message):
+    code = run_cli(
+        "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *TINY_DATA, f"paths.data={data_dir}",
+        f"paths.runs={tmp_path}", "trainer=cpu", "trainer.enable_progress_bar=false", f"compress={size}",
+    )  # fmt: skip
+    assert code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not [*tmp_path.rglob("metrics.json"), *tmp_path.rglob("compressed_*")]

@@ -46,12 +46,14 @@ def test_the_code_of_the_page_runs(trained, people, files, tmp_path, monkeypatch
             shutil.copy(path, place)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 11
     world: dict = {"__name__": "page"}
     exec("\n".join(blocks), world)  # the page's code
     assert torch.equal(world["same"][0], world["features"][0])
     torch.testing.assert_close(world["same"][1:], world["features"][[0, 0]], atol=0.05, rtol=0)  # Pillow's decoder
     torch.testing.assert_close(world["feature"][0], world["features"][0], atol=1e-5, rtol=0)
+    assert world["found"].mask.tolist() == [True, True, False]
+    assert len(world["track"]) == 2
     assert world["metrics"].mAP == 1
     assert 0 < world["module"].trainer.callback_metrics["test/mAP"] <= 1
 

@@ -195,3 +195,30 @@ def test_mistakes_write_nothing(gallery, people, other_model, tmp_path, capsys, 
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert not list(tmp_path.rglob("ranking.*"))
     assert json.loads((gallery / "gallery.json").read_text()) == before
+
+
+def test_a_region_is_ranked_by_its_part(gallery, people, tmp_path, capsys):
+    queries = sorted((people / "query").glob("*.jpg"))
+    assert search(gallery, tmp_path, f"query={queries[0]}", "region=[10,0,40,40]", "formats=json") == 0
+    part = re.search(r"region: ranked by (part_\d), which covers it to \d+%", capsys.readouterr().out)[1]
+    by_region = read_json(tmp_path / "found" / "ranking.json")
+    assert search(gallery, tmp_path / "again", f"query={queries[0]}", f"tokens={part}", "formats=json") == 0
+    assert by_region == read_json(tmp_path / "again" / "found" / "ranking.json")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["region=[0,0,9,9]"], "region= chooses the tokens for one query; there are 8 queries"),
+        (["region=[0,0,9,9]", "tokens=part_1", "one"], "and tokens=part_1"),
+        (["region=[90,0,9,9]", "one"], "lies outside the query"),
+        (["region=5", "one"], "must be [x,y,width,height]"),
+        (["region=[a,b,c,d]", "one"], "must be [x,y,width,height]"),
+    ],
+)
+def test_regions_that_cannot_be(gallery, people, tmp_path, capsys, overrides, message):
+    queries = sorted((people / "query").glob("*.jpg"))
+    query = queries[0] if overrides[-1] == "one" else people / "query"
+    assert search(gallery, tmp_path, f"query={query}", *[o for o in overrides if o != "one"]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("ranking.*"))

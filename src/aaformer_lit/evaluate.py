@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 from aaformer_lit.cli.console import choices, print_results
@@ -13,6 +13,7 @@ from aaformer_lit.cli.run import run
 
 if TYPE_CHECKING:
     from aaformer_lit.engine.module import ReIDModule
+    from aaformer_lit.models import ReIDViT
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -21,6 +22,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from aaformer_lit.checkpoints.load import load
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.engine.callbacks.compression import CompressionTest
     from aaformer_lit.engine.callbacks.stability import StabilityTest
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
@@ -30,6 +32,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     run_dir = Path(cfg.run_dir)
     network, about = load(cfg.ckpt)
+    compression = CompressionTest(network, list(cfg.compress) if OmegaConf.is_list(cfg.compress) else [cfg.compress])
     use_training_data(cfg, cfg.ckpt, about)
     prepare_like_training(cfg, about["data"])
     data = instantiate(cfg.data)
@@ -40,6 +43,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         callbacks=[
             *([AlignmentTest(cfg.alignment_images)] if cfg.alignment else []),
             *([StabilityTest(cfg.stability)] if cfg.stability else []),
+            *([compression] if compression.sizes else []),
         ],
         logger=False,
         enable_checkpointing=False,
@@ -55,6 +59,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         if cfg.save_features:
             _save_features(module, run_dir)
+        for size in compression.sizes:
+            with compression.compressed(network, size):
+                _save_model(network, compression.description(about, size), run_dir / f"compressed_{size}")
         print_results(metrics, run_dir)
     return metrics
 
@@ -68,6 +75,16 @@ def _save_features(module: ReIDModule, run_dir: Path) -> None:
             columns = {key: getattr(features, key) for key in ("features", "pids", "camids", "sequences")}
             tensors |= {f"{name}/{role}/{key}": value for key, value in columns.items() if value is not None}
     write_tensors(run_dir / "features.safetensors", tensors)
+
+
+def _save_model(network: ReIDViT, about: dict[str, Any], folder: Path) -> None:
+    from aaformer_lit.deploy import SafetensorsFormat
+    from aaformer_lit.utils.files import replace_whole, scratch_folder
+
+    form = SafetensorsFormat()
+    with scratch_folder(folder) as scratch:
+        form.write(form.deployed(network, about["data"]), about, scratch / folder.name)
+        replace_whole(scratch / folder.name, folder)
 
 
 def main() -> None:

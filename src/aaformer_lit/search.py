@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
@@ -25,6 +25,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.gallery import (
         Extractor,
         Gallery,
+        Neighbors,
         check_same_model,
         decide,
         find_calibration,
@@ -35,18 +36,27 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.gallery.decisions import HOW_TO
     from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.gallery.layout import ALL
-    from aaformer_lit.gallery.report import PAGES, as_json, as_page, as_picture, page_name
+    from aaformer_lit.gallery.region import part_in_region
+    from aaformer_lit.gallery.report import as_json, as_pages, as_picture, page_name
+    from aaformer_lit.gallery.sources import Frames
     from aaformer_lit.utils.files import write_json, write_text
-    from aaformer_lit.utils.sequences import spread, tiles
+    from aaformer_lit.utils.sequences import spread
 
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"there is no formats={unknown[0]}. Use some of {', '.join(FORMATS)}.")
     if cfg.query is None and cfg.boxes is None:
         raise ConfigError("no query is given. Give query=IMAGE, query=FOLDER, or boxes=FILE.csv for whole frames.")
+    if cfg.rerank and cfg.calibration is not None:
+        raise ConfigError("thresholds are for plain distances, and rerank makes others of them. Leave one away.")
     queries = find_crops(cfg.query, cfg.boxes, cfg.data.pattern)
     gallery = Gallery.open(cfg.gallery, cfg.images)
     gallery.layout.members(cfg.tokens)
+    if cfg.region is not None and (len(queries) != 1 or cfg.tokens != ALL):
+        raise ConfigError(
+            f"region= chooses the tokens for one query; there are {len(queries)} queries and tokens={cfg.tokens}. "
+            "Give query=IMAGE, and leave tokens= out."
+        )
     extractor = Extractor.from_checkpoint(
         checkpoint_of(cfg.ckpt, gallery),
         flip_test=gallery.about["flip_test"],
@@ -55,40 +65,39 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         num_workers=cfg.data.num_workers,
     )
     check_same_model(gallery, extractor)
-    if cfg.rerank and cfg.calibration is not None:
-        raise ConfigError("thresholds are for plain distances, and rerank makes others of them. Leave one away.")
-    calibration = None if cfg.rerank else find_calibration(cfg.calibration, gallery, extractor, cfg.tokens)
-    features = gallery.layout.select(extractor.features(queries), cfg.tokens)
-    index = gallery.indexed(instantiate(cfg.index), cfg.tokens)
+    tokens = cfg.tokens
+    if cfg.region is not None:
+        region = list(cfg.region) if OmegaConf.is_list(cfg.region) else [cfg.region]
+        tokens, overlap = part_in_region(extractor, Frames()(queries[0]), region)
+        console.print(f"region: ranked by {tokens}, which covers it to {overlap:.0%}", highlight=False)
+    calibration = None if cfg.rerank else find_calibration(cfg.calibration, gallery, extractor, tokens)
+    features = gallery.layout.select(extractor.features(queries), tokens)
+    index = gallery.indexed(instantiate(cfg.index), tokens)
     camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
     wanted = max(cfg.k, cfg.candidates) if cfg.rerank else cfg.k
     found = rank(gallery, index, features, wanted, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
     if cfg.rerank:
-        found = reranked(found, features, gallery.rows(cfg.tokens), instantiate(cfg.rerank), cfg.k)
+        found = reranked(found, features, gallery.rows(tokens), instantiate(cfg.rerank), cfg.k)
     decided = None if calibration is None else decide(calibration, gallery, queries, found, cfg.same_cameras)
-    content = as_json(gallery, queries, found, cfg.tokens, decided)
+    content = as_json(gallery, queries, found, tokens, decided)
     if calibration is not None:
         content["calibration"] = calibration.as_dict()
     run_dir = Path(cfg.run_dir)
-    shown = spread(list(range(len(queries))), cfg.count)
-    some = [queries[row] for row in shown], type(found)(found.distances[shown], found.rows[shown])
     if "json" in formats:
         write_json(run_dir / "ranking.json", content)
     if "png" in formats:
         from aaformer_lit.viz import save
 
-        save(as_picture(gallery, *some), run_dir / "ranking.png")
+        shown = spread(list(range(len(queries))), cfg.count)
+        some = Neighbors(found.distances[shown], found.rows[shown])
+        save(as_picture(gallery, [queries[row] for row in shown], some), run_dir / "ranking.png")
     if "html" in formats:
-        pages = list(tiles(len(queries), max(1, cfg.count)))[:PAGES]
-        for number, rows in enumerate(pages, start=1):
-            answers = type(found)(found.distances[rows], found.rows[rows])
-            about = None if decided is None else decided[rows]
-            page = as_page(gallery, queries[rows], answers, cfg.tokens, len(queries), number, len(pages), about)
+        for number, page in enumerate(as_pages(gallery, queries, found, tokens, cfg.count, decided), start=1):
             write_text(run_dir / page_name(number), page)
     _print(content)
     if calibration is not None:
         console.print(_what_it_means(calibration.thresholds, len(gallery)), highlight=False)
-    elif cfg.tokens == ALL and not cfg.rerank:
+    elif tokens == ALL and not cfg.rerank:
         console.print(HOW_TO.format(extractor.ckpt), highlight=False)
     for name in formats:
         console.print(str(run_dir / f"ranking.{name}"), highlight=False)

@@ -1,13 +1,19 @@
-"""From JPEGs on disk to descriptors against the network alone, on images that lie in memory."""
+"""From JPEGs on disk, and from boxes in a video frame, to descriptors: what is added to the network's own time."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import torch
 
-from aaformer_lit.benchmarks.measure import Measurement, check, compare
+from aaformer_lit.benchmarks.measure import Measurement, check, compare, fastest
+
+if TYPE_CHECKING:
+    from aaformer_lit.models import ReIDViT
 
 SIZE = (256, 128)
 
@@ -41,4 +47,43 @@ def extract(full: bool, repeats: int) -> list[Measurement]:
         seconds = compare(lambda: extractor.features(paths), alone, repeats)
     what = f"{count} JPEGs 128x64 -> {SIZE[0]}x{SIZE[1]}, {name}"
     against = "the network alone"
-    return [Measurement("extract", what, against, *seconds, min(seconds[1]), against)]
+    return [
+        Measurement("extract", what, against, *seconds, min(seconds[1]), against),
+        _boxes(network, name, count, batch, repeats),
+    ]
+
+
+def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) -> Measurement:
+    """People in a frame of 1080 lines, against the loop that trackers have: OpenCV's linear resize, one normalization, the
+    network in batches."""
+    from aaformer_lit.data import ImageTransform
+    from aaformer_lit.tracking import Embedder
+
+    network.transform = transform = ImageTransform(SIZE)
+    embedder, device = Embedder(network, batch_size=batch), next(network.parameters()).device
+    rng = np.random.default_rng(0)
+    frame = cv2.resize(rng.integers(0, 256, (135, 240, 3), dtype=np.uint8), (1920, 1080))
+    heights = rng.uniform(80, 500, count)
+    corners = rng.uniform(0, 1, (count, 2)) * np.stack([1920 - 0.4 * heights, 1080 - heights], axis=1)
+    boxes = np.concatenate([corners, corners + np.stack([0.4 * heights, heights], axis=1)], axis=1).round()
+
+    def crops() -> list[np.ndarray]:
+        return [frame[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes.astype(int)]
+
+    @torch.inference_mode()
+    def plain() -> torch.Tensor:
+        resized = [cv2.cvtColor(cv2.resize(crop, SIZE[::-1]), cv2.COLOR_BGR2RGB) for crop in crops()]
+        pixels = torch.from_numpy(np.stack(resized)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return torch.cat([network.embed(part) for part in pixels.split(batch)])
+
+    @torch.inference_mode()
+    def alone() -> None:
+        for _ in range(0, count, batch):
+            network.embed(images)
+
+    images = torch.randn(batch, 3, *SIZE, device=device)
+    wanted = network.embed(transform.batch([crop[..., ::-1] for crop in crops()[:batch]]).to(device)).detach()
+    check("extract", embedder(frame, boxes[:batch]).features, wanted, 1e-4)
+    seconds = compare(lambda: embedder(frame, boxes), plain, repeats)
+    what = f"{count} boxes of a 1920x1080 frame -> {SIZE[0]}x{SIZE[1]}, {name}"
+    return Measurement("extract", what, "a tracker's own loop", *seconds, fastest(alone, repeats), "the network alone")

@@ -162,6 +162,7 @@ def build_network(about: Mapping[str, Any]) -> ReIDViT:
     from hydra.errors import InstantiationException
 
     from aaformer_lit.models import ReIDViT
+    from aaformer_lit.models.compression import Compression
 
     model = json.loads(json.dumps(about["model"]))
     _check_targets(model)
@@ -174,6 +175,8 @@ def build_network(about: Mapping[str, Any]) -> ReIDViT:
         raise CheckpointError(f"the checkpoint's own config cannot build the network it names: {reason}.") from error
     if not isinstance(network, ReIDViT):
         raise CheckpointError("the checkpoint does not name a network (a _target_ in its model config).")
+    if about.get("compress"):
+        network.compression = Compression(network.num_tokens * network.dim, int(about["compress"]))
     return network
 
 

@@ -110,6 +110,7 @@ def _model_facts(about: Mapping[str, Any]) -> dict[str, Any]:
         assigner = dict(model["assigner"])
         name = str(assigner.pop("_target_")).rpartition(".")[2]
         facts["assigner"] = ", ".join([name, *(f"{key}={value}" for key, value in assigner.items())])
+    facts["numbers of the descriptor (PCA)"] = about.get("compress")
     facts["training identities"] = about["num_classes"]
     return facts
 

@@ -108,7 +108,7 @@ def compare(
         else flipped_share(a.assignments, b.assignments, deployed.parts)
         for a, b in zip(found, wanted, strict=True)
     ]
-    tokens = deployed.network.num_tokens
+    tokens, _ = deployed.network.descriptor_shape
     return Comparison(
         kinds,
         torch.cat(flipped),

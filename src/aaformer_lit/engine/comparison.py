@@ -5,6 +5,7 @@ Each is tested as `evaluate` tests it: images prepared as in its own training, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class Contestant:
     @property
     def descriptor(self) -> int:
         """Numbers that describe an image."""
-        return self.network.num_tokens * self.network.dim
+        return math.prod(self.network.descriptor_shape)
 
 
 def load_contestants(ckpts: Sequence[str]) -> list[Contestant]:

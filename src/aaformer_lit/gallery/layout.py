@@ -37,10 +37,11 @@ class Layout:
     @classmethod
     def of(cls, network: ReIDViT) -> Layout:
         """The layout of what this network puts out."""
-        groups = {ALL: tuple(range(network.num_tokens)), **network.token_groups}
+        tokens, dim = network.descriptor_shape
+        groups = {ALL: tuple(range(tokens)), **network.token_groups}
         if not network.joined:
-            groups |= {f"part_{token}": (token,) for token in range(1, network.num_tokens)}
-        return cls(network.num_tokens, network.dim, network.granularities, groups, network.normalize)
+            groups |= {f"part_{token}": (token,) for token in range(1, tokens)}
+        return cls(tokens, dim, network.granularities if tokens > 1 else (), groups, network.normalize)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Layout:

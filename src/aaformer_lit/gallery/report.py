@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -18,6 +18,7 @@ from aaformer_lit.gallery.index.base import NO_ROW, Neighbors
 from aaformer_lit.gallery.ranking import verdicts
 from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
+from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.utils.text import plural
 from aaformer_lit.viz import Ranking, ranking_lists
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS
@@ -106,21 +107,36 @@ def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> F
     )
 
 
-def as_page(
+def as_pages(
     gallery: Gallery,
     queries: Sequence[Crop],
     found: Neighbors,
     tokens: str,
-    total: int | None = None,
-    page: int = 1,
-    pages: int = 1,
+    per_page: int,
     decided: Sequence[Sequence[Decision]] | None = None,
-) -> str:
-    """One HTML file that needs no other: the answers to each query in a row, green where right, red where wrong.
+) -> Iterator[str]:
+    """HTML files of `page_name`, with links to each other: the answers to each query in a row, green where right, red where
+    wrong. `decided`: about each answer to each query."""
+    parts = list(tiles(len(queries), max(1, per_page)))[:PAGES]
+    shown = "" if len(parts) == 1 else f" of {len(queries):,}"
+    for page, rows in enumerate(parts, start=1):
+        some = queries[rows]
+        asked = f"{len(some):,}{shown} queries" if shown else plural(len(some), "query")
+        heading = f"{asked}, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
+        part = Neighbors(found.distances[rows], found.rows[rows])
+        sections = _sections(gallery, some, part, None if decided is None else decided[rows])
+        links = _links(page, len(parts))
+        phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        yield (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{phone}<title>Search</title>\n'
+            f"<style>{_STYLE}</style></head>\n"
+            f"<body><h1>{heading}</h1>\n{links}{sections}\n{links}</body></html>\n"
+        )
 
-    `total`: of how many queries these are some. `page` of `pages`: links lead to `page_name` of the others. `decided`: about
-    each answer to each query.
-    """
+
+def _sections(
+    gallery: Gallery, queries: Sequence[Crop], found: Neighbors, decided: Sequence[Sequence[Decision]] | None
+) -> str:
     frames, right = Frames(), verdicts(gallery, queries, found)
     sections = []
     for number, query in enumerate(queries):
@@ -133,16 +149,7 @@ def as_page(
             decision = None if decided is None else decided[number][place]
             cells.append(_cell(color, _pixels(gallery.image, row), gallery.table["path"].iat[row], about, decision))
         sections.append(f"<section>{''.join(cells)}</section>")
-    shown = "" if total is None or total == len(queries) else f" of {total:,}"
-    asked = f"{len(queries):,}{shown} queries" if shown else plural(len(queries), "query")
-    heading = f"{asked}, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
-    phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    links = _links(page, pages)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{phone}<title>Search</title>\n'
-        f"<style>{_STYLE}</style></head>\n"
-        f"<body><h1>{heading}</h1>\n{links}{chr(10).join(sections)}\n{links}</body></html>\n"
-    )
+    return "\n".join(sections)
 
 
 def page_name(page: int) -> str:

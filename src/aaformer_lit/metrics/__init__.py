@@ -21,6 +21,7 @@ from aaformer_lit.metrics.rerank import KReciprocal, k_reciprocal_rerank
 from aaformer_lit.metrics.retrieval import ReIDRetrieval
 from aaformer_lit.metrics.stability import between_people, movement
 from aaformer_lit.metrics.verification import VerificationMetrics, evaluate_verification
+from aaformer_lit.metrics.visibility import VisibleParts, visible_features
 from aaformer_lit.utils.moved import renamed
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ReIDRetrieval",
     "SquaredEuclidean",
     "VerificationMetrics",
+    "VisibleParts",
     "assignment_statistics",
     "between_people",
     "calibrate_thresholds",
@@ -51,5 +53,6 @@ __all__ = [
     "purity",
     "single_shot",
     "subset_entropy",
+    "visible_features",
 ]
 __getattr__ = renamed(__name__, nearest_neighbours="nearest_neighbors")

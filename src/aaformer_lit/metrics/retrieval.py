@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,14 @@ from aaformer_lit.utils.sequences import tiles
 ALL_TOKENS = ""
 
 
+class Projection(Protocol):
+    """Makes features of `size` numbers of longer ones."""
+
+    size: int
+
+    def __call__(self, features: Float[Tensor, "images features"]) -> Float[Tensor, "images size"]: ...
+
+
 class ReIDRetrieval(StructuredMetric):
     """CMC, mAP and mINP of a test set, for the whole descriptor and for chosen tokens of it.
 
@@ -36,7 +44,8 @@ class ReIDRetrieval(StructuredMetric):
         num_query: images with index < num_query are queries, the others gallery.
         subsets: further results by name, such as `{"global": [0], "parts": [1, 2, 3]}`: the chosen tokens concatenated,
             and of tokens in a list of their own the mean. The result "" is that of all tokens, always.
-        normalize: L2-normalize the concatenated tokens.
+        projections: results of shorter features by name: what makes them of the features of all tokens.
+        normalize: L2-normalize the concatenated tokens, and what projections make of them.
         ranks: the k of Rank-k.
         rerank: for example `KReciprocal()`.
         expansion: of queries and gallery by their neighbors, before the ranking.
@@ -68,11 +77,13 @@ class ReIDRetrieval(StructuredMetric):
         draws: int = 0,
         num_gallery: int | None = None,
         chunk_size: int = 256,
+        projections: Mapping[str, Projection] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"compute_on_cpu": True, "dist_sync_fn": gather} | kwargs)
         self.num_query, self.num_gallery = num_query, num_gallery
         self.subsets: dict[str, Tokens] = {name: tuple(tokens) for name, tokens in (subsets or {}).items()}
+        self.projections = dict(projections or {})
         self.normalize, self.ranks, self.rerank, self.chunk_size = normalize, tuple(ranks), rerank, chunk_size
         self.expansion = expansion or Expansion()
         self.draws = draws
@@ -125,7 +136,7 @@ class ReIDRetrieval(StructuredMetric):
             ConfigError: a subset names a token that the descriptor does not have.
         """
         results = {}
-        for name in (ALL_TOKENS, *self.subsets):
+        for name in (ALL_TOKENS, *self.subsets, *self.projections):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
             sets = [replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name)]
             results[name] = self._evaluate(*sets)
@@ -165,11 +176,15 @@ class ReIDRetrieval(StructuredMetric):
                 f"(0 is the global one). Choose from 0 to {tokens - 1}."
             )
         device = descriptors[0].device
-        features = torch.empty(images, len(chosen) * dim, device=device)
+        project = self.projections.get(subset)
+        features = torch.empty(images, len(chosen) * dim if project is None else project.size, device=device)
         all_pids, all_camids = (torch.empty(images, dtype=torch.int64, device=device) for _ in range(2))
         for block, block_pids, block_camids, block_index in zip(descriptors, pids, camids, index, strict=True):
             for part in tiles(len(block), 4096):  # after a sync there is one block, and no second copy of it is wanted
-                features[block_index[part]] = compared_features(block[part], self.normalize, chosen)
+                rows = compared_features(block[part], self.normalize, chosen)
+                if project is not None:
+                    rows = compared_features(project(rows)[:, None], self.normalize)
+                features[block_index[part]] = rows
             all_pids[block_index] = block_pids.to(torch.int64)
             all_camids[block_index] = block_camids.to(torch.int64)
         everything = FeatureSet(features, all_pids, all_camids, self.sequences)

@@ -5,6 +5,7 @@ The networks add tokens or blocks, and inherit the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, get_args
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_grid
+from aaformer_lit.models.compression import Compression
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
 from aaformer_lit.structures import ReIDOutput, Tokens, compared_features
@@ -58,10 +60,12 @@ class ReIDViT(nn.Module):
 
     `transform` is how the pictures of `embed_images` are prepared; `load_model` sets it to that of the training, and
     `calibration` to the thresholds that `aaformer_lit.calibrate` has stored for this descriptor, if any.
+    `compression`, if any, makes one short token of the descriptor (`evaluate compress=256` fits it).
     """
 
     transform: Preparation | None = None
     calibration: Decider | None = None
+    compression: Compression | None
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class ReIDViT(nn.Module):
         self.num_classes = num_classes
         self.joined = descriptor == "cls_mean" and bool(self.granularities)
         self.heads = TokenHeads(self.num_tokens, self.dim, num_classes, self.joined)
+        self.compression = None
 
     @property
     def granularities(self) -> tuple[int, ...]:
@@ -96,13 +101,18 @@ class ReIDViT(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the descriptor: the global one and the parts, or their mean."""
+        """Tokens with a head: the global one and the parts, or their mean."""
         return 2 if self.joined else 1 + sum(self.granularities)
+
+    @property
+    def descriptor_shape(self) -> tuple[int, int]:
+        """(tokens, dim) of the descriptor: all tokens, or the one that they are compressed to."""
+        return (self.num_tokens, self.dim) if self.compression is None else (1, self.compression.size)
 
     @property
     def token_groups(self) -> dict[str, tuple[int, ...]]:
         """Descriptor tokens that are also evaluated alone: `global`, `parts`, and each granularity as `parts_P`."""
-        if not self.granularities:
+        if self.descriptor_shape[0] == 1:
             return {}
         if self.joined:
             return {"global": (0,), "parts": (1,)}
@@ -117,8 +127,9 @@ class ReIDViT(nn.Module):
     @property
     def evaluated_groups(self) -> dict[str, Tokens]:
         """`token_groups`, and beside them `cls_mean`: CLS and the mean of the parts."""
-        means = {"cls_mean": (0, self.token_groups["parts"])} if self.granularities and not self.joined else {}
-        return {**self.token_groups, **means}
+        groups = self.token_groups
+        means = {"cls_mean": (0, groups["parts"])} if groups and not self.joined else {}
+        return {**groups, **means}
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
@@ -155,10 +166,13 @@ class ReIDViT(nn.Module):
         if self.joined:
             tokens = torch.stack([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
         after, logits = self.heads(tokens)
+        descriptor = after if self.neck_feature == "after" else tokens
+        if self.compression is not None:
+            descriptor = self.compression(compared_features(descriptor, self.normalize))[:, None]
         return ReIDOutput(
             global_feat=tokens.flatten(1) if self.joined else tokens[:, 0],
             part_feats=tokens[:, :0] if self.joined else tokens[:, 1:],
-            descriptor=after if self.neck_feature == "after" else tokens,
+            descriptor=descriptor,
             logits=logits,
             assignments=assignments,
         )
@@ -196,7 +210,7 @@ class ReIDViT(nn.Module):
         device = next(self.parameters()).device
         batches = [listed[start : start + batch_size] for start in range(0, len(listed), batch_size)]
         features = [self.embed(self.transform.batch(batch).to(device)).cpu() for batch in batches]
-        return torch.cat(features) if features else torch.zeros(0, self.num_tokens * self.dim)
+        return torch.cat(features) if features else torch.zeros(0, math.prod(self.descriptor_shape))
 
     @property
     def mean(self) -> tuple[float, ...] | None:
