@@ -16,6 +16,7 @@ QUIET = ("trainer=cpu", "trainer.enable_progress_bar=false")
 COMMANDS = {  # {out} is where it writes; the others are inputs
     "train": (*TINY, "paths.data={data}", "paths.runs={out}"),
     "evaluate": ("ckpt={ckpt}", *TINY_DATA, *QUIET, "paths.data={data}", "paths.runs={out}"),
+    "compare": ("ckpt=[{ckpt}]", *TINY_DATA, *QUIET, "speed.repeats=1", "paths.data={data}", "paths.runs={out}"),
     "visualize": ("ckpt={ckpt}", "kind=assignment", "images={query}", "paths.runs={out}"),
     "extract": ("ckpt={ckpt}", "images={query}", "out={out}", "data.num_workers=0"),
     "search": ("gallery={gallery}", "query={query}", "data.num_workers=0", "paths.runs={out}"),

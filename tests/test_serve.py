@@ -21,7 +21,8 @@ from cli_tools import run_cli
 pytest.importorskip("fastapi")
 pytest.importorskip("faiss")
 
-from aaformer_lit.web.api import Door, Limits, build, serving
+from aaformer_lit.web.api import build, serving
+from aaformer_lit.web.front import Door, Limits
 from aaformer_lit.web.service import Refusal, Service, check_name, digest_of
 
 TOKEN = "a-token-of-the-tests"

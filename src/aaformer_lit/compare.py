@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from aaformer_lit.cli.check import check_config
 from aaformer_lit.cli.console import console
-from aaformer_lit.cli.options import data_config, several_of
+from aaformer_lit.cli.data_sets import data_configs, several_data
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import write_json, write_text
@@ -31,7 +32,8 @@ def compare(cfg: DictConfig) -> ModelComparison:
     from aaformer_lit.tables.models import ModelComparison, differences, short_names
     from aaformer_lit.utils.environment import machine
 
-    run_dir, formats = Path(cfg.run_dir), list(cfg.formats)
+    run_dir = Path(cfg.run_dir)
+    formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     for form in formats:
         check_choice("formats", form, FORMATS)
     _check_numbers(cfg)
@@ -68,10 +70,12 @@ def compare(cfg: DictConfig) -> ModelComparison:
 
 
 def _check_numbers(cfg: DictConfig) -> None:
-    for key, value in (
-        ("bootstrap.samples", cfg.bootstrap.samples),
-        *((f"speed.{k}", v) for k, v in cfg.speed.items()),
-    ):
+    numbers = {
+        "bootstrap.samples": cfg.bootstrap.samples,
+        "speed.batch": cfg.speed.batch,
+        "speed.repeats": cfg.speed.repeats,
+    }
+    for key, value in numbers.items():
         if value < 1:
             raise ConfigError(f"{key}={value} must be 1 or more.")
     if cfg.trainer.devices != 1:
@@ -79,11 +83,11 @@ def _check_numbers(cfg: DictConfig) -> None:
 
 
 def _data_configs(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The config of each data set by its name; they also take the place of `cfg.data`, in which Hydra has mixed them."""
-    overrides = list(HydraConfig.get().overrides.task)
-    configs = {name: data_config(name, overrides) for name in several_of("compare", "data", overrides)}
-    if not configs:
+    """The config of each data set by its name; they also become the `data` of the config that is written."""
+    names = [cfg.data_sets] if isinstance(cfg.data_sets, str) else list(cfg.data_sets)
+    if not names:
         raise ConfigError("no data are given. Give one or more data sets: data=[market1501,synthetic].")
+    configs = data_configs(names, list(HydraConfig.get().overrides.task))
     for config in configs.values():
         check_config({"data": OmegaConf.to_container(config)}, {})
     with open_dict(cfg):
@@ -116,6 +120,7 @@ def _facts(cfg: DictConfig, models: Sequence[Contestant], names: Sequence[str]) 
 
 
 def main() -> None:
+    sys.argv[1:] = map(several_data, sys.argv[1:])
     run(compare, "compare")
 
 

@@ -1,0 +1,49 @@
+"""Several data sets on one command line, `data=[market1501,synthetic]`, each with a config of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from aaformer_lit.cli.options import composed, options_of
+from aaformer_lit.cli.suggestions import did_you_mean_option
+from aaformer_lit.errors import ConfigError
+
+_ABSENT = object()
+
+
+def several_data(argument: str) -> str:
+    """`data=[a,b]` and `data.KEY=VALUE` of a command line under names that are no config group's: Hydra would try to make
+    one config of the two.
+    """
+    return re.sub(r"^data([=.])", lambda match: "data_sets=" if match[1] == "=" else "+data_options.", argument)
+
+
+def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, DictConfig]:
+    """The config of each data set, with the `data_options` (see `several_data`) that it has, `paths.*` and `seed`.
+
+    Raises:
+        ConfigError: no data set of that name, or an option that none of them has.
+    """
+    common = [one for one in overrides if one.startswith(("paths.", "seed="))]
+    options = [one.removeprefix("+data_options.") for one in overrides if one.startswith("+data_options.")]
+    used: set[str] = set()
+    configs = {}
+    for name in names:
+        if name not in options_of("data"):
+            hint = did_you_mean_option("data", name)
+            raise ConfigError(f"there is no data={name}.{hint} Options: {', '.join(options_of('data'))}.")
+        plain = composed("evaluate", [f"data={name}", *common]).data
+        own = [one for one in options if OmegaConf.select(plain, one.partition("=")[0], default=_ABSENT) is not _ABSENT]
+        used |= set(own)
+        chosen = [f"data={name}", *common, *(f"data.{one}" for one in own)]
+        content: Any = OmegaConf.to_container(composed("evaluate", chosen).data, resolve=True)
+        configs[name] = OmegaConf.create(content)
+    if strange := [one for one in options if one not in used]:
+        raise ConfigError(
+            f"data.{strange[0].partition('=')[0]} is no option of {', '.join(names)}. See --cfg job of evaluate."
+        )
+    return configs
