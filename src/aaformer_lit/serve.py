@@ -26,7 +26,8 @@ def serve(cfg: DictConfig, stop: threading.Event | None = None) -> None:
 
     from aaformer_lit.gallery import Extractor, Gallery, create_for
     from aaformer_lit.gallery.extractor import checkpoint_of
-    from aaformer_lit.web.api import Limits, build, serving
+    from aaformer_lit.web.api import build, serving
+    from aaformer_lit.web.front import Limits
     from aaformer_lit.web.service import Service
 
     known = Gallery.open(cfg.gallery, cfg.images) if Gallery.exists(cfg.gallery) or cfg.ckpt is None else None
