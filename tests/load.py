@@ -37,14 +37,15 @@ SPEC = SyntheticSpec(num_train_ids=1, num_test_ids=40)
 
 @dataclass
 class Tally:
-    """Milliseconds of each request that was answered, and the other answers by their status."""
+    """Milliseconds of each request that was answered, the other answers by their status, and seconds until the last one."""
 
     milliseconds: list[float] = field(default_factory=list)
     others: Counter[int] = field(default_factory=Counter)
+    seconds: float = 0.0
 
-    def line(self, seconds: float) -> str:
+    def line(self) -> str:
         p50, p95, p99 = np.percentile(self.milliseconds, [50, 95, 99]) if self.milliseconds else [float("nan")] * 3
-        rate = len(self.milliseconds) / seconds
+        rate = len(self.milliseconds) / self.seconds
         others = ", ".join(f"{count} x {status}" for status, count in sorted(self.others.items())) or "none"
         return f"{rate:8.1f}/s  p50 {p50:7.1f} ms  p95 {p95:7.1f} ms  p99 {p99:7.1f} ms  other answers: {others}"
 
@@ -126,8 +127,9 @@ def searches(folder: Path, some: list[bytes], seconds: float, clients: list[int]
     with service(folder, f"batch.size={batch}") as (_, address):
         searching(address, some, 0, time.monotonic() + 1, Tally())  # the first index, the first pass
         for count in clients:
-            tally, until = Tally(), time.monotonic() + seconds
-            together([partial(searching, address, some, number, until, tally) for number in range(count)])
+            tally, started = Tally(), time.monotonic()
+            together([partial(searching, address, some, number, started + seconds, tally) for number in range(count)])
+            tally.seconds = time.monotonic() - started
             yield tally
 
 
@@ -177,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         for batch in (16, 1):
             tallies = searches(folder, some, given.seconds, given.clients, batch)
             for clients, tally in zip(given.clients, tallies, strict=True):
-                say(f"batch {batch:2}, {clients:2} clients: {tally.line(given.seconds)}")
+                say(f"batch {batch:2}, {clients:2} clients: {tally.line()}")
                 wrong += sum(tally.others.values()) + (not tally.milliseconds)
         added, removed, lost = changes_and_a_kill(folder, some, given.seconds)
         say(f"killed under way: {added} added and {removed} removed as answered, {len(lost)} of these lost")
