@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import load
+from aaformer_lit.checkpoints.calibration import CalibrationRecord
 from aaformer_lit.gallery import Crop, Extractor, FaissFlat, Gallery, create_for, rank, update
 from aaformer_lit.gallery.store import digest
+from aaformer_lit.metrics.calibration import Calibration, Threshold
 from cli_tools import run_cli
 
 pytest.importorskip("fastapi")
@@ -104,6 +106,22 @@ def test_a_search_is_the_gallerys_ranking(unchanged, extractor):
     assert [answer["path"] for answer in found["answers"]] == gallery.table["path"].iloc[rows].tolist()
     assert [answer["distance"] for answer in found["answers"]] == pytest.approx(expected.distances[0][:3], abs=1e-5)
     assert {answer["camid"] for answer in found["answers"]} == {"1"}
+
+
+def test_answers_are_decided_where_the_gallery_has_thresholds(unchanged, extractor):
+    gallery, call = unchanged
+    plain = call("POST", "/search?k=6", png(9))[1]["answers"]
+    assert {answer["decision"] for answer in plain} == {None}
+    accept, reject = (Threshold(plain[place]["distance"] + 1e-5, 0.1, 0.2, 40) for place in (1, 3))
+    record = CalibrationRecord(
+        Calibration(0.2, 0.2, 0.95, True, accept, reject, 0.9), extractor.fingerprint, False, "them"
+    )
+    about = gallery.about | {"calibration": record.as_dict()}
+    service = Service(extractor, Gallery(gallery.folder, about, gallery.table, gallery.descriptors), FaissFlat)
+    descriptor = extractor.features([picture(9)])[0]
+    decided = [answer["decision"] for answer in service.search(descriptor, 6)[1]]
+    assert decided == ["accepted"] * 2 + ["unsure"] * 2 + ["rejected"] * 2
+    assert "decision" not in service.search(descriptor, 6, "part_1")[1][0]
 
 
 def test_pictures_that_come_together_are_answered_as_if_alone(unchanged, extractor):

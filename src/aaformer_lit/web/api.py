@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, Query, Request
@@ -73,6 +73,7 @@ class Answer(BaseModel):
     pid: str
     camid: str
     distance: float
+    decision: Literal["accepted", "unsure", "rejected"] | None = None  # where the model has thresholds
 
 
 class Answers(BaseModel):

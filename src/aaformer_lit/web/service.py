@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aaformer_lit.errors import AAformerError
-from aaformer_lit.gallery import ALL, Crop, Extractor, Gallery, Index, check_same_model, rank
+from aaformer_lit.gallery import ALL, Crop, Extractor, Gallery, Index, check_same_model, decide, find_calibration, rank
 from aaformer_lit.gallery.report import as_json
 from aaformer_lit.gallery.sources import identity
 from aaformer_lit.gallery.versions import SWITCH, read_switch
@@ -103,7 +103,10 @@ class Service:
                 shown = ", ".join(sorted(camid or "(unknown)" for camid in known))
                 raise Refusal(422, "no image is from that camera", unknown[0], f"The gallery's cameras: {shown}.")
             found = rank(gallery, self._index(group), features[None], k, camids=camids)
-        content = as_json(gallery, [Crop(Path("upload"))], found, group)
+        asked = [Crop(Path("upload"))]
+        calibration = find_calibration(None, gallery, self.extractor, group)
+        decided = None if calibration is None else decide(calibration, gallery, asked, found)
+        content = as_json(gallery, asked, found, group, decided)
         return gallery, content["results"][0]["answers"]
 
     def add(self, arrivals: Sequence[Arrival]) -> list[Gallery | Exception]:
