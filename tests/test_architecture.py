@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "checkpoints": BASE | {"models", "data", "metrics"},  # a loaded network prepares pictures and knows its thresholds
     "engine": BASE | {"ops", "assign", "models", "losses", "optim", "metrics", "viz", "data", "checkpoints"},
     "pictures": BASE | {"models", "metrics", "viz", "data", "checkpoints", "engine"},
-    "deploy": BASE | {"ops", "assign", "models", "data", "checkpoints"},
+    "deploy": BASE | {"ops", "assign", "models", "metrics", "data", "checkpoints"},
     "gallery": BASE | {"models", "metrics", "viz", "data", "checkpoints"},
     "web": BASE | {"metrics", "viz", "data", "gallery"},
     "tracking": BASE | {"models", "data"},

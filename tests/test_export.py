@@ -1,6 +1,11 @@
 """Export from the command line: files that other programs run, kept only if they compute what the network does."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,9 +18,12 @@ from aaformer_lit.data.transforms import resize
 from aaformer_lit.deploy import SafetensorsFormat, export_checked
 from aaformer_lit.deploy.compare import flipped_share, token_deviation
 from aaformer_lit.errors import ExportError
-from cli_tools import read_json, run_cli
+from cli_tools import TINY_DATA, read_json, run_cli
 
 CHECK = "check.images=16"
+PAGE = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
+SNIPPETS = dict(re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL))
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +85,28 @@ def test_the_report_beside_it(onnx):
     assert report["rank_lists"]["same_first"] > 0.9
 
 
-def test_onnx_with_the_preprocessing_inside(ckpt, folder, data_dir):
-    images = sorted(data_dir.rglob("query/*.jpg"))[:3]
+@pytest.fixture(scope="module")
+def images(data_dir, ckpt):
+    return sorted(data_dir.rglob("query/*.jpg"))[:3]
+
+
+@pytest.fixture(scope="module")
+def uint8(ckpt, folder, images):
     own = f"check.own_images=[{','.join(map(str, images))}]"
     output = folder / "uint8.onnx"
     code = run_cli(
         "export", f"ckpt={ckpt}", "format.preprocess=true", CHECK, own, f"output={output}", f"paths.runs={folder}"
     )
     assert code == 0
-    report = read_json(folder / "uint8.onnx.report.json")
+    return output
+
+
+def test_onnx_with_the_preprocessing_inside(uint8, ckpt, images):
+    report = read_json(uint8.with_name("uint8.onnx.report.json"))
     assert report["preprocessing"] == {"largest_difference_in_gray_levels": 0, "share_of_pixels_that_differ": 0}
     assert report["kinds"]["own images"]["images"] == 3
 
-    session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(uint8, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", "rows", "columns", 3]
     network = load_model(ckpt)
     for path in images:
@@ -99,6 +116,72 @@ def test_onnx_with_the_preprocessing_inside(ckpt, folder, data_dir):
             wanted = network.embed((loaded - 0.5) / 0.5)
         found = torch.from_numpy(session.run(["features"], {"images": pixels[None]})[0])
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+def test_the_python_of_the_page(uint8, ckpt, images, tmp_path, monkeypatch):
+    for name, image in zip(("person.jpg", "other.jpg"), images, strict=False):
+        shutil.copy(image, tmp_path / name)
+    shutil.copy(uint8, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(SNIPPETS["describe.py"], names)
+    a, b = load_model(ckpt).embed_images(images[:2])
+    assert names["distance"] == pytest.approx(float((a - b).norm()), abs=1e-4)
+    assert names["same"] is None
+
+
+@needs_compiler
+def test_the_cpp_of_the_page_decides(tmp_path):
+    (tmp_path / "descriptors.hpp").write_text(SNIPPETS["descriptors.hpp"])
+    (tmp_path / "main.cpp").write_text(
+        """#include <iostream>
+        #include "descriptors.hpp"
+        int main() {
+          std::cout << numbers("0.485 0.456 0.5")[2] << ' ' << distance({3, 0, 1}, {0, 4, 1}) << ' '
+                    << (decide(0.75, "0.75") == Verdict::same) << (decide(0.76, "0.75") == Verdict::different)
+                    << (decide(0, "") == Verdict::unknown);
+        }"""
+    )
+    assert compile_and_run(tmp_path, "main.cpp") == "0.5 5 111"
+
+
+@needs_compiler
+@pytest.mark.skipif("ONNXRUNTIME_INCLUDE" not in os.environ, reason="ONNXRUNTIME_INCLUDE names no headers")
+def test_the_cpp_of_the_page_describes(uint8, ckpt, images, tmp_path):
+    for name in ("descriptors.hpp", "describe.cpp"):
+        (tmp_path / name).write_text(SNIPPETS[name])
+    pixels = read_image(images[0])
+    library = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))
+    (tmp_path / "libonnxruntime.so.1").symlink_to(library)
+    options = [f"-I{os.environ['ONNXRUNTIME_INCLUDE']}", str(library), f"-Wl,-rpath,{library.parent}:{tmp_path}"]
+    arguments = [str(uint8), *map(str, pixels.shape[:2])]
+    first, *features = compile_and_run(tmp_path, "describe.cpp", options, arguments, pixels.tobytes()).splitlines()
+    assert first == "threshold:"
+    wanted = load_model(ckpt).embed_images(images[0])[0]
+    torch.testing.assert_close(torch.tensor(list(map(float, features))), wanted, atol=1e-4, rtol=0)
+
+
+def compile_and_run(folder, source, options=(), arguments=(), given=b""):
+    command = ["c++", "-std=c++17", "-Wall", "-Werror", source, *options, "-o", "program"]
+    subprocess.run(command, cwd=folder, check=True, timeout=120)
+    ran = subprocess.run([folder / "program", *arguments], input=given, capture_output=True, check=True, timeout=60)
+    return ran.stdout.decode()
+
+
+def test_int8_is_calibrated_with_training_images_and_judged_on_the_test(ckpt, folder):
+    """On the people of the network's own training, whom after one epoch it hardly tells apart."""
+    output = folder / "int8.onnx"
+    options = ["format.dtype=int8", "check.min_top_k=0.5", "check.max_mAP_change=0.2", CHECK]
+    assert run_cli("export", f"ckpt={ckpt}", *options, f"output={output}", f"paths.runs={folder}") == 0
+    report = read_json(folder / "int8.onnx.report.json")
+    assert report["calibration_images"] >= 16
+    agreement = report["agreement"]["test images"]
+    assert agreement["queries"] + agreement["gallery"] == report["kinds"]["test images"]["images"] == 16
+    assert abs(agreement["file_mAP"] - agreement["network_mAP"]) <= 0.2
+    assert 0.5 <= agreement["top_k"] <= 1
+    assert report["bounds"]["tolerance"] == 0.2
+    session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["dtype"] == "int8"
 
 
 def test_torch_export(ckpt, folder):
@@ -168,6 +251,9 @@ def test_what_differs_is_not_kept(ckpt, tmp_path):
         (["format=onnx", "format.opset=11"], "format.opset must be 18 to 23"),
         (["format=safetensors", "check.images=3"], "8 images or more"),
         (["format=safetensors", "check.own_images=/nonexistent"], "no image at /nonexistent"),
+        (["format.dtype=fp8"], "format.dtype=fp8 must be one of fp32, fp16, int8"),
+        (["format.preprocess=yolo"], "format.preprocess=yolo must be one of boxmot or true or false"),
+        (["format.dtype=int8", "data=synthetic", "check.calibration_images=3", *TINY_DATA], "16 images or more"),
         (["format=tensorrt"], "there is no format=tensorrt."),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aaformer_lit.assign import Parsing, Sinkhorn
-from aaformer_lit.deploy import Deployed, compare, probe_images
+from aaformer_lit.deploy import Bounds, Deployed, compare, probe_images
 from aaformer_lit.deploy.compare import flipped_share, rank_agreement, token_deviation
 from aaformer_lit.deploy.deployed import Outputs, check_traceable
 from aaformer_lit.deploy.export_checked import normalized
@@ -64,7 +64,7 @@ def test_a_soft_network_is_a_graph_and_needs_no_equal_assignments():
 
 def test_a_faithful_file(deployed, probes):
     comparison = compare(deployed, deployed.outputs, probes)
-    assert comparison.problem(0.0, 0.0) is None
+    assert comparison.problem(Bounds(0, 0, 1, 0, True)) is None
     everything = comparison.as_dict()["all"]
     assert everything["images"] == 16
     assert everything["deviation_as_they_are"] == {"cls": 0, "parts": 0, "features": 0}
@@ -80,14 +80,14 @@ def test_a_file_that_rounds_otherwise_is_faithful_at_equal_assignments(deployed,
         return deployed.outputs(images, own)
 
     comparison = compare(deployed, run, probes)
-    assert comparison.problem(1e-4, 0.1) is None
+    assert comparison.problem(Bounds.of("fp32", max_flipped=0.1, min_top_k=0.5)) is None
     # 2 layers, 3 heads, 2 granularities, 8 patches
     torch.testing.assert_close(comparison.flipped.unique(), torch.tensor([0, 1 / 96]))
     summary = comparison.as_dict()["all"]
     assert summary["deviation_where_assignments_agree"]["parts"] == 0
     assert summary["deviation_at_equal_assignments"]["parts"] == 0
     assert summary["deviation_as_they_are"]["parts"] > 1e-4
-    assert "to another part" in comparison.problem(1e-4, 1e-3)
+    assert "to another part" in comparison.problem(Bounds.of("fp32"))
 
 
 def test_ties_of_one_color_are_no_mistake(deployed, probes):
@@ -98,7 +98,7 @@ def test_ties_of_one_color_are_no_mistake(deployed, probes):
         return deployed.outputs(images, own)
 
     comparison = compare(deployed, run, probes)
-    assert comparison.problem(1e-4, 1e-3) is None
+    assert comparison.problem(Bounds.of("fp32")) is None
     kinds = comparison.as_dict()["kinds"]
     assert {kind for kind in kinds if kinds[kind]["flipped_assignments"]} == {"black", "white", "constant"}
 
@@ -109,7 +109,7 @@ def test_ties_of_one_color_are_no_mistake(deployed, probes):
         (lambda f: f + 1e-3, "at equal assignments"),
         (lambda f: f * 1.01, "at equal assignments"),
         (lambda f: torch.cat([f[:, :24] * 0.9, f[:, 24:]], dim=1), "at equal assignments"),
-        (lambda f: f.clone().fill_(torch.nan), "not finite on black images"),
+        (lambda f: f.clone().fill_(torch.nan), "not finite (black)"),
     ],
 )
 def test_a_wrong_file(deployed, probes, change, problem):
@@ -117,7 +117,7 @@ def test_a_wrong_file(deployed, probes, change, problem):
         features, assignments = deployed.outputs(images)
         return Outputs(change(features), assignments)
 
-    assert problem in compare(deployed, run, probes).problem(1e-4, 1e-3)
+    assert problem in compare(deployed, run, probes).problem(Bounds.of("fp32"))
 
 
 def test_a_file_that_fails_on_one_kind_of_image(deployed, probes):
@@ -125,7 +125,28 @@ def test_a_file_that_fails_on_one_kind_of_image(deployed, probes):
         features, assignments = deployed.outputs(images)
         return Outputs(features if images.std() > 0 else -features, assignments)
 
-    assert "on black images" in compare(deployed, run, probes).problem(1e-4, 1e-3)
+    assert "(black)" in compare(deployed, run, probes).problem(Bounds.of("fp32"))
+
+
+def test_a_file_that_finds_other_people(deployed, probes):
+    def run(images):
+        features, assignments = deployed.outputs(images)
+        noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0)) / features.shape[1] ** 0.5
+        return Outputs(features + noise, assignments)
+
+    comparison = compare(deployed, run, probes)
+    assert "are the network's (people)" in comparison.problem(Bounds(1, 1, 0.95, 1, False))
+    assert comparison.agreement["people"].top_k < 0.95
+
+
+def test_fewer_bits_are_judged_on_people_alone(deployed, probes):
+    def run(images):
+        features, assignments = deployed.outputs(images)
+        return Outputs(features if images.std() > 0 else -features, assignments)
+
+    comparison = compare(deployed, run, probes)
+    assert comparison.problem(Bounds.of("fp16")) is None
+    assert comparison.problem(Bounds.of("fp32")) is not None
 
 
 def test_a_network_without_assignments(probes):

@@ -59,6 +59,11 @@ class TestSet:
     draws: int = 0  # of single-shot galleries; 0: the whole gallery at once
 
     @property
+    def records(self) -> list[Record]:
+        """Query and gallery, one after the other."""
+        return [*self.query, *self.gallery]
+
+    @property
     def sequences(self) -> list[int] | None:
         """A number for the take of each image, query and gallery: its clip, or the file alone; None where no two share one.
 

@@ -2,15 +2,15 @@
 
 The hard assignment is discontinuous: a rounding error moves a patch that two parts hold almost equally, and that part's
 feature then moves a little or a lot. So three questions are kept apart. Given the file's own assignments, does torch get
-the same features (it must, everywhere)? How many assignments differ (few may)? And what remains different as things are,
-in features and in ranking lists (which is reported, not judged)?
+the same features (it must, everywhere)? How many assignments differ (few may)? Does it find the same people as things are?
+The rest of the difference is reported, not judged.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,11 +18,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from aaformer_lit.data.datamodule import TestSet
+from aaformer_lit.deploy.agreement import Agreement, among_themselves, on_test_set
+from aaformer_lit.deploy.bounds import Bounds
 from aaformer_lit.deploy.deployed import Deployed, Outputs
 
 Exported = Callable[[Tensor], Outputs]
 # on an image of one color patches differ by their position alone, and many are held equally: its flips say nothing
 FLAT = ("black", "white", "constant")
+OWN, TEST = "own images", "test images"
+PEOPLE = ("people", OWN, TEST)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Comparison:
         tokens, features: deviation as things are.
         tokens_at_equal, features_at_equal: deviation if torch assigns as the file does.
         rank_lists: agreement of the ranking lists (see `rank_agreement`).
+        agreement: of each kind of people, whether the file finds the same ones.
     """
 
     kinds: Sequence[str]
@@ -48,19 +54,31 @@ class Comparison:
     tokens_at_equal: Float[Tensor, "images tokens"]
     features_at_equal: Float[Tensor, " images"]
     rank_lists: Mapping[str, float]
+    agreement: Mapping[str, Agreement]
 
-    def problem(self, tolerance: float, max_flipped: float) -> str | None:
-        """Why the file must not be kept, or None; `max_flipped` is the share on images that are not of one color."""
+    def problem(self, bounds: Bounds) -> str | None:
+        """Why the file must not be kept, or None."""
         worst = torch.cat([self.tokens_at_equal, self.features_at_equal[:, None]], dim=1).amax(dim=1)
         if not worst.isfinite().all():
             kind = self.kinds[int((~worst.isfinite()).nonzero()[0])]
-            return f"its features are not finite on {kind} images"
-        if worst.max() > tolerance:
-            kind = self.kinds[int(worst.argmax())]
-            return f"at equal assignments its features are {worst.max():.1e} away on {kind} images; {tolerance:.0e} allowed"
-        share = float(self.flipped[[kind not in FLAT for kind in self.kinds]].mean())
-        if share > max_flipped:
-            return f"it assigns {share:.2%} of the patches to another part; {max_flipped:.2%} allowed"
+            return f"its features are not finite ({kind})"
+        judged = torch.tensor([bounds.any_image or kind in PEOPLE for kind in self.kinds])
+        if (farthest := worst.where(judged, 0)).max() > bounds.tolerance:
+            return (
+                f"at equal assignments its features are {farthest.max():.1e} away "
+                f"({self.kinds[int(farthest.argmax())]}); {bounds.tolerance:.0e} allowed"
+            )
+        share = float(self.flipped[judged & torch.tensor([kind not in FLAT for kind in self.kinds])].mean())
+        if share > bounds.max_flipped:
+            return f"it assigns {share:.2%} of the patches to another part; {bounds.max_flipped:.2%} allowed"
+        for kind, found in self.agreement.items():
+            if found.top_k < bounds.min_top_k:
+                return (
+                    f"of its first {found.k} answers only {found.top_k:.1%} are the network's ({kind}); "
+                    f"{bounds.min_top_k:.1%} needed"
+                )
+            if abs(found.mAP_change) > bounds.max_mAP_change:
+                return f"its mAP is {found.mAP_change:+.2%} off ({kind}); {bounds.max_mAP_change:.2%} allowed"
         return None
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,7 +87,12 @@ class Comparison:
         kinds = {
             kind: self._summary(torch.tensor([k == kind for k in self.kinds])) for kind in dict.fromkeys(self.kinds)
         }
-        return {"all": everything, "rank_lists": dict(self.rank_lists), "kinds": kinds}
+        return {
+            "all": everything,
+            "rank_lists": dict(self.rank_lists),
+            "agreement": {kind: asdict(found) for kind, found in self.agreement.items()},
+            "kinds": kinds,
+        }
 
     def _summary(self, chosen: Bool[Tensor, " images"]) -> dict[str, Any]:
         agree = chosen & (self.flipped == 0)
@@ -84,7 +107,11 @@ class Comparison:
 
 
 def compare(
-    deployed: Deployed, exported: Exported, test_images: Mapping[str, Sequence[Tensor]], batch_size: int = 32
+    deployed: Deployed,
+    exported: Exported,
+    test_images: Mapping[str, Sequence[Tensor]],
+    test: TestSet | None = None,
+    batch_size: int = 32,
 ) -> Comparison:
     """Run the network and its exported file on the same images.
 
@@ -92,6 +119,7 @@ def compare(
         deployed: what the file was made from.
         exported: runs the file.
         test_images: inputs by kind, each as the file takes it.
+        test: who is on those of the kind "test images".
         batch_size: at most so many at once; images of different sizes go one by one.
     """
     kinds = [kind for kind, images in test_images.items() for _ in images]
@@ -108,6 +136,12 @@ def compare(
         else flipped_share(a.assignments, b.assignments, deployed.parts)
         for a, b in zip(found, wanted, strict=True)
     ]
+    agreement: dict[str, Agreement] = {}
+    for kind in (kind for kind in PEOPLE if kind in test_images):
+        rows = [k == kind for k in kinds]
+        people = features[rows], wanted_features[rows]
+        if (agrees := on_test_set(*people, test) if kind == TEST and test else among_themselves(*people)) is not None:
+            agreement[kind] = agrees
     tokens, _ = deployed.network.descriptor_shape
     return Comparison(
         kinds,
@@ -117,6 +151,7 @@ def compare(
         token_deviation(features, equal_features, tokens),
         feature_deviation(features, equal_features),
         rank_agreement(features, wanted_features),
+        agreement,
     )
 
 

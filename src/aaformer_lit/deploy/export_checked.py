@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,24 @@ from torch import Tensor
 from aaformer_lit.checkpoints.calibration import checked_calibration
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.transforms import resize
+from aaformer_lit.deploy.bounds import Bounds, DType
 from aaformer_lit.deploy.card import model_card
-from aaformer_lit.deploy.compare import compare
+from aaformer_lit.deploy.compare import OWN, TEST, Exported, batches, compare
 from aaformer_lit.deploy.formats import Format, SafetensorsFormat, portable
+from aaformer_lit.deploy.people import People
 from aaformer_lit.deploy.preprocess import Preprocess
 from aaformer_lit.deploy.test_images import own_images, probe_images
 from aaformer_lit.errors import ExportError
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.utils.environment import machine
 from aaformer_lit.utils.files import replace_whole, scratch_folder, write_json
+
+_EXACT = "Another opset or version of the exporting packages may do better; format=safetensors is exact."
+_CURE: Mapping[DType, str] = {
+    "fp32": _EXACT,
+    "fp16": "Use format.dtype=fp32.",
+    "int8": "Calibrate with more images like those that it will see (check.calibration_images), or use format.dtype=fp16.",
+}
 
 
 def export_checked(ckpt: str | Path, form: Format, target: Path, **options: Any) -> dict[str, Any]:
@@ -36,9 +47,8 @@ def export_network(
     *,
     source: str | Path,
     images: int = 256,
-    paths: Sequence[Path] = (),
-    tolerance: float = 1e-4,
-    max_flipped: float = 1e-3,
+    people: People | None = None,
+    bounds: Bounds | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write a network to `target`, and the comparison to `<target>.report.json`; returns the report.
@@ -49,10 +59,10 @@ def export_network(
         form: how to keep it.
         target: a file, or a folder for formats that are folders; replaced if it is there.
         source: where the network comes from, for the model card and the messages.
-        images: how many images to compare on.
-        paths: image files to compare on as well.
-        tolerance, max_flipped: see `Comparison.problem`.
-        seed: of the images.
+        images: how many drawn images to compare on.
+        people: photos to compare on as well, and those that int8 is calibrated with.
+        bounds: None: those of the format's dtype.
+        seed: of the drawn images.
 
     Raises:
         ExportError: the format cannot hold the network, or the file computes something else; then nothing is left behind.
@@ -60,30 +70,39 @@ def export_network(
     about = portable(about)
     deployed = form.deployed(network, about["data"])
     about = checked_calibration(network, about, source)  # rounded weights have thresholds of their own
-    test_images = probe_images(images, network.image_size, seed, any_size=form.preprocess)
-    if paths:
-        test_images["own images"] = own_images(paths, network.image_size, any_size=form.preprocess)
-    inputs = test_images if form.preprocess else normalized(test_images, about["data"])
+    people, bounds = people or People(), bounds or Bounds.of(form.dtype)
+    preprocess = deployed.preprocess
+    any_size = preprocess is not None and not preprocess.input_size
+    size = (preprocess and preprocess.input_size) or network.image_size
+    photos = {OWN: people.own, TEST: [record.path for record in people.test.records] if people.test else []}
+    test_images = probe_images(images, size, seed, any_size)
+    test_images |= {kind: own_images(paths, size, any_size) for kind, paths in photos.items() if paths}
+    calibration = {"": own_images(people.calibration, size, any_size)}
     with scratch_folder(target) as folder:
         written = folder / target.name
-        form.write(deployed, about, written)
-        comparison = compare(deployed, form.read(written), inputs)
-        problem = comparison.problem(tolerance, max_flipped)
+        form.write(deployed, about, written, inputs_of(calibration, preprocess, about["data"])[""])
+        inputs, exported = inputs_of(test_images, preprocess, about["data"]), form.read(written)
+        comparison = compare(deployed, exported, inputs, people.test)
+        problem = comparison.problem(bounds)
         if problem is not None:
             raise ExportError(
                 f"the exported {target.name} does not compute what {source} does: {problem}. It was not kept. "
-                "Another opset or version of the exporting packages may do better; format=safetensors is exact."
+                f"{_CURE[form.dtype]}"
             )
         report = {
             "file": target.name,
             "format": type(form).__name__,
             **vars(form),
             "parameters": sum(p.numel() for p in network.parameters()),
-            "megabytes": round(_size(written) / 1e6, 1),
-            "tolerance": tolerance,
-            "max_flipped": max_flipped,
+            "megabytes": round(_size(folder) / 1e6, 1),
+            "bounds": asdict(bounds),
+            "calibration_images": len(people.calibration),
+            "images_per_second": {
+                "network": images_per_second(deployed.outputs, inputs["people"]),
+                "file": images_per_second(exported, inputs["people"]),
+            },
             **comparison.as_dict(),
-            **({"preprocessing": against_loader(deployed.preprocess, test_images)} if deployed.preprocess else {}),
+            **({"preprocessing": against_loader(preprocess, test_images)} if preprocess else {}),
             **machine(),
         }
         if isinstance(form, SafetensorsFormat):
@@ -91,6 +110,27 @@ def export_network(
         write_json(folder / f"{target.name}.report.json", report)
         _put(folder, target.parent)
     return report
+
+
+def inputs_of(
+    test_images: Mapping[str, Sequence[Tensor]], preprocess: Preprocess | None, data: Mapping[str, Any]
+) -> dict[str, list[Tensor]]:
+    """uint8 HWC images as a graph takes them."""
+    if preprocess is None:
+        return normalized(test_images, data)
+    return {kind: [preprocess.inputs(image) for image in images] for kind, images in test_images.items()}
+
+
+def images_per_second(run: Exported, images: Sequence[Tensor], size: int = 32) -> float:
+    """The best of three runs over up to `size` images: in one batch if they are of one size, else one by one."""
+    work = list(batches({"": images[:size]}, size))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for batch in work:
+            run(batch)
+        seconds.append(time.perf_counter() - start)
+    return round(len(images[:size]) / min(seconds), 1)
 
 
 def normalized(test_images: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:

@@ -8,59 +8,75 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from aaformer_lit.checkpoints.load import load_model
+from aaformer_lit.deploy.bounds import DType
 from aaformer_lit.deploy.compare import Exported
 from aaformer_lit.deploy.deployed import Deployed, Outputs, check_traceable
-from aaformer_lit.deploy.preprocess import Preprocess
-from aaformer_lit.errors import ExportError, first_line
+from aaformer_lit.deploy.preprocess import BoxmotCrops, Preprocess
+from aaformer_lit.errors import ExportError, check_choice, first_line
 from aaformer_lit.models import ReIDViT
 
-NAMES = ("features", "assignments")
+Intake = bool | Literal["boxmot"]
 
 
 class Format:
     """One way to keep a network. `file_name` is the name it has in a run directory.
 
     Args:
-        preprocess: take uint8 NHWC images of any size, and resize and normalize them inside.
+        preprocess: True: take uint8 NHWC images of any size, and resize and normalize them inside; "boxmot": take what the
+            tracker boxmot feeds; False: take what the network does.
+        dtype: numbers that the file computes with.
     """
 
     file_name: ClassVar[str]
 
-    def __init__(self, preprocess: bool = False) -> None:
-        self.preprocess = preprocess
+    def __init__(self, preprocess: Intake = False, dtype: DType = "fp32") -> None:
+        check_choice("format.preprocess", preprocess, (True, False, "boxmot"))
+        check_choice("format.dtype", dtype, get_args(DType))
+        self.preprocess, self.dtype = preprocess, dtype
 
     def deployed(self, network: ReIDViT, data: Mapping[str, Any]) -> Deployed:
         """What the file is to compute; `data` is the checkpoint's preprocessing (image size, mean, std)."""
         check_traceable(network)
-        preprocess = Preprocess(data["image_size"], data["mean"], data["std"]) if self.preprocess else None
+        kind = BoxmotCrops if self.preprocess == "boxmot" else Preprocess
+        preprocess = kind(data["image_size"], data["mean"], data["std"]) if self.preprocess else None
         return Deployed(network, preprocess).eval()
 
-    def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
-        """Write the file; `about` is the network's description (`checkpoint.describe`)."""
+    def write(
+        self, deployed: Deployed, about: Mapping[str, Any], path: Path, calibration: Sequence[Tensor] = ()
+    ) -> None:
+        """Write the file.
+
+        Args:
+            deployed: what it is to compute.
+            about: the network's description (`checkpoint.describe`).
+            path: where.
+            calibration: inputs of one image each, for int8.
+        """
         raise NotImplementedError
 
     def read(self, path: Path) -> Exported:
         """The written file as a function."""
         raise NotImplementedError
 
-    def _trace(self, deployed: Deployed) -> torch.export.ExportedProgram:
+    def trace(self, deployed: Deployed) -> torch.export.ExportedProgram:
         batch: Any = torch.export.Dim("batch", min=1, max=1 << 16)
-        height, width = deployed.network.image_size
-        if self.preprocess:
+        preprocess = deployed.preprocess
+        height, width = (preprocess and preprocess.input_size) or deployed.network.image_size
+        if preprocess is not None and not preprocess.input_size:
             example = torch.zeros(2, height + 3, width + 5, 3, dtype=torch.uint8)
             rows, columns = (torch.export.Dim(name, min=2, max=1 << 15) for name in ("rows", "columns"))
             sizes = {0: batch, 1: rows, 2: columns}
         else:
             example, sizes = torch.zeros(2, 3, height, width), {0: batch}
-        with torch.no_grad(), _quiet(), _one_message("trace this network"):
+        with torch.no_grad(), quiet(), one_message("trace this network"):
             return torch.export.export(deployed, (example,), dynamic_shapes=(sizes,), strict=False)
 
 
@@ -69,66 +85,24 @@ class TorchExportFormat(Format):
 
     file_name = "model.pt2"
 
-    def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
+    def __init__(self, preprocess: Intake = False) -> None:
+        super().__init__(preprocess)
+
+    def write(
+        self, deployed: Deployed, about: Mapping[str, Any], path: Path, calibration: Sequence[Tensor] = ()
+    ) -> None:
         content = io.BytesIO()  # torch's own writer ends the process where the disk is full
-        with _quiet():
-            torch.export.save(self._trace(deployed), content, extra_files={"aaformer_lit.json": json.dumps(about)})
+        with quiet():
+            torch.export.save(self.trace(deployed), content, extra_files={"aaformer_lit.json": json.dumps(about)})
         path.write_bytes(content.getbuffer())
 
     def read(self, path: Path) -> Exported:
-        with _quiet():
+        with quiet():
             module = torch.export.load(path).module()
 
         @torch.no_grad()
         def run(images: Tensor) -> Outputs:
             return Outputs(*module(images))
-
-        return run
-
-
-class OnnxFormat(Format):
-    """An ONNX file for ONNX Runtime.
-
-    Args:
-        opset: 18 runs on every ONNX Runtime since 1.14 (2023) and has all that these networks need.
-        preprocess: as in `Format`.
-    """
-
-    file_name = "model.onnx"
-
-    def __init__(self, opset: int = 18, preprocess: bool = False) -> None:
-        super().__init__(preprocess)
-        if not 18 <= opset <= 23:
-            raise ExportError(f"format.opset must be 18 to 23, which torch writes and ONNX Runtime reads; got {opset}.")
-        self.opset = opset
-
-    def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
-        _need("onnx", "onnxscript", "onnxruntime")
-        names = list(NAMES[: 1 + deployed.assigns])
-        traced = self._trace(deployed)
-        with torch.no_grad(), _quiet(), _one_message("write this network as ONNX"):
-            program = torch.onnx.export(
-                traced,
-                dynamo=True,
-                opset_version=self.opset,
-                input_names=["images"],
-                output_names=names,
-                verbose=False,
-            )
-        assert program is not None
-        _name_dimensions(program.model, self.preprocess)
-        program.model.metadata_props["aaformer_lit"] = json.dumps(about)
-        program.save(str(path))
-
-    def read(self, path: Path) -> Exported:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-        def run(images: Tensor) -> Outputs:
-            return Outputs(*map(torch.from_numpy, session.run(None, {"images": images.numpy()})))
 
         return run
 
@@ -154,7 +128,9 @@ class SafetensorsFormat(Format):
                 tensor.copy_(tensor.half() if tensor.is_floating_point() else tensor)
         return Deployed(network).eval()
 
-    def write(self, deployed: Deployed, about: Mapping[str, Any], path: Path) -> None:
+    def write(
+        self, deployed: Deployed, about: Mapping[str, Any], path: Path, calibration: Sequence[Tensor] = ()
+    ) -> None:
         from safetensors.torch import save
 
         path.mkdir()
@@ -181,30 +157,19 @@ def portable(about: Mapping[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def _name_dimensions(model: Any, preprocess: bool) -> None:
-    """Torch calls them s77 and the like."""
-    image = model.graph.inputs[0]
-    names = {str(image.shape[0]): "batch"}
-    if preprocess:
-        names |= {str(image.shape[1]): "rows", str(image.shape[2]): "columns"}
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        for axis, size in enumerate(value.shape):
-            if str(size) in names:
-                value.shape[axis] = names[str(size)]
-
-
-def _need(*packages: str) -> None:
+def need(name: str, extra: str, *packages: str) -> None:
+    """Raise `ExportError` unless the packages of a format can be imported."""
     for package in packages:
         try:
             __import__(package)
         except ImportError as error:
             raise ExportError(
-                f"format=onnx needs the package {package} ({first_line(error)}). pip install 'aaformer-lit[export]'"
+                f"format={name} needs the package {package} ({first_line(error)}). pip install 'aaformer-lit[{extra}]'"
             ) from error
 
 
 @contextlib.contextmanager
-def _one_message(what: str) -> Iterator[None]:
+def one_message(what: str) -> Iterator[None]:
     """What fails inside torch's exporters, under many class names, depends on backbone and versions."""
     try:
         yield
@@ -216,9 +181,9 @@ def _one_message(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's exporters tell their developers how far they got, on stdout, in logs and in warnings."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+def quiet() -> Iterator[None]:
+    """Exporters and quantizers tell their developers how far they got, on stdout, in logs and in warnings."""
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "nncf")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The loader's preprocessing as a graph: uint8 images of any size in, the loader's own pixels out, normalized.
+"""The loader's preprocessing as a graph: pictures as other programs have them in, the loader's own pixels out, normalized.
 
 `data.transforms.resize` shrinks a side by area, grows one by bicubic interpolation, and rounds to whole gray levels after each
 of the two. The graph repeats its arithmetic, the order of additions and the roundings included: a pixel that is a gray level
@@ -11,6 +11,7 @@ its end is not looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -31,6 +32,10 @@ class Preprocess(nn.Module):
         mean, std: per channel, in [0, 1].
     """
 
+    takes: ClassVar[str] = "uint8 NHWC, 0 to 255, any size"
+    input_size: ClassVar[tuple[int, int] | None] = None  # any
+    input_mean: ClassVar[tuple[float, ...]] = ()
+    input_std: ClassVar[tuple[float, ...]] = ()
     mean: Tensor
     std: Tensor
 
@@ -41,12 +46,20 @@ class Preprocess(nn.Module):
         self.register_buffer("std", torch.tensor(list(std))[:, None, None])
         self.loader = ImageTransform(image_size, mean, std)
 
-    def by_loader(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
-        """What the test loader makes of these images, which the graph must equal."""
-        return self.loader.batch(list(images.numpy()))
+    def inputs(self, image: UInt8[Tensor, "rows columns 3"]) -> Tensor:
+        """A picture as it goes into the graph."""
+        return image
 
-    def forward(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
-        return (self.resize(images) / 255 - self.mean) / self.std
+    def gray_levels(self, images: Tensor) -> UInt8[Tensor, "batch rows columns 3"]:
+        """The pictures behind the inputs."""
+        return images
+
+    def by_loader(self, images: Tensor) -> Float[Tensor, "batch 3 height width"]:
+        """What the test loader makes of these images, which the graph must equal."""
+        return self.loader.batch(list(self.gray_levels(images).numpy()))
+
+    def forward(self, images: Tensor) -> Float[Tensor, "batch 3 height width"]:
+        return (self.resize(self.gray_levels(images)) / 255 - self.mean) / self.std
 
     def resize(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
         """Whole gray levels from 0 to 255: those of `data.transforms.resize`."""
@@ -55,6 +68,38 @@ class Preprocess(nn.Module):
         shrunk = shrink(pixels, (rows, columns), (self.height, self.width))
         grown = grow(grow(shrunk.double(), rows, self.height, dim=2), columns, self.width, dim=3)
         return grown.round().clamp(0, 255).float()
+
+
+class BoxmotCrops(Preprocess):
+    """What the tracking package boxmot feeds its ReID models: float NCHW (RGB), 256x128, normalized as ImageNet.
+
+    Gray levels are brought back to the bit; a network of another size gets them resized by the loader's arithmetic.
+    """
+
+    takes = "float32 NCHW, normalized"
+    input_size = (256, 128)
+    input_mean = (0.485, 0.456, 0.406)
+    input_std = (0.229, 0.224, 0.225)
+
+    _their_mean: Tensor
+    _their_std: Tensor
+
+    def __init__(self, image_size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(image_size, mean, std)
+        self.register_buffer("_their_mean", torch.tensor(self.input_mean)[:, None, None])
+        self.register_buffer("_their_std", torch.tensor(self.input_std)[:, None, None])
+
+    def inputs(self, image: UInt8[Tensor, "256 128 3"]) -> Float[Tensor, "3 256 128"]:
+        return (image.permute(2, 0, 1) / 255 - self._their_mean) / self._their_std
+
+    def gray_levels(self, images: Float[Tensor, "batch 3 256 128"]) -> UInt8[Tensor, "batch 256 128 3"]:
+        levels = (images * self._their_std + self._their_mean) * 255
+        return levels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def resize(self, images: UInt8[Tensor, "batch 256 128 3"]) -> Float[Tensor, "batch 3 height width"]:
+        if (self.height, self.width) == self.input_size:
+            return images.permute(0, 3, 1, 2).float()
+        return super().resize(images)
 
 
 def shrink(
