@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # real data to try things on, for those who have some: tests that need it skip without it
 AAFORMER_TEST_DATA ?= $(wildcard ../shared/data)
 export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TEST_DATA)))
@@ -35,7 +36,7 @@ format: install ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 test: install ## the test suite
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" $(PARALLEL)
 
 test-slow: install ## the minutes-long tests
 	$(BIN)/pytest -m slow
@@ -67,7 +68,7 @@ fuzz: install ## thousands of odd inputs to parsers, tables, lists, files and co
 	AAFORMER_FUZZ=2000 $(BIN)/pytest tests/fuzz tests/data/test_parsers.py --timeout 3600
 
 coverage: install ## the test suite with the lines of src it reaches, at least 90 %
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" $(PARALLEL) --cov --cov-report term:skip-covered --cov-fail-under 90
 
 mutate: install ## break assigners, metrics, losses and sampler piece by piece: do the tests notice? (hours; in build/mutate)
 	$(BIN)/pip install --quiet --disable-pip-version-check mutmut

@@ -19,6 +19,14 @@ settings.register_profile("fuzz", deadline=None)
 settings.load_profile("fuzz" if "AAFORMER_FUZZ" in os.environ else "test")
 
 
+# minutes each, and one worker runs a file: first, so that none is left alone with one at the end
+LONG = ("test_notebooks", "test_distributed", "test_processes", "test_campaign", "test_demo", "test_docs")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """`paths.data` with the tiny synthetic people in it, once the first run has drawn them."""

@@ -230,13 +230,13 @@ def test_half_the_size_with_rounded_weights(ckpt, folder):
 
 def test_what_differs_is_not_kept(ckpt, tmp_path):
     class Lossy(SafetensorsFormat):
-        def write(self, deployed, about, path):
+        def write(self, deployed, about, path, *samples):
             state = {
                 k: v.half().float() if v.is_floating_point() else v for k, v in deployed.network.state_dict().items()
             }
             before = {k: v.clone() for k, v in deployed.network.state_dict().items()}
             deployed.network.load_state_dict(state)
-            super().write(deployed, about, path)
+            super().write(deployed, about, path, *samples)
             deployed.network.load_state_dict(before)
 
     target = tmp_path / "new" / "model"

@@ -1,7 +1,7 @@
 """Does the exported file find the same people? Its first answers beside the network's own, and the mAP of both.
 
 An answer of the file counts as the network's if the network has it no farther than its own k-th: images that are equally far
-may change places.
+may change places. Of few images at most half are looked at: the whole gallery is always the network's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def among_themselves(
     images = len(wanted)
     if images < 2:
         return None
-    k = min(k, images - 1)
+    k = min(k, images // 2)
     by_file, by_network = (torch.cdist(x, x).fill_diagonal_(torch.inf) for x in (_finite(found), wanted.double()))
     return Agreement(images, images, k, same_answers(by_file, by_network, k))
 
@@ -52,7 +52,7 @@ def on_test_set(
     found: Float[Tensor, "images dim"], wanted: Float[Tensor, "images dim"], test: TestSet, k: int = 10
 ) -> Agreement:
     """Queries of a data set search its gallery; rows are those of query and gallery, one after the other."""
-    queries, k = len(test.query), min(k, len(test.gallery))
+    queries, k = len(test.query), min(k, max(1, len(test.gallery) // 2))
     found, wanted = _finite(found), wanted.double()
     by_file, by_network = (torch.cdist(x[:queries], x[queries:]) for x in (found, wanted))
     top_k = same_answers(by_file, by_network, k)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery.index.base import NO_ROW, Features, Index, Neighbors, ordered
 from aaformer_lit.gallery.sources import Crop, identity
 from aaformer_lit.gallery.store import Gallery
-from aaformer_lit.metrics.ranking import Reranker
+
+if TYPE_CHECKING:
+    from aaformer_lit.metrics.ranking import Reranker
 
 JUNK = "-1"
 
