@@ -20,3 +20,17 @@ HEAVY = ("lightning", "torchmetrics", "torchvision", "torch._dynamo", "sympy", "
 def test_a_search_starts_without_what_it_never_calls_and_leaves_the_real_modules_to_be_found():
     run = subprocess.run([sys.executable, "-c", CODE.format(heavy=HEAVY)], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["[]", "True"]
+
+
+def test_a_timm_that_needs_more_than_its_networks_is_imported_whole():
+    code = """
+import sys
+from aaformer_lit.utils import lean_imports
+lean_imports.networks_are_enough()
+lean_imports._stand_ins = lambda: {"timm.data": type(sys)("timm.data")}  # without the constants that networks ask for
+import aaformer_lit.models
+import timm
+print(timm.is_model("deit_tiny_patch16_224"), sys.modules["timm.data"].__file__.endswith("__init__.py"))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "True"]
