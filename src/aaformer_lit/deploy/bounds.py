@@ -47,6 +47,6 @@ class Bounds:
 
 _OF: dict[DType, Bounds] = {
     "fp32": Bounds(1e-4, 1e-3, 0.99, 0.001, True),
-    "fp16": Bounds(5e-2, 5e-3, 0.95, 0.005, False),
+    "fp16": Bounds(1e-2, 5e-3, 0.95, 0.005, False),
     "int8": Bounds(2e-1, 2e-2, 0.9, 0.01, False),
 }
