@@ -171,4 +171,4 @@ def _thumbnail(panel: Axes, image: NDArray[np.uint8], color: str, text: str, cap
     panel.imshow(image)
     frame(panel, color, 2.5)
     panel.set_title(text, fontsize=7.5, pad=4, color=color)
-    panel.set_xlabel(caption, fontsize=6.5, labelpad=3)
+    panel.set_xlabel(caption, fontsize=5.5, labelpad=3)
