@@ -10,6 +10,7 @@ from aaformer_lit.viz.patches import (
     OUTSIDE,
     TINT,
     assignment_overlay,
+    attended_overlay,
     attention_overlay,
     gray,
     majority,
@@ -102,3 +103,21 @@ def test_single_images_and_missing_heads_get_their_axes() -> None:
 def test_sizes_that_do_not_fit_are_named(shape: tuple[int, ...], parts: list[int], grid: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"attention must be \(images, heads, parts, patches\) with 2 images, 3 part"):
         patch_maps(np.zeros((2, 8, 4, 3), np.uint8), np.zeros(shape), grid, parts, "attention")
+
+
+def test_attended_places_take_the_color_of_the_part_that_looks_most_and_fade_with_the_attention() -> None:
+    image = np.full((90, 10, 3), 102, np.uint8)  # luma 0.4; three patches, one below the other
+    lifted = LIFT + (1 - LIFT) * 0.4
+    full, dark = ((1 - TINT) * lifted + TINT * np.array(RED)) * 255, np.full(3, OUTSIDE * 0.4 * 255)
+    attention = np.array(
+        [[0.8, 0.15, 0.05], [0.4, 0.2, 0.4]], np.float32
+    )  # in shares: 1.8, 0.525, 0.675 of an equal one
+    painted = attended_overlay(image, attention, [RED, BLUE], (3, 1))
+    for row, share, color in ((15, 1.8, RED), (45, 0.525, BLUE), (75, 0.675, BLUE)):
+        level = (share - 0.5) / 1.5
+        tinted = ((1 - TINT) * lifted + TINT * np.array(color)) * 255
+        assert painted[row, 5] == pytest.approx(level * tinted + (1 - level) * dark, abs=4)
+    # a cell that gets three shares is fully colored, and what gets nothing is dark
+    painted = attended_overlay(image, np.array([[1, 0, 0], [1, 0, 0]], np.float32), [RED, BLUE], (3, 1))
+    assert painted[15, 5] == pytest.approx(full, abs=2)
+    assert painted[75, 5] == pytest.approx(dark, abs=2)

@@ -24,12 +24,12 @@ from aaformer_lit.utils.sequences import spread
 
 
 def assignment(scene: Scene) -> Figure:
-    """Which patches belong to which part (Figure 1d), and which of them the part tokens attend to."""
-    parts, weights = scene.parts(), None
-    if isinstance(scene.network, AAformer):
-        weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
-    else:
-        membership = scene.network.assignments(scene.batch())[scene.layer]
+    """Which patches belong to which part (Figure 1d), and where the part tokens look, in the mean over the layers."""
+    network, parts, weights = scene.network, scene.parts(), None
+    if isinstance(network, AAformer):
+        depth = range(len(network.backbone.blocks))
+        weights = torch.stack([network.part_attention_maps(scene.batch(), layer)[0] for layer in depth]).mean(dim=0)
+    membership = network.assignments(scene.batch())[scene.layer]
     return viz.assignment_maps(
         scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head, attention=weights
     )

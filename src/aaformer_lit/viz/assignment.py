@@ -20,7 +20,7 @@ from aaformer_lit.viz.figure import TITLE_HEIGHT, best_columns, cell_size, frame
 from aaformer_lit.viz.images import Array, Picture, as_array
 from aaformer_lit.viz.legend import LEGEND_WIDTH, part_legend
 from aaformer_lit.viz.palette import INK, Part, part_tokens
-from aaformer_lit.viz.patches import PatchMaps, assignment_overlay, majority, patch_maps
+from aaformer_lit.viz.patches import PatchMaps, assignment_overlay, attended_overlay, majority, patch_maps
 from aaformer_lit.viz.strips import PAGE_ASPECT, name_columns, of_head, strips
 
 Votes = Float[NDArray[np.float32], "images parts patches"]
@@ -41,8 +41,7 @@ def assignment_maps(
 ) -> Figure:
     """The assignment of one layer as colored patches: one strip per image, one panel per granularity.
 
-    With `attention`, a second panel per granularity shows what becomes of the subsets: each patch has the color of the
-    part that attends to it most, and is dark where all parts together give it less than an equal share.
+    With `attention`, a second panel per granularity shows what becomes of the subsets, see `attended_overlay`.
     `head=None` gives a patch to the part that most heads gave it to. `others` are partitions to compare with, by name:
     each the membership of a single granularity, (parts, patches) for all images alike (PCB's stripes), (images, parts,
     patches) (SPReID's masks) or with the heads' axis; they stand between the image and the assignment.
@@ -52,17 +51,23 @@ def assignment_maps(
     columns = [(name, *_fixed(own, membership, name)) for name, membership in (others or {}).items()]
     votes = _votes(own, head)
     columns += [(_count(group), group, votes) for group in _granularities(parts)]
+    weights = None
     if attention is not None:
         weights = of_head(patch_maps(images, attention, grid, parts, "attention").maps, head).mean(axis=1)
-        columns += [(f"{_count(group)}, attended", group, _attended(weights, group)) for group in _granularities(parts)]
     names = ["image", *(name for name, _, _ in columns)]
+    if weights is not None:
+        names += [f"{_count(group)}, attended" for group in _granularities(parts)]
     figure, axes = strips(own.images, names, title=title, right=LEGEND_WIDTH)
     shown = {part for _, group, _ in columns for part in group}
     part_legend(figure, sorted(shown))
     for index, (image, row) in enumerate(zip(own.images, axes, strict=True)):
         row[0].imshow(image)
-        for (_, group, votes), panel in zip(columns, row[1:], strict=True):
+        for (_, group, votes), panel in zip(columns, row[1:], strict=False):
             panel.imshow(_paint(image, votes[index], group, own.grid))
+        if weights is not None:
+            for group, panel in zip(_granularities(parts), row[1 + len(columns) :], strict=True):
+                own_weights = weights[index][[part.token for part in group]]
+                panel.imshow(attended_overlay(image, own_weights, [part.color for part in group], own.grid))
     return figure
 
 
@@ -137,15 +142,6 @@ def _votes(maps: PatchMaps, head: int | None) -> Votes:
     """How many of the chosen heads give each patch to each part."""
     votes: Votes = (of_head(maps.maps, head) > 0).sum(axis=1).astype(np.float32)
     return votes
-
-
-def _attended(weights: Votes, group: Sequence[Part]) -> Votes:
-    """The attention of a granularity's parts, without the patches that get less than an equal share of it."""
-    own = np.zeros_like(weights)
-    rows = [part.token for part in group]
-    share = weights[:, rows].sum(axis=1, keepdims=True)
-    own[:, rows] = np.where(share >= len(rows) / weights.shape[-1], weights[:, rows], 0)
-    return own
 
 
 def _paint(

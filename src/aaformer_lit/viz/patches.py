@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from PIL import Image
 
 from aaformer_lit.viz.images import Array, Picture, Pictures, as_array, as_pictures
 from aaformer_lit.viz.palette import ATTENTION
@@ -19,6 +20,7 @@ from aaformer_lit.viz.palette import ATTENTION
 TINT = 0.55  # the color's share in a painted pixel; the rest is the gray image
 LIFT = 0.2  # the least brightness under an assignment's colors
 OUTSIDE = 0.35  # brightness of pixels that no part takes
+ATTENDED = 0.5, 2.0  # shares of attention, 1 is equal, from which and up to which places get their color
 STRIPE = 1 / 32  # stripe width of shared patches, in image heights
 
 
@@ -111,6 +113,28 @@ def assignment_overlay(
     painted = np.where(owners[..., None] > 0, (1 - TINT) * lifted + TINT * tint, OUTSIDE * base)
     painted[_edges(inside)] = 0.25 * painted[_edges(inside)] + 0.75
     return _uint8(painted)
+
+
+def attended_overlay(
+    image: Picture,
+    attention: Float[NDArray[np.float32], "parts patches"],
+    colors: Sequence[tuple[float, float, float]],
+    grid: tuple[int, int],
+) -> Picture:
+    """The image in the color of the part that attends most to each place, dark where no part looks.
+
+    Smooth between the patches' centers; in full color where all parts together give twice an equal share of their
+    attention, dark where they give half of it.
+    """
+    height, width = image.shape[:2]
+    shares = attention.reshape(-1, *grid) * (attention.shape[-1] / len(attention))
+    smooth = np.stack([Image.fromarray(share).resize((width, height), Image.Resampling.BICUBIC) for share in shares])
+    low, high = ATTENDED
+    level = np.clip((smooth.sum(axis=0) - low) / (high - low), 0, 1)[..., None]
+    tint = np.asarray(colors, np.float64)[smooth.argmax(axis=0)]
+    base = gray(image)
+    lifted = LIFT + (1 - LIFT) * base
+    return _uint8((1 - level) * OUTSIDE * base + level * ((1 - TINT) * lifted + TINT * tint))
 
 
 def _edges(inside: Bool[NDArray[np.bool_], "parts height width"]) -> Bool[NDArray[np.bool_], "height width"]:
