@@ -54,7 +54,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     about = {"model": OmegaConf.to_container(cfg.model, resolve=True), "data": preprocessing(cfg.data)}
     module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
     trainer = make_trainer(cfg)
-    _say_how_long(trainer, module, len(data.train_records))
+    _say_how_long(trainer, module, data)
     compiled = compile_if_it_pays(network, 16, trainer.strategy.root_device) if cfg.compile else None
     said = metadata(cfg, data.fingerprint, choices()) | {"compile": compiled, "weights": weights}
     if trainer.is_global_zero:
@@ -184,12 +184,14 @@ def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
     return str(path)
 
 
-def _say_how_long(trainer: Trainer, module: ReIDModule, images_per_epoch: int) -> None:
-    from aaformer_lit.engine.estimate import in_words, training_hours
+def _say_how_long(trainer: Trainer, module: ReIDModule, data: ReIDDataModule) -> None:
+    from aaformer_lit.engine.estimate import drawn_images, in_words, training_hours
 
     if trainer.accelerator.__class__.__name__ != "CPUAccelerator" or not trainer.is_global_zero:
         return
-    hours = training_hours(module.network, module.network.image_size, images_per_epoch * (trainer.max_epochs or 1))
+    images = drawn_images(len(data.train_records), data.ids_per_batch * data.images_per_id, trainer.limit_train_batches)
+    with trainer.precision_plugin.forward_context():
+        hours = training_hours(module.network, module.network.image_size, images * (trainer.max_epochs or 1))
     if hours > 1 and choices().get("experiment") != "quickstart":
         console.print(
             f"[yellow]No GPU in use: this training takes about {in_words(hours)} on this machine.[/] "

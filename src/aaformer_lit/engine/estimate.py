@@ -30,6 +30,13 @@ def training_hours(network: nn.Module, image_size: tuple[int, int], images: int,
     return seconds / batch * images / 3600
 
 
+def drawn_images(images: int, batch: int, limit: int | float | None) -> int:
+    """Images that an epoch draws: all, or what Lightning's `limit_train_batches` (batches, or their share) leaves of them."""
+    if limit is None:
+        return images
+    return min(images, limit * batch) if isinstance(limit, int) else int(images * limit)
+
+
 def _timed_step(network: nn.Module, pictures: torch.Tensor, part_mask: torch.Tensor) -> float:
     started = time.perf_counter()
     output = network(pictures, part_mask)
