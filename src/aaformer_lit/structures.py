@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 NO_PART = 255
 Tokens = Sequence[int | Sequence[int]]
+Picture = str | Path | Image.Image | UInt8[np.ndarray, "height width 3"]
+Pictures = Picture | Sequence[Picture] | UInt8[np.ndarray, "images height width 3"]
 
 
 @dataclass(frozen=True, slots=True)

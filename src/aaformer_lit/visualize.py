@@ -34,7 +34,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
     about = about["data"]
     if FROM_A_TEST & set(kinds):
         module, data = tested(cfg, network, about)
-        scene = scene_of_test(module, data, about, training, cfg.count, **options)
+        scene = replace(scene_of_test(module, data, about, training, cfg.count), **options)
         if cfg.other:
             other, its = load(cfg.other)
             first, second = model_names((network, other), (cfg.ckpt, cfg.other))

@@ -19,6 +19,7 @@ from aaformer_lit.benchmarks.data import data
 from aaformer_lit.benchmarks.measure import Measurement, Run, WrongResult, check, compare, fastest
 from aaformer_lit.benchmarks.retrieval import made_features
 from aaformer_lit.errors import ConfigError, first_line
+from aaformer_lit.structures import FeatureSet
 
 logger = logging.getLogger(__name__)
 
@@ -189,11 +190,11 @@ PEERS: dict[str, Callable[[bool, int], Measurement]] = {
 }
 
 
-def _people(full: bool) -> tuple[Any, Any]:
+def _people(full: bool) -> tuple[FeatureSet, FeatureSet]:
     return made_features(*((3368, 15913, 751, 768) if full else (300, 2000, 60, 256)))
 
 
-def _evaluation(query: Any, gallery: Any, theirs: Callable[[], Tensor], repeats: int) -> Measurement:
+def _evaluation(query: FeatureSet, gallery: FeatureSet, theirs: Callable[[], Tensor], repeats: int) -> Measurement:
     from aaformer_lit.metrics import evaluate_retrieval
 
     def ours() -> Tensor:
@@ -204,11 +205,11 @@ def _evaluation(query: Any, gallery: Any, theirs: Callable[[], Tensor], repeats:
     return _measured(f"mAP, CMC, {_size(query, gallery)}", ours, theirs, *_product(query, gallery), repeats)
 
 
-def _product(query: Any, gallery: Any) -> tuple[Run, str]:
+def _product(query: FeatureSet, gallery: FeatureSet) -> tuple[Run, str]:
     return lambda: query.features @ gallery.features.t(), "the product"
 
 
-def _size(query: Any, gallery: Any) -> str:
+def _size(query: FeatureSet, gallery: FeatureSet) -> str:
     return f"{len(query)} x {len(gallery)}, {query.features.shape[1]}-d"
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from aaformer_lit.utils.environment import machine
 from aaformer_lit.utils.files import write_json
+from aaformer_lit.utils.text import markdown_table
 
 SUITES = ("assignment", "attention", "train_step", "extract", "evaluate", "data")
 _LIMIT = 240  # seconds that a step may take
@@ -232,21 +233,15 @@ def _write(out: Path, device: str, size: str, steps: Sequence[Step]) -> None:
     write_json(out / "report.json", {**about, "steps": [asdict(step) for step in steps]})
     lines = [f"# aaformer_lit on {about['device'] if device == 'cpu' else machine()['device']}", "", f"Size {size}. "]
     lines[-1] += ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    lines += ["", "| step | | what was found | seconds |", "| --- | --- | --- | ---: |"]
-    for step in steps:
-        lines.append(
-            f"| {step.name} | {_SIGNS[step.held].strip()} | {step.says.replace(chr(10), '; ')} | {step.seconds:.0f} |"
-        )
+    found = [
+        (step.name, _SIGNS[step.held].strip(), step.says.replace("\n", "; "), f"{step.seconds:.0f}") for step in steps
+    ]
+    lines += ["", markdown_table([("step", "", "what was found", "seconds"), *found])]
     for step in steps:
         if step.rows:
-            lines += ["", f"## {step.name}", "", *_table(step.rows)]
+            cells = [[_cell(row[name]) for name in step.rows[0]] for row in step.rows]
+            lines += ["", f"## {step.name}", "", markdown_table([list(step.rows[0]), *cells])]
     (out / "report.md").write_text("\n".join(lines) + "\n")
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
-    return lines + ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
 
 
 def _cell(value: object) -> str:

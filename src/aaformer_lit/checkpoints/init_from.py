@@ -23,11 +23,11 @@ from aaformer_lit.models.weights.file import WeightsFile, open_file, sha256
 from aaformer_lit.utils.text import some
 
 
-def init_from(network: Any, source: str | Path, source_grid: Sequence[int] | None = None) -> WeightsReport:
+def init_from(network: ReIDViT, source: str | Path, source_grid: Sequence[int] | None = None) -> WeightsReport:
     """Start a network from a file, a run directory, an exported folder or a hub id, in place; returns what was taken.
 
     Args:
-        network: a `ReIDViT`.
+        network: any of `aaformer_lit.models`.
         source: what to start from.
         source_grid: patch rows and columns of a file that does not say them.
 
@@ -82,7 +82,7 @@ def whole_network(model: DictConfig, source: str | Path, data: DictConfig) -> tu
     return network.eval(), about | {"weights": weights}
 
 
-def without_weights(model: Any, source: str) -> Any:
+def without_weights(model: DictConfig, source: str) -> DictConfig:
     """The model's config for a network that `init_from` fills: its backbone needs no weights, and may have no others.
 
     Raises:

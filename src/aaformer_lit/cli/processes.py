@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from aaformer_lit.errors import AAformerError, RankError, first_line
 from aaformer_lit.utils.files import write_text
@@ -58,7 +57,7 @@ def job_processes() -> Iterator[None]:
     try:
         yield
     finally:
-        dist: Any = sys.modules.get("torch.distributed")
+        dist = sys.modules.get("torch.distributed")
         if dist is not None and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
         if "lightning" in sys.modules:

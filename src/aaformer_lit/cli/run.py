@@ -8,7 +8,6 @@ config instead of composing it again, so that they neither make run directories 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import os
 import sys
@@ -159,11 +158,6 @@ def _load(path: Path) -> DictConfig:
     assert isinstance(cfg, DictConfig)
     OmegaConf.set_struct(cfg, True)
     return cfg
-
-
-def timestamp() -> str:
-    """Now, for names of files and runs."""
-    return datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def _escape(text: str) -> str:

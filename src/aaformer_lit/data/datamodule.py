@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -76,6 +76,30 @@ class TestSet:
             return None
         files: dict[Path, int] = {}
         return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in records]
+
+
+class Loading(TypedDict, total=False):
+    """Arguments of `ReIDDataModule` beside `root` and the masks; the data modules pass them on."""
+
+    image_size: Sequence[int]
+    ids_per_batch: int
+    images_per_id: int
+    sampler: MakeSampler | None
+    eval_batch_size: int
+    num_workers: int | None
+    pin_memory: bool | None
+    seed: int
+    transforms: Transforms | None
+    cache: bool
+    val_ids: float
+    on_bad_image: Literal["error", "skip"]
+
+
+class Common(Loading, total=False):
+    """The same with the masks."""
+
+    masks: str | Path | None
+    mask_parts: Mapping[str, Sequence[int]] | None
 
 
 class ReIDDataModule(LightningDataModule):

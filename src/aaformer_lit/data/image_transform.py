@@ -19,9 +19,7 @@ from torch import Tensor
 from aaformer_lit.data.images import read_image, rgb_pixels
 from aaformer_lit.data.transforms import Transforms, resize
 from aaformer_lit.errors import ImageError
-
-Picture = str | Path | Image.Image | UInt8[np.ndarray, "height width 3"]
-Pictures = Picture | Sequence[Picture] | UInt8[np.ndarray, "images height width 3"]
+from aaformer_lit.structures import Picture, Pictures
 
 
 class ImageTransform:

@@ -67,7 +67,7 @@ class Format:
         raise NotImplementedError
 
     def trace(self, deployed: Deployed) -> torch.export.ExportedProgram:
-        batch: Any = torch.export.Dim("batch", min=1, max=1 << 16)
+        batch = torch.export.Dim("batch", min=1, max=1 << 16)
         preprocess = deployed.preprocess
         height, width = (preprocess and preprocess.input_size) or deployed.network.image_size
         if preprocess is not None and not preprocess.input_size:

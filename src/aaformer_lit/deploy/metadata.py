@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aaformer_lit.deploy.bounds import DType
@@ -37,5 +37,5 @@ def metadata(deployed: Deployed, about: Mapping[str, Any], dtype: DType) -> dict
     return {name: value for name, value in said.items() if value}
 
 
-def _text(values: Any) -> str:
+def _text(values: Iterable[object]) -> str:
     return " ".join(map(str, values))

@@ -6,12 +6,11 @@ patches is where programs differ, if they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from aaformer_lit.data.images import read_image
@@ -20,7 +19,6 @@ from aaformer_lit.data.synthetic.render import render
 from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError
 
-Probes = Mapping[str, Sequence[UInt8[Tensor, "rows columns 3"]]]
 # original sizes as shares of the network's, where the graph resizes: smaller, equal, larger, and of another aspect; people
 # far away, as detectors cut them, behind a post, and close by
 _SIZES = {

@@ -62,9 +62,10 @@ class ReIDModule(LightningModule):
         # epochs of the PK sampler differ by a batch or two; Lightning asks for the length only once, and would then leave
         # out batches of longer epochs and validations of shorter ones
         loop, limit = self.trainer.fit_loop, self.trainer.limit_train_batches
-        loader: Any = self.trainer.train_dataloader
-        batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+        loader = self.trainer.train_dataloader
+        assert loader is not None
         assert loop._combined_loader is not None
+        batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
         loop._combined_loader.limits = [batches]
         loop.max_batches = self.trainer.val_check_batch = batches
 

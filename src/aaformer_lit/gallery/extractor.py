@@ -25,6 +25,7 @@ from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
 from aaformer_lit.gallery.sources import Crop, Frames
+from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
 
@@ -183,7 +184,7 @@ def _collate(
     return [index for index, _ in good], pixels, bad
 
 
-def checkpoint_of(ckpt: str | None, gallery: Any) -> str:
+def checkpoint_of(ckpt: str | None, gallery: Gallery) -> str:
     """The checkpoint to extract the queries with: the one given, else the one that made the gallery."""
     if ckpt is not None:
         return ckpt

@@ -91,7 +91,7 @@ class Gallery:
         layout: Layout,
         root: str | Path,
         dtype: str = "float32",
-        **facts: Any,
+        **facts: object,
     ) -> Gallery:
         """A new, empty gallery; nothing is written before the first `add`.
 
@@ -279,7 +279,7 @@ class Gallery:
             for place in self.about["copies"]:
                 copies(place).forget([self._shelf(group) for group in self.layout.groups], ids)
 
-    def _commit(self, table: pd.DataFrame, descriptors: Tensor, **facts: Any) -> Gallery:
+    def _commit(self, table: pd.DataFrame, descriptors: Tensor, **facts: object) -> Gallery:
         """The next version, on the disk."""
         self._check_unchanged()
         about = self.about | facts | {"root": str(self.root.absolute())}

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import timm
 import torch
@@ -47,7 +47,7 @@ def build_backbone(
     source_grid: Sequence[int] | None = None,
     stem: Stem = "patch",
     init: Init = "timm",
-    **overrides: Any,
+    **overrides: object,
 ) -> VisionTransformer:
     """A timm plain ViT without its classifier.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, TypedDict, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,10 +19,20 @@ from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_
 from aaformer_lit.models.compression import Compression
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
-from aaformer_lit.structures import ReIDOutput, Tokens, compared_features
+from aaformer_lit.structures import Picture, Pictures, ReIDOutput, Tokens, compared_features
 
 NeckFeature = Literal["after", "before"]
 Descriptor = Literal["tokens", "cls_mean"]
+
+
+class Options(TypedDict, total=False):
+    """Arguments of `ReIDViT` that networks pass on."""
+
+    num_classes: int
+    image_size: Sequence[int]
+    neck_feature: NeckFeature
+    normalize: bool
+    grad_checkpointing: bool
 
 
 class Preparation(Protocol):
@@ -31,10 +41,10 @@ class Preparation(Protocol):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def listed(self, pictures: Any) -> list[Any]:
+    def listed(self, pictures: Pictures) -> list[Picture]:
         """One picture or several, as a list."""
 
-    def batch(self, pictures: Sequence[Any]) -> Float[Tensor, "images 3 height width"]:
+    def batch(self, pictures: Sequence[Picture]) -> Float[Tensor, "images 3 height width"]:
         """Several pictures, ready for the network."""
 
 
@@ -189,7 +199,7 @@ class ReIDViT(nn.Module):
             return compared_features(self.forward(images, part_mask).descriptor, self.normalize)
 
     @torch.no_grad()
-    def embed_images(self, pictures: Any, batch_size: int = 64) -> Float[Tensor, "images features"]:
+    def embed_images(self, pictures: Pictures, batch_size: int = 64) -> Float[Tensor, "images features"]:
         """`embed` of pictures of any size: a path, a Pillow image or an RGB array (height, width, 3) uint8, or several.
 
         They are prepared as in training (`transform`). One picture is answered like a list of one. The descriptors are in

@@ -8,6 +8,7 @@ tokens" differ in how a part feature is made and in nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner, Parsing, Stripes
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.base import NeckFeature, ReIDViT
+from aaformer_lit.models.base import Options, ReIDViT
 
 
 class PooledViT(ReIDViT):
@@ -27,11 +28,7 @@ class PooledViT(ReIDViT):
         backbone: timm name (built without weights) or a built timm ViT.
         parts: granularities; [6] pools like PCB, [2, 3] like MGN.
         assigner: whose subsets are pooled, `Stripes` (None) or `Parsing`.
-        num_classes: training identities; 0 for a network that only embeds.
-        image_size: (height, width) in pixels, used when `backbone` is a name.
-        neck_feature: as in `ReIDViT`.
-        normalize: as in `ReIDViT`.
-        grad_checkpointing: as in `ReIDViT`.
+        options: those of `ReIDViT` but `descriptor`.
     """
 
     # the other schemes compare patches with part tokens, and there are none
@@ -42,14 +39,10 @@ class PooledViT(ReIDViT):
         backbone: str | VisionTransformer = "vit_base_patch16_224",
         parts: Sequence[int] = (6,),
         assigner: Assigner | None = None,
-        num_classes: int = 0,
-        image_size: Sequence[int] = (256, 128),
-        neck_feature: NeckFeature = "after",
-        normalize: bool = True,
-        grad_checkpointing: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         self.parts = list(parts)
-        super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing)
+        super().__init__(backbone, **options)
         assigner = Stripes() if assigner is None else assigner
         if not isinstance(assigner, self.schemes):
             raise ConfigError(

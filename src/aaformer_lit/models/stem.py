@@ -6,8 +6,6 @@ colors out, half per batch) at half the resolution, then the patches. Module nam
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -62,9 +60,15 @@ class ICSPatchEmbed(PatchEmbed):  # type: ignore[misc]
     """timm's patch embedding behind the stem; the arguments are timm's, and the patch size is in pixels of the image."""
 
     def __init__(
-        self, img_size: Any = 224, patch_size: int = 16, in_chans: int = 3, embed_dim: int = 768, **options: Any
+        self,
+        img_size: int | tuple[int, int] | None = 224,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        bias: bool = True,
+        **options: object,
     ):
-        super().__init__(img_size, patch_size, in_chans, embed_dim, **options)
+        super().__init__(img_size, patch_size, in_chans, embed_dim, bias=bias, **options)
         if any(side % 2 for side in self.patch_size):
             raise ConfigError(f"the ICS stem halves the image, so that patches must be even; got {self.patch_size}.")
         self.conv = nn.Sequential(
@@ -79,7 +83,6 @@ class ICSPatchEmbed(PatchEmbed):  # type: ignore[misc]
             nn.ReLU(inplace=True),
         )
         side = tuple(side // 2 for side in self.patch_size)
-        bias = options.get("bias", True)
         self.proj = nn.Conv2d(CHANNELS, embed_dim, kernel_size=side, stride=side, bias=bias)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches dim"]:

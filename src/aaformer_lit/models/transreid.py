@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
-from typing import cast
+from typing import Unpack, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.base import NeckFeature, ReIDViT
+from aaformer_lit.models.base import Options, ReIDViT
 from aaformer_lit.structures import ReIDOutput
 
 
@@ -35,11 +34,7 @@ class TransReID(ReIDViT):
         shift: how many patches move from the front to the back before the shuffle. Their paper says 5; their code counts
             CLS among them and so moves 4.
         shuffle: the shuffle takes turns between so many consecutive stretches of the image.
-        num_classes: training identities; 0 for a network that only embeds.
-        image_size: (height, width) in pixels, used when `backbone` is a name.
-        neck_feature: as in `ReIDViT`.
-        normalize: as in `ReIDViT`.
-        grad_checkpointing: as in `ReIDViT`.
+        options: those of `ReIDViT` but `descriptor`.
     """
 
     def __init__(
@@ -48,14 +43,10 @@ class TransReID(ReIDViT):
         groups: int = 4,
         shift: int = 5,
         shuffle: int = 2,
-        num_classes: int = 0,
-        image_size: Sequence[int] = (256, 128),
-        neck_feature: NeckFeature = "after",
-        normalize: bool = True,
-        grad_checkpointing: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         self.groups = groups
-        super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing)
+        super().__init__(backbone, **options)
         patches = self.grid[0] * self.grid[1]
         if not 1 <= groups <= patches or not 1 <= shuffle <= patches or shift < 0:
             raise ConfigError(

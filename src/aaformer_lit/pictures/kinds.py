@@ -45,6 +45,10 @@ def layers(scene: Scene) -> Figure:
 def attention(scene: Scene) -> Figure:
     """Where in its subset each part token looks (Figure 5)."""
     parts = scene.parts()
+    if not isinstance(scene.network, AAformer):
+        raise ConfigError(
+            f"{type(scene.network).__name__} has no part tokens that look at patches; use a checkpoint of model=aaformer."
+        )
     weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
     return viz.attention_maps(
         scene.images(), weights.cpu(), membership.cpu(), scene.network.grid, parts, head=scene.head

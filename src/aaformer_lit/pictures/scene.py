@@ -43,7 +43,7 @@ class Scene:
         alignments: of the parts with body parts, one per granularity, where the test measured them.
     """
 
-    network: Any
+    network: ReIDViT
     mean: Sequence[float]
     std: Sequence[float]
     paths: Sequence[Path]
@@ -77,7 +77,7 @@ class Scene:
             raise ConfigError(
                 f"{type(self.network).__name__} has no parts to show; use a checkpoint of model=aaformer."
             )
-        return tuple(self.network.granularities)
+        return self.network.granularities
 
     def tested(self) -> ReIDRetrieval:
         """The metric of the test, with the features."""
@@ -133,7 +133,6 @@ def scene_of_test(
     preprocessing: dict[str, Any],
     run_dir: Path,
     count: int = 6,
-    **options: Any,
 ) -> Scene:
     """The scene of a run that has just been tested: its first test set, and queries spread over it."""
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
@@ -152,5 +151,4 @@ def scene_of_test(
         metric=module.feature_metrics[name],
         metrics=module.results[name],
         alignments=() if alignment is None else alignment.results.get(name, ()),
-        **options,
     )

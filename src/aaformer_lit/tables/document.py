@@ -9,6 +9,8 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from aaformer_lit.utils.text import markdown_table
+
 Grid = list[list[str]]
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
@@ -54,10 +56,7 @@ def markdown(document: Document) -> str:
     blocks = [f"## {document.title}\n\n{document.origin}"]
     for section in document.sections:
         blocks.append(f"### {section.title}")
-        for lines in section.grids:
-            rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-            rule = "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(lines[0]))) + "|"
-            blocks.append("\n".join([rows[0], rule, *rows[1:]]))
+        blocks += [markdown_table(lines, numbers=True) for lines in section.grids]
         if section.notes:
             blocks.append("\n".join(f"- {note}" for note in section.notes))
     return "\n\n".join(blocks) + "\n"

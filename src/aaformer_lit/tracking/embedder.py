@@ -7,12 +7,13 @@ of the same pixels.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from aaformer_lit.data.image_transform import pixels_of
@@ -49,7 +50,7 @@ class Embedder:
         network.embed_images([], batch_size)  # says what is missing before the first frame does
         self.network, self.batch_size = network.eval(), batch_size
 
-    def __call__(self, frame_bgr: Pixels, boxes: Any) -> Embedded:
+    def __call__(self, frame_bgr: Pixels, boxes: ArrayLike) -> Embedded:
         """Describe the people in these boxes.
 
         Args:
@@ -90,7 +91,7 @@ def _share_inside(corners: Float[np.ndarray, "boxes 4"], frame: Pixels) -> Float
     return share
 
 
-def _corners(boxes: Any) -> Float[np.ndarray, "boxes 4"]:
+def _corners(boxes: ArrayLike) -> Float[np.ndarray, "boxes 4"]:
     corners = np.asarray(boxes, dtype=np.float64)
     if corners.size == 0:
         return np.zeros((0, 4))

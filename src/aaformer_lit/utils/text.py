@@ -1,9 +1,9 @@
-"""Numbers and lists in words."""
+"""Numbers, lists and tables in words."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def plural(number: int, noun: str) -> str:
@@ -23,3 +23,10 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     items = list(items)
     rest = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return ", ".join(str(item) for item in items[:limit]) + rest
+
+
+def markdown_table(lines: Sequence[Sequence[str]], numbers: bool = False) -> str:
+    """GitHub's Markdown of a header and rows; `numbers`: all columns but the first stand to the right."""
+    head, *rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    rule = "| --- |" + (" ---: |" if numbers else " --- |") * (len(lines[0]) - 1)
+    return "\n".join([head, rule, *rows])

@@ -10,7 +10,6 @@ from matplotlib.patches import Patch
 from aaformer_lit.viz.palette import INK, Part
 
 LEGEND_WIDTH = 1.15  # inches of the right margin
-LINE_HEIGHT = 0.165
 
 
 def part_legend(figure: Figure, parts: Sequence[Part]) -> None:

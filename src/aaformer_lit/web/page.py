@@ -246,10 +246,12 @@ def _seen(query: Query, tiles: Sequence[Tile]) -> tuple[Seen, list[tuple[Picture
     return Seen(query, tiles), [(tile.picture, tile.label) for tile in tiles]
 
 
-def _pictures(label: str, name: str, columns: int, value: Any = None, visible: bool = True) -> gr.Gallery:
+def _pictures(
+    label: str, name: str, columns: int, shown: Sequence[tuple[Picture, str]] | None = None, visible: bool = True
+) -> gr.Gallery:
     """A row or two of pictures that can be clicked."""
     return gr.Gallery(
-        value, label=label, columns=columns, allow_preview=False, buttons=[], interactive=False, visible=visible,
+        shown, label=label, columns=columns, allow_preview=False, buttons=[], interactive=False, visible=visible,
         height="auto", elem_id=name, elem_classes="people",
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -106,7 +106,7 @@ class Viewer:
         calibration: str | None = None,
     ) -> None:
         self.extractor, self.gallery, self.layer = extractor, gallery, layer
-        self.network: Any = extractor.network
+        self.network = extractor.network
         self.layout = extractor.layout
         self.parts = part_tokens(self.layout.granularities)
         self._make_index, self._indexes = index, dict[str, Index]()
@@ -211,9 +211,10 @@ class Viewer:
         """Attention of each part (mean over heads; None of a network that pools), and its subset in each head."""
         batch = self.extractor.transform(pixels)
         batch = batch[None].to(self.extractor.device)
-        if not hasattr(self.network, "part_attention_maps"):
+        attention_maps = getattr(self.network, "part_attention_maps", None)
+        if attention_maps is None:
             return None, (self.network.assignments(batch)[-1][0] > 0).cpu().numpy()
-        weights, members = self.network.part_attention_maps(batch, self.layer)
+        weights, members = attention_maps(batch, self.layer)
         return weights[0].float().mean(dim=0).cpu().numpy(), (members[0] > 0).cpu().numpy()
 
     def _granularity(self, count: int) -> str:

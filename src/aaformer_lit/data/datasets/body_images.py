@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Common, ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.listing import images_below
 from aaformer_lit.errors import ConfigError, check_choice
@@ -112,7 +112,7 @@ class OccludedREIDDataModule(ReIDDataModule):
 
     dataset_class = OccludedREID
 
-    def __init__(self, root: str | Path, *, draws: int | None = None, **common: Any) -> None:
+    def __init__(self, root: str | Path, *, draws: int | None = None, **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
         self.options: dict[str, Any] = {"draws": draws}
 
@@ -132,7 +132,7 @@ class PartialREIDDataModule(OccludedREIDDataModule):
         *,
         draws: int | None = None,
         query: Literal["partial", "occluded"] = "partial",
-        **common: Any,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(root, draws=draws, **common)
         self.options["query"] = query

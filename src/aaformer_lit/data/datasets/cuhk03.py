@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Unpack
 
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Common, ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.datasets import cuhk03_raw
 from aaformer_lit.errors import check_choice
@@ -97,7 +97,7 @@ class CUHK03DataModule(ReIDDataModule):
 
     dataset_class = CUHK03
 
-    def __init__(self, root: str | Path, *, protocol: Boxes = "labeled", **common: Any) -> None:
+    def __init__(self, root: str | Path, *, protocol: Boxes = "labeled", **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
         self.protocol: Boxes = protocol
 

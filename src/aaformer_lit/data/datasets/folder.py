@@ -21,9 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Common, ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.datasets import rows as examine
 from aaformer_lit.data.datasets.rows import numbered
@@ -146,7 +146,7 @@ class FolderDataModule(ReIDDataModule):
     dataset_class = FolderDataset
 
     def __init__(
-        self, root: str | Path, *, table: str | Path | None = None, pattern: str | None = None, **common: Any
+        self, root: str | Path, *, table: str | Path | None = None, pattern: str | None = None, **common: Unpack[Common]
     ) -> None:
         super().__init__(root, **common)
         self.table, self.pattern = table, pattern

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Common, ReIDDataModule
 from aaformer_lit.data.dataset import DATASETS, ReIDDataset
 from aaformer_lit.errors import ConfigError
 
@@ -31,7 +31,7 @@ class JointDataModule(ReIDDataModule):
         train: Sequence[str],
         test: Sequence[str],
         options: Mapping[str, Mapping[str, Any]] | None = None,
-        **common: Any,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(root, **common)
         self.train_names, self.test_names, self.options = (

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Common, ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.listing import image_files
 from aaformer_lit.errors import DatasetNotFoundError
@@ -66,7 +66,7 @@ class Market1501DataModule(ReIDDataModule):
 
     dataset_class = Market1501
 
-    def __init__(self, root: str | Path, *, distractors: str | Path | None = None, **common: Any) -> None:
+    def __init__(self, root: str | Path, *, distractors: str | Path | None = None, **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
         self.distractors = distractors
 

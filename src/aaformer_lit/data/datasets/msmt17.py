@@ -21,10 +21,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Common, ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record
@@ -130,7 +130,7 @@ class MSMT17DataModule(ReIDDataModule):
 
     dataset_class = MSMT17
 
-    def __init__(self, root: str | Path, *, train_with_val: bool = True, **common: Any) -> None:
+    def __init__(self, root: str | Path, *, train_with_val: bool = True, **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
         self.train_with_val = train_with_val
 

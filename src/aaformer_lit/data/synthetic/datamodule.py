@@ -14,11 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.datamodule import Loading, ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.synthetic.canvas import Part
 from aaformer_lit.data.synthetic.generate import generate
@@ -71,7 +71,7 @@ class SyntheticDataModule(ReIDDataModule):
         spec: SyntheticSpec | None = None,
         masks: str | Path | None = MASKS,
         mask_parts: Mapping[str, Sequence[int]] | None = MASK_PARTS,
-        **common: Any,
+        **common: Unpack[Loading],
     ) -> None:
         super().__init__(root, masks=masks, mask_parts=mask_parts if masks is not None else None, **common)
         self.spec = spec

@@ -8,7 +8,7 @@ nothing, and the median movement of the normalized descriptor is reported beside
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self, cast
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.metrics import between_people, movement
+from aaformer_lit.models import ReIDViT
+from aaformer_lit.structures import ReIDBatch
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 
@@ -91,11 +93,11 @@ class StabilityTest(Callback):
 
     @staticmethod
     @torch.no_grad()
-    def _embed(trainer: Trainer, pl_module: LightningModule, batch: Any) -> torch.Tensor:
-        network: Any = pl_module.network
+    def _embed(trainer: Trainer, pl_module: LightningModule, batch: ReIDBatch) -> torch.Tensor:
+        network, device = cast(ReIDViT, pl_module.network), pl_module.device
         batch = trainer.precision_plugin.convert_input(batch)
-        images, mask = (batch[k].to(pl_module.device) if k in batch else None for k in ("image", "part_mask"))
+        images, mask = batch["image"].to(device), batch.get("part_mask")
         # half precision would add its own rounding to the movement
-        with trainer.precision_plugin.forward_context(), torch.autocast(pl_module.device.type, enabled=False):
-            features: torch.Tensor = network.embed(images, mask)
+        with trainer.precision_plugin.forward_context(), torch.autocast(device.type, enabled=False):
+            features = network.embed(images, None if mask is None else mask.to(device))
         return features.cpu()

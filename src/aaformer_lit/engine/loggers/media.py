@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
 from aaformer_lit.structures import Record
+from aaformer_lit.utils.text import markdown_table
 from aaformer_lit.viz.figure import rasterise
 
 COLUMNS = ("set", "query", "pid", "camid", "average_precision", "first_hit_rank")
@@ -67,10 +68,8 @@ def log_hardest(
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    rows = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in table.to_numpy().flatten()]
-    width = len(table.columns)
-    lines = [list(table.columns), ["---"] * width, *(rows[i : i + width] for i in range(0, len(rows), width))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
+    return markdown_table([list(table.columns), *rows])
 
 
 def log_best(loggers: Iterable[Logger], best: float, step: int) -> None:

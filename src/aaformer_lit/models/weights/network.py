@@ -8,10 +8,11 @@ from head to foot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from aaformer_lit.errors import CheckpointError
@@ -24,8 +25,27 @@ NECK = ("weight", "bias", "running_mean", "running_var")
 Recipe = list[tuple[int, float]]  # tokens of the file and their weights; empty: nothing there to start from
 
 
+class Network(Protocol):
+    """What is filled, as far as it is looked at: a `ReIDViT`."""
+
+    backbone: VisionTransformer
+    dim: int
+    num_classes: int
+    joined: bool
+
+    @property
+    def granularities(self) -> tuple[int, ...]: ...
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
 @torch.no_grad()
-def load_network_weights(network: Any, file: WeightsFile, source_grid: Sequence[int] | None = None) -> WeightsReport:
+def load_network_weights(
+    network: Network, file: WeightsFile, source_grid: Sequence[int] | None = None
+) -> WeightsReport:
     """Start a `ReIDViT` from a file, in place.
 
     Args:
@@ -44,7 +64,7 @@ def load_network_weights(network: Any, file: WeightsFile, source_grid: Sequence[
         report.took(f"backbone.{name}", source.sources.get(name, (name,)))
     own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
     parts = part_recipes(source.granularities, network.granularities)
-    used = _fill_parts(network, source, parts, report)
+    used = _fill_parts(network.granularities, own, source, parts, report)
     used |= _fill_branches(own, source, report)
     used |= _fill_heads(network, own, source, parts, report)
     for name in sorted(source.network.keys() - used):
@@ -75,9 +95,15 @@ def part_recipes(source: Sequence[int], target: Sequence[int]) -> list[Recipe]:
     return recipes
 
 
-def _fill_parts(network: Any, source: Translation, parts: list[Recipe], report: WeightsReport) -> set[str]:
+def _fill_parts(
+    granularities: Sequence[int],
+    own: dict[str, Tensor],
+    source: Translation,
+    parts: list[Recipe],
+    report: WeightsReport,
+) -> set[str]:
     tokens, positions = source.network.get("part_tokens"), source.network.get("part_pos_embed")
-    target = getattr(network, "part_tokens", None)
+    target, own_positions = own.get("part_tokens"), own.get("part_pos_embed")
     if target is None:
         return set()
     if tokens is None or not parts or not all(parts):
@@ -89,17 +115,17 @@ def _fill_parts(network: Any, source: Translation, parts: list[Recipe], report: 
             f"and this network's have {target.shape[-1]} channels: the file is not whole, or of another model."
         )
     names = ["part_tokens"] + ["part_pos_embed"] * (positions is not None)
-    if network.part_pos_embed is None:
+    if own_positions is None:
         target.copy_(_mix(tokens if positions is None else tokens + positions, parts))
     else:
         target.copy_(_mix(tokens, parts))
-        network.part_pos_embed.zero_()
+        own_positions.zero_()
         if positions is not None:
-            network.part_pos_embed.copy_(_mix(positions, parts))
+            own_positions.copy_(_mix(positions, parts))
             report.took("part_pos_embed", source.sources["part_pos_embed"])
     report.took("part_tokens", [name for key in names for name in source.sources[key]])
-    if list(source.granularities) != list(network.granularities):
-        report.resampled["part_tokens"] = f"{list(source.granularities)} to {list(network.granularities)}"
+    if list(source.granularities) != list(granularities):
+        report.resampled["part_tokens"] = f"{list(source.granularities)} to {list(granularities)}"
     return set(names)
 
 
@@ -133,7 +159,7 @@ def _fill_branches(own: dict[str, Tensor], source: Translation, report: WeightsR
 
 
 def _fill_heads(
-    network: Any, own: dict[str, Tensor], source: Translation, parts: list[Recipe], report: WeightsReport
+    network: Network, own: dict[str, Tensor], source: Translation, parts: list[Recipe], report: WeightsReport
 ) -> set[str]:
     """Necks and classifiers, token by token: of CLS, and of each part that is one of the file's."""
     heads = {name: value for name, value in source.network.items() if name.startswith("heads.")}
