@@ -90,7 +90,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
 
         shown = spread(list(range(len(queries))), cfg.count)
         some = Neighbors(found.distances[shown], found.rows[shown])
-        save(as_picture(gallery, [queries[row] for row in shown], some), run_dir / "ranking.png")
+        decisions = None if decided is None else [decided[row] for row in shown]
+        save(as_picture(gallery, [queries[row] for row in shown], some, decisions), run_dir / "ranking.png")
     if "html" in formats:
         for number, page in enumerate(as_pages(gallery, queries, found, tokens, cfg.count, decided), start=1):
             write_text(run_dir / page_name(number), page)

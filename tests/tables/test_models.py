@@ -88,7 +88,9 @@ def test_a_page_shows_names_as_text():
     [
         (["runs/a/checkpoints/last.ckpt", "runs/b/checkpoints/last.ckpt"], ["a", "b"]),
         (["/x/runs/a/1", "/x/runs/b/1"], ["a", "b"]),
-        (["/x/runs/a", "synthetic-small"], ["x/runs/a", "synthetic-small"]),
+        (["/x/runs/a", "synthetic-small"], ["/x/runs/a", "synthetic-small"]),
+        (["/x/runs/a/"], ["/x/runs/a"]),
+        (["./a", "OWNER/NAME"], ["a", "OWNER/NAME"]),
         (["runs/a", "runs/a/checkpoints/best.ckpt"], ["a", "a/checkpoints/best.ckpt"]),
         (["runs/a"], ["runs/a"]),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,9 +198,9 @@ def _per_query(result: RetrievalMetrics) -> tuple[np.ndarray, np.ndarray]:
 
 def short_names(ckpts: Sequence[str]) -> list[str]:
     """The checkpoints' paths without the folders that all share at their beginning and at their end."""
-    parts = [tuple(part for part in ckpt.split("/") if part not in ("", ".")) for ckpt in ckpts]
+    parts = [Path(ckpt).parts for ckpt in ckpts]
     while len(parts) > 1 and all(len(one) > 1 for one in parts) and len({one[0] for one in parts}) == 1:
         parts = [one[1:] for one in parts]
     while len(parts) > 1 and all(len(one) > 1 for one in parts) and len({one[-1] for one in parts}) == 1:
         parts = [one[:-1] for one in parts]
-    return ["/".join(one) for one in parts]
+    return [Path(*one).as_posix() for one in parts]
