@@ -14,7 +14,7 @@ from aaformer_lit.viz import (
     read_metrics_csv,
     training_curves,
 )
-from aaformer_lit.viz.palette import INK
+from aaformer_lit.viz.palette import BASE_COLORS, INK
 
 EMPTY = PerQuery(torch.zeros(0, dtype=torch.long), torch.zeros(0), torch.zeros(0, dtype=torch.long))
 
@@ -150,5 +150,6 @@ def test_misalignment_has_a_panel_per_score_and_a_color_per_model() -> None:
     assert list(baseline.get_xdata()) == [0, 20]
     assert list(ours.get_ydata()) == pytest.approx([50, 30])
     assert list(right.lines[0].get_ydata()) == pytest.approx([30, 10])
-    assert right.lines[0].get_color() == ours.get_color() != baseline.get_color()
+    assert right.lines[0].get_color() == ours.get_color() == BASE_COLORS[6]
+    assert baseline.get_color() == BASE_COLORS[0]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "AAformer"]

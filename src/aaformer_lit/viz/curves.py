@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -98,11 +99,13 @@ def misalignment_curves(
     """
     figure, panels = plots(len(scores), title=title, size=(4.2, 3.2))
     models = list(dict.fromkeys(model for lines in scores.values() for model in lines))
+    # not "C0": that is looked up when the file is written, in whatever style is then in force
+    colors = rcParams["axes.prop_cycle"].by_key()["color"]
     for axes, (score, lines) in zip(panels, scores.items(), strict=True):
         for model, values in lines.items():
             number = models.index(model)
             points = [100 * cut for cut in cuts], [100 * value for value in values]
-            axes.plot(*points, label=model, color=f"C{number}", marker=MARKERS[number % len(MARKERS)])
+            axes.plot(*points, label=model, color=colors[number % len(colors)], marker=MARKERS[number % len(MARKERS)])
         axes.set(xlabel="height cut off (%)", ylabel=f"{score} (%)")
         axes.set_ylim(bottom=0)
     longest = max(panels, key=lambda axes: len(axes.lines))
