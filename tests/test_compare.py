@@ -44,6 +44,23 @@ def test_each_model_has_its_own_results_and_its_difference_to_the_first(trained,
     assert (folder / "comparison.html").read_text().count("<table>") == 3
 
 
+def test_cut_off_crops_are_tested_as_evaluate_tests_them(trained, data_dir, tmp_path):
+    options = (f"ckpt=[{trained}]", "data=[synthetic]", "data.cut=[0.4,0]", "formats=md")
+    assert compare(data_dir, tmp_path, *options) == 0
+    folder = only(tmp_path.rglob("comparison.json")).parent
+    whole, cut = read_json(folder / "comparison.json")["results"]
+    assert (whole["cut"], cut["cut"]) == (0, 0.4)
+    assert whole["mAP"] == pytest.approx(read_json(trained / "metrics.json")["test/mAP"], abs=1e-9)
+    assert whole["nmi"] != cut["nmi"]
+    assert (folder / "misalignment.png").stat().st_size > 10_000
+
+    options = (f"ckpt={trained}", "data.cut=0.4", "stability=0", f"paths.runs={tmp_path}", "trainer=cpu")
+    assert run_cli("evaluate", *options, "data.num_workers=0", "trainer.enable_progress_bar=false") == 0
+    evaluated = read_json(only(tmp_path.glob("**/evaluate/**/metrics.json")))
+    assert evaluated["test/mAP"] == pytest.approx(cut["mAP"], abs=1e-9)
+    assert evaluated["test/mAP"] != pytest.approx(whole["mAP"], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -57,6 +74,8 @@ def test_each_model_has_its_own_results_and_its_difference_to_the_first(trained,
         ),
         (["ckpt=[TRAINED]", "formats=[xls]"], "formats must be one of txt, md, tex, html; got 'xls'"),
         (["ckpt=[TRAINED]", "speed.repeats=0"], "speed.repeats=0 must be 1 or more"),
+        (["ckpt=[TRAINED]", "data.cut=[0,1]"], "data.cut=[0, 1] must be shares of the height"),
+        (["ckpt=[TRAINED]", "data.cut=[0.2,0.2]"], "each once"),
         (["ckpt=[TRAINED]", "trainer.devices=2"], "models are compared on one device"),
     ],
 )

@@ -29,7 +29,7 @@ from aaformer_lit.data.transforms import Transforms, resize
 from aaformer_lit.errors import ConfigError, GalleryError
 from aaformer_lit.gallery import Extractor, FaissFlat, Gallery, create_for, find_crops, update
 from aaformer_lit.metrics.calibration import Calibration, Threshold
-from aaformer_lit.models import PooledViT, TransReID, ViTBaseline
+from aaformer_lit.models import AAformer, PooledViT, TransReID, ViTBaseline
 from aaformer_lit.viz.palette import part_color
 from aaformer_lit.viz.patches import TINT
 from aaformer_lit.web.guard import WINDOW, Guard
@@ -192,6 +192,19 @@ def test_networks_that_pool_show_their_subsets(kind):
         bright = [int(inner[step // 2 + step * (n // network.grid[1]), step // 2 + step * (n % network.grid[1])].max())
                   for n in range(len(subset))]  # fmt: skip
         assert [value > 100 for value in bright] == subset.tolist()
+
+
+def test_parts_that_the_descriptor_has_joined_rank_together(people, tmp_path):
+    torch.manual_seed(0)
+    joined = Extractor(
+        AAformer(backbone_of(1), [2, 3], descriptor="cls_mean").eval(), ABOUT, num_workers=0, device="cpu"
+    )
+    own, _ = update(create_for(joined, tmp_path / "own", people), joined, find_crops(people / "query"))
+    viewer = Viewer(joined, own, FaissFlat)
+    query, tiles = viewer.look_at(viewer.examples[0])
+    assert [tile.group for tile in tiles] == ["all", *["parts"] * 7]
+    assert {tile.group for tile in tiles} <= viewer.groups().keys()
+    assert all(len(viewer.rank(query, tile.group, k=4)) == 4 for tile in tiles)
 
 
 def test_without_a_gallery_there_are_parts_and_no_ranking(extractor):

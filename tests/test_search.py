@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from safetensors.torch import load_file
 
 from aaformer_lit.checkpoints.load import read_checkpoint
-from aaformer_lit.gallery import Gallery
+from aaformer_lit.gallery import Extractor, Gallery
 from aaformer_lit.gallery.report import thumbnail
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
@@ -197,13 +197,20 @@ def test_mistakes_write_nothing(gallery, people, other_model, tmp_path, capsys, 
     assert json.loads((gallery / "gallery.json").read_text()) == before
 
 
-def test_a_region_is_ranked_by_its_part(gallery, people, tmp_path, capsys):
+def test_a_region_is_ranked_by_its_parts(gallery, people, tmp_path, capsys):
     queries = sorted((people / "query").glob("*.jpg"))
     assert search(gallery, tmp_path, f"query={queries[0]}", "region=[10,0,40,40]", "formats=json") == 0
-    part = re.search(r"region: ranked by (part_\d), which covers it to \d+%", capsys.readouterr().out)[1]
-    by_region = read_json(tmp_path / "found" / "ranking.json")
-    assert search(gallery, tmp_path / "again", f"query={queries[0]}", f"tokens={part}", "formats=json") == 0
-    assert by_region == read_json(tmp_path / "again" / "found" / "ranking.json")
+    assert re.search(r"region: parts by their overlap with it: part_1 \d+%, part_2 \d+%", capsys.readouterr().out)
+    found = read_json(tmp_path / "found" / "ranking.json")
+    answers, weights = found["results"][0]["answers"], torch.tensor(found["part_weights"])
+    opened = Gallery.open(gallery)
+    extractor = Extractor.from_checkpoint(opened.about["ckpt"], num_workers=0, device="cpu")
+    query = extractor.features([queries[0]])[0, 1:] * weights[:, None]
+    rows = opened.features("parts")
+    distances = (torch.nn.functional.normalize(query.flatten(), dim=0) - rows).norm(dim=1)
+    nearest = distances.sort()
+    assert [one["path"] for one in answers] == opened.table["path"].iloc[nearest.indices[: len(answers)]].tolist()
+    assert [one["distance"] for one in answers] == pytest.approx(nearest.values[: len(answers)].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize(

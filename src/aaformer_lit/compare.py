@@ -1,9 +1,12 @@
-"""Models side by side on several data sets: `python -m aaformer_lit.compare ckpt=[A,B] data=[market1501,synthetic]`."""
+"""Models side by side on several data sets: `python -m aaformer_lit.compare ckpt=[A,B] data=[market1501,synthetic]`.
+
+With `data.cut=[0,0.2,0.4]` also on crops that are cut off, with a curve of what each model loses.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +21,16 @@ from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
+    from aaformer_lit.data.datamodule import ReIDDataModule
     from aaformer_lit.engine.comparison import Contestant
-    from aaformer_lit.structures import RetrievalMetrics
-    from aaformer_lit.tables.models import ModelComparison, ModelFacts
+    from aaformer_lit.tables.models import ModelComparison, ModelFacts, ModelTest
 
 
 def compare(cfg: DictConfig) -> ModelComparison:
     """Test all models on all data as configured; returns what it wrote to `comparison.json`."""
-    from hydra.utils import instantiate
-
-    from aaformer_lit.engine.comparison import load_contestants, open_data, tested
+    from aaformer_lit.engine.comparison import load_contestants, open_data
     from aaformer_lit.tables.document import FORMATS, text
-    from aaformer_lit.tables.models import ModelComparison, differences, short_names
+    from aaformer_lit.tables.models import ModelComparison, short_names
     from aaformer_lit.utils.environment import machine
 
     run_dir = Path(cfg.run_dir)
@@ -37,27 +38,19 @@ def compare(cfg: DictConfig) -> ModelComparison:
     for form in formats:
         check_choice("formats", form, FORMATS)
     _check_numbers(cfg)
+    cuts = _cuts(cfg)
     configs = _data_configs(cfg)
     models = load_contestants([cfg.ckpt] if isinstance(cfg.ckpt, str) else list(cfg.ckpt))
     names = short_names([model.ckpt for model in models])
     opened = {name: [open_data(config, model) for model in models] for name, config in configs.items()}
     facts, device = _facts(cfg, models, names), machine()["device"]
-    results: dict[str, list[RetrievalMetrics]] = {}
-    for name, modules in opened.items():
-        for number, (model, data) in enumerate(zip(models, modules, strict=True)):
-            console.print(f"{names[number]} on {name}", highlight=False, markup=False)
-            quiet = {"logger": False, "enable_checkpointing": False, "default_root_dir": cfg.run_dir}
-            trainer = instantiate(cfg.trainer, **quiet)
-            for test_set, one in tested(model, data, trainer, run_dir / f"{name}-{number + 1}", cfg.flip_test).items():
-                results.setdefault(name if len(data.test_sets) == 1 else f"{name}/{test_set}", []).append(one)
-    ahead = {
-        name: {
-            names[number]: differences(each[number], each[0], cfg.bootstrap.samples, cfg.bootstrap.seed)
-            for number in range(1, len(models))
-        }
-        for name, each in results.items()
-    }
-    comparison = ModelComparison(facts, results, ahead, f"{cfg.speed.batch} at once, float32, {device}")
+    tests = [
+        test
+        for name, modules in opened.items()
+        for cut in cuts
+        for test in _tests(cfg, name, cut, dict(zip(names, zip(models, modules, strict=True), strict=True)))
+    ]
+    comparison = ModelComparison(facts, tests, f"{cfg.speed.batch} at once, float32, {device}")
     about = {"data": {name: modules[0].fingerprint for name, modules in opened.items()}, "flip_test": cfg.flip_test}
     write_json(run_dir / "comparison.json", comparison.as_dict() | about | machine())
     document = comparison.document()
@@ -66,7 +59,44 @@ def compare(cfg: DictConfig) -> ModelComparison:
     console.print(text(document), markup=False, highlight=False)
     for form in ("json", *formats):
         console.print(str(run_dir / f"comparison.{form}"), highlight=False)
+    if len(cuts) > 1:
+        _draw(comparison, run_dir)
     return comparison
+
+
+def _tests(
+    cfg: DictConfig, name: str, cut: float, models: Mapping[str, tuple[Contestant, ReIDDataModule]]
+) -> list[ModelTest]:
+    """Every model on one of the data, which may be several test sets, whose images lose the share `cut` of their height."""
+    from hydra.utils import instantiate
+
+    from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.engine.comparison import tested
+    from aaformer_lit.tables.models import ModelTest, differences
+
+    tests: dict[str, list[ModelTest]] = {}
+    for number, (model, (contestant, data)) in enumerate(models.items(), start=1):
+        console.print(f"{model} on {name}{f', {100 * cut:g}% cut off' if cut else ''}", highlight=False, markup=False)
+        quiet = {"logger": False, "enable_checkpointing": False, "default_root_dir": cfg.run_dir}
+        trainer = instantiate(cfg.trainer, callbacks=[AlignmentTest(cfg.alignment_images)], **quiet)
+        data.cut = cut
+        folder = Path(cfg.run_dir, f"{name}-{number}{f'-cut-{cut:g}' if cut else ''}")
+        for test_set, (result, nmi) in tested(contestant, data, trainer, folder, cfg.flip_test).items():
+            where = name if len(data.test_sets) == 1 else f"{name}/{test_set}"
+            before = tests.setdefault(where, [])
+            ahead = differences(result, before[0].result, cfg.bootstrap.samples, cfg.bootstrap.seed) if before else {}
+            before.append(ModelTest(model, where, cut, result, nmi, ahead))
+    return [test for each in tests.values() for test in each]
+
+
+def _draw(comparison: ModelComparison, run_dir: Path) -> None:
+    """The curve over the cuts, a picture per test set."""
+    from aaformer_lit import viz
+
+    for data in comparison.data:
+        name = f"misalignment-{data.replace('/', '-')}.png" if len(comparison.data) > 1 else "misalignment.png"
+        figure = viz.misalignment_curves(comparison.cuts, comparison.over_cuts(data))
+        console.print(str(viz.save(figure, run_dir / name)), highlight=False)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -80,6 +110,16 @@ def _check_numbers(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={value} must be 1 or more.")
     if cfg.trainer.devices != 1:
         raise ConfigError(f"trainer.devices={cfg.trainer.devices}: models are compared on one device. Leave it out.")
+
+
+def _cuts(cfg: DictConfig) -> list[float]:
+    cuts = list(cfg.cuts) if OmegaConf.is_list(cfg.cuts) else [cfg.cuts]
+    shares = [cut for cut in cuts if isinstance(cut, int | float) and not isinstance(cut, bool) and 0 <= cut < 1]
+    if not cuts or len(set(shares)) < len(cuts):
+        raise ConfigError(
+            f"data.cut={cfg.cuts} must be shares of the height, from 0 to below 1, each once. For example data.cut=[0,0.2]."
+        )
+    return sorted(float(cut) for cut in shares)
 
 
 def _data_configs(cfg: DictConfig) -> dict[str, DictConfig]:

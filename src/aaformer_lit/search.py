@@ -36,7 +36,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.gallery.decisions import HOW_TO
     from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.gallery.layout import ALL
-    from aaformer_lit.gallery.region import part_in_region
+    from aaformer_lit.gallery.region import parts_in_region, weighted
     from aaformer_lit.gallery.report import as_json, as_pages, as_picture, page_name
     from aaformer_lit.gallery.sources import Frames
     from aaformer_lit.utils.files import write_json, write_text
@@ -65,13 +65,15 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         num_workers=cfg.data.num_workers,
     )
     check_same_model(gallery, extractor)
-    tokens = cfg.tokens
+    tokens, weights = cfg.tokens, None
     if cfg.region is not None:
         region = list(cfg.region) if OmegaConf.is_list(cfg.region) else [cfg.region]
-        tokens, overlap = part_in_region(extractor, Frames()(queries[0]), region)
-        console.print(f"region: ranked by {tokens}, which covers it to {overlap:.0%}", highlight=False)
+        tokens, weights = "parts", parts_in_region(extractor, Frames()(queries[0]), region)
+        overlaps = [f"part_{part} {weight:.0%}" for part, weight in enumerate(weights.tolist(), start=1)]
+        console.print(f"region: parts by their overlap with it: {', '.join(overlaps)}", highlight=False)
     calibration = None if cfg.rerank else find_calibration(cfg.calibration, gallery, extractor, tokens)
-    features = gallery.layout.select(extractor.features(queries), tokens)
+    descriptors = extractor.features(queries)
+    features = gallery.layout.select(descriptors if weights is None else weighted(descriptors, weights), tokens)
     index = gallery.indexed(instantiate(cfg.index), tokens)
     camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
     wanted = max(cfg.k, cfg.candidates) if cfg.rerank else cfg.k
@@ -82,6 +84,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     content = as_json(gallery, queries, found, tokens, decided)
     if calibration is not None:
         content["calibration"] = calibration.as_dict()
+    if weights is not None:
+        content["part_weights"] = weights.tolist()
     run_dir = Path(cfg.run_dir)
     if "json" in formats:
         write_json(run_dir / "ranking.json", content)
@@ -90,7 +94,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
 
         shown = spread(list(range(len(queries))), cfg.count)
         some = Neighbors(found.distances[shown], found.rows[shown])
-        save(as_picture(gallery, [queries[row] for row in shown], some), run_dir / "ranking.png")
+        decisions = None if decided is None else [decided[row] for row in shown]
+        save(as_picture(gallery, [queries[row] for row in shown], some, decisions), run_dir / "ranking.png")
     if "html" in formats:
         for number, page in enumerate(as_pages(gallery, queries, found, tokens, cfg.count, decided), start=1):
             write_text(run_dir / page_name(number), page)

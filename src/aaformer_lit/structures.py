@@ -58,6 +58,8 @@ class ReIDOutput:
 
     A network that joins its tokens to one feature (`ReIDViT.joined`) has it as `global_feat`, and no `part_feats`.
 
+    Its parts one by one, after the neck that their mean passes, are `joined_parts`.
+
     `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalized; `logits` are None in eval
     mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty.
     """
@@ -67,6 +69,7 @@ class ReIDOutput:
     descriptor: Float[Tensor, "batch tokens dim"]
     logits: Float[Tensor, "batch tokens ids"] | None = None
     assignments: tuple[Tensor, ...] = ()
+    joined_parts: Float[Tensor, "batch parts dim"] | None = None
 
 
 def compared_features(

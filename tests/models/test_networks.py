@@ -8,6 +8,7 @@ from aaformer_lit.assign import Everyone, Nearest, Parsing, Sinkhorn, Stripes
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.losses import ReIDLoss
 from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
+from aaformer_lit.models.base import descriptors
 
 SIZE = (64, 32)
 
@@ -190,8 +191,26 @@ def test_cls_and_the_mean_of_the_parts_as_one_feature():
     torch.testing.assert_close(trained.logits[:, 0], neck(feature) @ classifier.t())
     terms = ReIDLoss()(trained, torch.tensor([0, 1]))
     assert terms["loss"].item() == pytest.approx((terms["id_global"] + terms["triplet_global"]).item())
-    assert joined.token_groups == joined.evaluated_groups == {"global": (0,), "parts": (1,)}
+    assert joined.token_groups == {"global": (0,), "parts": (1,)}
     assert not ViTBaseline(tiny(), descriptor="cls_mean").joined  # the mean of no parts is nothing
+
+
+@pytest.mark.parametrize("neck_feature", ["before", "after"])
+def test_the_parts_of_a_joined_descriptor_are_also_tested_one_by_one(neck_feature):
+    torch.manual_seed(0)
+    network = AAformer(tiny(), parts=[2, 3], neck_feature=neck_feature, descriptor="cls_mean").eval()
+    assert network.evaluated_groups == {"": (0, 1), "global": (0,), "parts": (1,), "concat": (0, 2, 3, 4, 5, 6)}
+    neck = network.heads.neck
+    torch.nn.init.uniform_(neck.running_mean)
+    torch.nn.init.uniform_(neck.running_var, 0.5, 2)
+    tokens = descriptors(network, images(), flip=True, apart=True)
+    torch.testing.assert_close(tokens[:, :2], descriptors(network, images(), flip=True))
+    torch.testing.assert_close(tokens[:, 2:].mean(dim=1), tokens[:, 1])  # affine: the mean of the parts is their mean
+    raw = (network.encode(images(), None, False)[0] + network.encode(images().flip(-1), None, False)[0])[:, 1:] / 2
+    if neck_feature == "after":
+        mean, var, scale = (x.chunk(2)[1] for x in (neck.running_mean, neck.running_var, neck.weight))
+        raw = (raw - mean) / (var + neck.eps).sqrt() * scale
+    torch.testing.assert_close(tokens[:, 2:], raw)
 
 
 def test_baseline_shares_everything_but_the_parts():

@@ -6,7 +6,7 @@ import torch
 
 from aaformer_lit.structures import PerQuery, RetrievalMetrics
 from aaformer_lit.tables.document import FORMATS
-from aaformer_lit.tables.models import ModelComparison, ModelFacts, differences, short_names
+from aaformer_lit.tables.models import ModelComparison, ModelFacts, ModelTest, differences, short_names
 
 
 def result(precisions, ranks, index=None):
@@ -37,8 +37,9 @@ def test_models_that_answered_other_queries_are_not_compared():
 
 
 def test_all_formats_hold_the_cells():
-    ahead = {"cuhk03": {"b": differences(SECOND, FIRST, 100, 0)}}
-    comparison = ModelComparison([facts("a", 1.0), facts("b", 0.5)], {"cuhk03": [FIRST, SECOND]}, ahead, "16 at once")
+    ahead = differences(SECOND, FIRST, 100, 0)
+    tests = [ModelTest("a", "cuhk03", 0.0, FIRST), ModelTest("b", "cuhk03", 0.0, SECOND, difference=ahead)]
+    comparison = ModelComparison([facts("a", 1.0), facts("b", 0.5)], tests, "16 at once")
     document = comparison.document()
     markdown, page = FORMATS["md"](document), FORMATS["html"](document)
     assert "| model | trained on | cuhk03 mAP | cuhk03 Rank-1 |" in markdown
@@ -55,8 +56,28 @@ def test_all_formats_hold_the_cells():
     assert cells[1]["difference"]["mAP"]["mean"] == pytest.approx(17.5)
 
 
+def test_each_cut_has_a_line_per_model_and_alignment_where_it_is_known():
+    ahead = differences(SECOND, FIRST, 100, 0)
+    tests = [
+        *(ModelTest("a", "cuhk03", cut, FIRST) for cut in (0.0, 0.2)),
+        *(ModelTest("b", "cuhk03", cut, SECOND, 0.3 - cut, ahead) for cut in (0.0, 0.2)),
+    ]
+    comparison = ModelComparison([facts("a", 1.0), facts("b", 0.5)], tests, "")
+    markdown = FORMATS["md"](comparison.document())
+    assert "| model | trained on | cut off | cuhk03 mAP | cuhk03 Rank-1 | cuhk03 NMI |" in markdown
+    assert "| a | Market1501 | 20% | 50.0 | 50.0 | - |" in markdown
+    assert "| b | Market1501 | 0% | 67.5 | 75.0 | 30.0 |" in markdown
+    assert "| b | Market1501 | 20% | 67.5 | 75.0 | 10.0 |" in markdown
+    assert "| b | cuhk03, 20% cut off | mAP | +17.5 |" in markdown
+    assert comparison.over_cuts("cuhk03") == {
+        "mAP": {"a": pytest.approx([0.5, 0.5]), "b": pytest.approx([0.675, 0.675])},
+        "NMI of parts and body parts": {"b": pytest.approx([0.3, 0.1])},
+    }
+    assert [cell["cut"] for cell in comparison.as_dict()["results"]] == [0.0, 0.2, 0.0, 0.2]
+
+
 def test_a_page_shows_names_as_text():
-    comparison = ModelComparison([facts("<b>", 1.0)], {"a&b": [FIRST]}, {}, "")
+    comparison = ModelComparison([facts("<b>", 1.0)], [ModelTest("<b>", "a&b", 0.0, FIRST)], "")
     page = FORMATS["html"](comparison.document())
     assert "&lt;b&gt;" in page
     assert "a&amp;b mAP" in page
@@ -67,7 +88,9 @@ def test_a_page_shows_names_as_text():
     [
         (["runs/a/checkpoints/last.ckpt", "runs/b/checkpoints/last.ckpt"], ["a", "b"]),
         (["/x/runs/a/1", "/x/runs/b/1"], ["a", "b"]),
-        (["/x/runs/a", "synthetic-small"], ["x/runs/a", "synthetic-small"]),
+        (["/x/runs/a", "synthetic-small"], ["/x/runs/a", "synthetic-small"]),
+        (["/x/runs/a/"], ["/x/runs/a"]),
+        (["./a", "OWNER/NAME"], ["a", "OWNER/NAME"]),
         (["runs/a", "runs/a/checkpoints/best.ckpt"], ["a", "a/checkpoints/best.ckpt"]),
         (["runs/a"], ["runs/a"]),
     ],

@@ -6,8 +6,15 @@ from lightning.pytorch.loggers import CSVLogger
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import PerQuery, RetrievalMetrics
-from aaformer_lit.viz import CHANCE, alignment_over_depth, cmc_curves, read_metrics_csv, training_curves
-from aaformer_lit.viz.palette import INK
+from aaformer_lit.viz import (
+    CHANCE,
+    alignment_over_depth,
+    cmc_curves,
+    misalignment_curves,
+    read_metrics_csv,
+    training_curves,
+)
+from aaformer_lit.viz.palette import BASE_COLORS, INK
 
 EMPTY = PerQuery(torch.zeros(0, dtype=torch.long), torch.zeros(0), torch.zeros(0, dtype=torch.long))
 
@@ -132,3 +139,17 @@ def test_files_that_are_no_log(tmp_path: Path) -> None:
     (tmp_path / "lr.csv").write_text("epoch,step,lr\n0,0,0.1\n")
     with pytest.raises(ConfigError, match=r"none of the columns train/id.*it has lr"):
         training_curves(tmp_path / "lr.csv")
+
+
+def test_misalignment_has_a_panel_per_score_and_a_color_per_model() -> None:
+    scores = {"mAP": {"baseline": [0.4, 0.2], "AAformer": [0.5, 0.3]}, "NMI": {"AAformer": [0.3, 0.1]}}
+    figure = misalignment_curves([0, 0.2], scores)
+    left, right = figure.axes
+    assert (left.get_xlabel(), left.get_ylabel(), right.get_ylabel()) == ("height cut off (%)", "mAP (%)", "NMI (%)")
+    baseline, ours = left.lines
+    assert list(baseline.get_xdata()) == [0, 20]
+    assert list(ours.get_ydata()) == pytest.approx([50, 30])
+    assert list(right.lines[0].get_ydata()) == pytest.approx([30, 10])
+    assert right.lines[0].get_color() == ours.get_color() == BASE_COLORS[6]
+    assert baseline.get_color() == BASE_COLORS[0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "AAformer"]

@@ -13,7 +13,7 @@ from PIL import Image
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz import Ranking, rank_gallery, ranking_lists
-from aaformer_lit.viz.palette import RIGHT, UNKNOWN, WRONG
+from aaformer_lit.viz.palette import DECISIONS, RIGHT, UNKNOWN, WRONG
 
 
 def features(pids: list[int], camids: list[int]) -> FeatureSet:
@@ -65,6 +65,16 @@ def test_the_ap_stands_beside_the_answers_and_captions_below_them() -> None:
     assert [panel.get_ylabel() for panel in first] == ["", "AP 83 %", "", ""]
     assert [panel.get_xlabel() for panel in first] == ["", "pid 2", "pid 0", "pid 1"]
     assert second[1].get_ylabel() == ""
+
+
+def test_a_decision_stands_on_a_label_framed_in_its_color() -> None:
+    words = np.array([["accepted", "unsure", "rejected"], ["rejected", "rejected", ""]])
+    figure = ranking_lists(QUERIES, gallery, replace(RANKING, decisions=words))
+    said = [
+        (text.get_text(), text.get_bbox_patch().get_edgecolor()[:3]) for panel in figure.axes for text in panel.texts
+    ]
+    assert said == [(word, to_rgb(DECISIONS[word])) for word in words.flatten()[:5]]
+    assert not any(panel.texts for panel in ranking_lists(QUERIES, gallery, RANKING).axes)
 
 
 def test_rank_gallery_wants_one_distance_per_pair() -> None:

@@ -121,6 +121,17 @@ def hints_of(target: object) -> dict[str, Any]:
     return found
 
 
+def strange(target: object, arguments: Mapping[str, Any]) -> list[str]:
+    """The names that a class or function does not take; none where that cannot be known."""
+    try:
+        taken = inspect.signature(target).parameters  # type: ignore[arg-type]  # whatever it is
+    except (TypeError, ValueError):  # no callable, or one written in C
+        return []
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values()):
+        return []
+    return [name for name in arguments if name not in taken and not name.startswith("_")]
+
+
 def _hints(function: object) -> dict[str, Any]:
     try:
         return get_type_hints(function)
@@ -131,7 +142,13 @@ def _hints(function: object) -> dict[str, Any]:
 def _check_targets(node: object, key: str) -> None:
     """Each object's arguments against the annotations of what builds it, outermost first."""
     if isinstance(node, Mapping):
-        hints = hints_of(get_object(node["_target_"])) if isinstance(node.get("_target_"), str) else {}
+        target = get_object(node["_target_"]) if isinstance(node.get("_target_"), str) else None
+        hints = hints_of(target)
+        for name in () if target is None else strange(target, node):
+            raise ConfigError(
+                f"{key}{name}={node[name]} is no option of {target.__name__}. Leave it out; where a recipe, experiment or "
+                "ablation sets it, choose another one, or a class that has the option (recipe=pass is for model=aaformer)."
+            )
         for name, value in node.items():
             if name in hints and not matches(value, hints[name]):
                 raise _wrong(f"{key}{name}", value, words(hints[name]))

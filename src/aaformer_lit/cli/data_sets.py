@@ -16,10 +16,11 @@ _ABSENT = object()
 
 
 def several_data(argument: str) -> str:
-    """`data=[a,b]` and `data.KEY=VALUE` of a command line under names that are no config group's: Hydra would try to make
-    one config of the two.
+    """`data=[a,b]`, `data.cut=[0,0.2]` and `data.KEY=VALUE` of a command line under names that are no config group's: Hydra
+    would try to make one config of the two.
     """
-    return re.sub(r"^data([=.])", lambda match: "data_sets=" if match[1] == "=" else "+data_options.", argument)
+    names = {"=": "data_sets=", ".cut=": "cuts=", ".": "+data_options."}
+    return re.sub(r"^data(=|\.cut=|\.)", lambda match: names[match[1]], argument)
 
 
 def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, DictConfig]:

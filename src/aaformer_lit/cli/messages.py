@@ -14,6 +14,8 @@ from aaformer_lit.cli.suggestions import RENAMED, did_you_mean_key, did_you_mean
 from aaformer_lit.errors import AAformerError, first_line
 from aaformer_lit.utils.files import CURES
 
+_INSIDE_MODEL = ("model/assigner", "model/backbone")  # groups that some models have
+
 
 def user_message(error: BaseException) -> str | None:
     """The one message of an error that is the user's to fix, or None for a defect."""
@@ -65,6 +67,12 @@ def _config_message(error: BaseException) -> str:
 def _unknown_key(given: str, cause: BaseException) -> str:
     if given in RENAMED:
         return f"the config group '{given}' is called {RENAMED[given]} now: use {RENAMED[given]}=OPTION."
+    if given in _INSIDE_MODEL:
+        return (
+            f"the model that is chosen has no {given}, which the command line, an experiment, a sweep or an ablation sets. To "
+            "train another network in an experiment or sweep, choose it by ablation= in place of model=, for example "
+            "ablation=vit_baseline."
+        )
     node, unknown = getattr(cause, "parent_node", None), str(getattr(cause, "key", ""))
     plain: Any = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else None
     hint = did_you_mean_key(given, unknown, plain) if plain else ""

@@ -7,11 +7,12 @@ out validation ids, attach part masks, make labels, check that training is possi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning import LightningDataModule
@@ -119,6 +120,7 @@ class ReIDDataModule(LightningDataModule):
         val_ids: share of the training ids held out to form the query and gallery of `val_set`; they are not trained on.
         on_bad_image: "error" when a file that does not decode is met; "skip" decodes all files first and drops those.
         masks: folder of body-part label maps, one PNG per image; `mask_parts`: part name -> label values in them.
+        cut: share of the height that every image loses in validation and testing, at the top or at the bottom (`cut_off`).
 
     After `setup`: `train_records`, `query_records`, `gallery_records` (the first test set's), `test_sets`, `val_set`,
     `labels` (pid -> 0..n-1), `num_classes`, `part_names`, `fingerprint`.
@@ -150,6 +152,7 @@ class ReIDDataModule(LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         masks: str | Path | None = None,
         mask_parts: Mapping[str, Sequence[int]] | None = None,
+        cut: float = 0.0,
     ) -> None:
         super().__init__()
         if len(image_size) != 2 or min(image_size) < 1:
@@ -161,6 +164,8 @@ class ReIDDataModule(LightningDataModule):
             )
         if not 0 <= val_ids < 1:
             raise ConfigError(f"data.val_ids={val_ids} is a share of the training ids. Use 0 (none) or e.g. 0.1.")
+        if not 0 <= cut < 1:
+            raise ConfigError(f"data.cut={cut} is a share of each test image's height. Use 0 (none) or e.g. 0.2.")
         check_choice("data.on_bad_image", on_bad_image, ("error", "skip"))
         bounds = {"num_workers": (num_workers or 0, 0), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
         for name, (value, low) in bounds.items():
@@ -180,7 +185,7 @@ class ReIDDataModule(LightningDataModule):
         self.seed = seed
         self.transforms = transforms or Transforms()
         self.cache, self.val_ids, self.on_bad_image = cache, val_ids, on_bad_image
-        self.masks = masks
+        self.masks, self.cut = masks, cut
         self.part_table = PartTable(mask_parts) if mask_parts else None
         self.bad_images: list[str] = []
         self._sources: tuple[list[ReIDDataset], list[ReIDDataset]] | None = None
@@ -268,6 +273,19 @@ class ReIDDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         return [self._test_loader(test_set) for test_set in self.test_sets.values()]
 
+    def test_images(
+        self, records: Sequence[Record], change: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> PersonImages:
+        """Images as they are tested, cut off where that is asked for; `change` is done to their pixels before the resize."""
+        return PersonImages(
+            records,
+            self.image_size,
+            self.transforms.test(),
+            part_table=self.part_table,
+            cut=self.cut,
+            change=change,
+        )
+
     def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
         train = union([self._usable(d, d.train) for d in train_sets])
         self.test_sets = {
@@ -317,9 +335,7 @@ class ReIDDataModule(LightningDataModule):
         return self.sampler(records, labels, **batch, seed=self.seed, rank=rank, world_size=world_size)
 
     def _test_loader(self, test_set: TestSet, persistent: bool = False) -> DataLoader[dict[str, Any]]:
-        images = PersonImages(
-            [*test_set.query, *test_set.gallery], self.image_size, self.transforms.test(), part_table=self.part_table
-        )
+        images = self.test_images(test_set.records)
         rank, world_size = self._rank()
         # each process takes every world_size-th image; the last ones repeat a few so that all have equally many
         sampler: DistributedSampler[Any] | None = (

@@ -11,6 +11,7 @@ import albumentations as A
 import numpy as np
 from torch.utils.data import Dataset
 
+from aaformer_lit.data.cut_off import cut_off
 from aaformer_lit.data.images import read_image, read_mask
 from aaformer_lit.data.masks import PartTable
 from aaformer_lit.data.sampler import Draw
@@ -29,7 +30,8 @@ class PersonImages(Dataset[dict[str, Any]]):
 
     With `labels` (pid -> 0..n-1) `pid` is the training label. An item is asked for by its index, or by a `Draw`, which
     also carries the epoch: the augmentation is a function of (seed, epoch, index, copy), whichever process computes it.
-    `change` is done to the pixels of the file, before the resize.
+    Each image and mask loses the share `cut` of its height (`cut_off`); `change` is done to the pixels that are left. Both come
+    before the resize.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class PersonImages(Dataset[dict[str, Any]]):
         labels: Mapping[int, int] | None = None,
         part_table: PartTable | None = None,
         seed: int = 0,
+        cut: float = 0.0,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.records, self.size, self.pipeline = records, size, pipeline
-        self.labels, self.part_table, self.seed, self.change = labels, part_table, seed, change
+        self.labels, self.part_table, self.seed = labels, part_table, seed
+        self.cut, self.change = cut, change
         self._cache: list[dict[str, np.ndarray]] | None = None
 
     def __len__(self) -> int:
@@ -69,14 +73,15 @@ class PersonImages(Dataset[dict[str, Any]]):
             log.info("cached %s images in %.1f GB of memory", f"{len(self._cache):,}", size / 1e9)
 
     def _load(self, record: Record) -> dict[str, np.ndarray]:
-        image = read_image(record.path)
+        image = cut_off(read_image(record.path), self.cut, record.path)
         arrays = {"image": resize(image if self.change is None else self.change(image), self.size)}
         if self.part_table is not None:
             if record.mask is None:
                 raise ImageError(
                     f"{record.path} has no part mask. Set data.masks=DIR, or data.mask_parts=null to go without."
                 )
-            arrays["mask"] = resize_mask(self.part_table(read_mask(record.mask)), self.size)
+            mask = cut_off(self.part_table(read_mask(record.mask)), self.cut, record.path)
+            arrays["mask"] = resize_mask(mask, self.size)
         return arrays
 
 

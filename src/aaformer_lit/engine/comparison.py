@@ -19,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.engine.callbacks.alignment import AlignmentTest
 from aaformer_lit.engine.module import ReIDModule
+from aaformer_lit.engine.results import mean_nmi
 from aaformer_lit.engine.testing import run_test
 from aaformer_lit.errors import AAformerError, ConfigError
 from aaformer_lit.models import ReIDViT
@@ -93,8 +95,15 @@ def open_data(config: DictConfig, contestant: Contestant) -> ReIDDataModule:
 
 def tested(
     contestant: Contestant, data: ReIDDataModule, trainer: Trainer, folder: Path, flip_test: bool
-) -> dict[str, RetrievalMetrics]:
-    """The model's results by test set, all tokens together; `metrics.json` and `per_query.parquet` go into the folder."""
+) -> dict[str, tuple[RetrievalMetrics, float | None]]:
+    """By test set, what the model finds with all its tokens, and the NMI of its parts with body parts where it is measured.
+
+    The NMI is the mean over layers, heads and granularities. `metrics.json` and `per_query.parquet` go into the folder.
+    """
     module = ReIDModule(contestant.network, flip_test=flip_test)
     run_test(trainer, module, data, folder)
-    return {name: subsets[""] for name, subsets in module.results.items()}
+    alignment = AlignmentTest.of(trainer)
+    return {
+        name: (subsets[""], mean_nmi(alignment.results.get(name, ())) if alignment else None)
+        for name, subsets in module.results.items()
+    }

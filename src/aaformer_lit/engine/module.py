@@ -151,7 +151,7 @@ class ReIDModule(LightningModule):
         ).to(self.device)
 
     def _update(self, name: str, batch: ReIDBatch) -> None:
-        descriptor = descriptors(self.network, batch["image"], batch.get("part_mask"), self.flip_test)
+        descriptor = descriptors(self.network, batch["image"], batch.get("part_mask"), self.flip_test, True)
         self._metrics[name].update(descriptor, batch["pid"], batch["camid"], batch["index"])
 
     def _check_finite(self, terms: Mapping[str, Tensor], batch: ReIDBatch) -> None:

@@ -42,6 +42,12 @@ def flatten_alignment(results: Mapping[str, Sequence[PartAlignment]], prefix: st
     return flat
 
 
+def mean_nmi(alignments: Sequence[PartAlignment]) -> float | None:
+    """The mean over granularities, layers and heads; None without parts."""
+    values = [alignment.nmi.mean().item() for alignment in alignments]
+    return sum(values) / len(values) if values else None
+
+
 def _of_granularities(alignments: Sequence[PartAlignment]) -> dict[str, float]:
     each = [alignment.last_layer() for alignment in alignments]
     flat = _mean(each)

@@ -6,6 +6,7 @@ this package are built from it, so that it runs no code of others.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Mapping
@@ -96,12 +97,15 @@ def _read(path: Path) -> Any:
 
 
 def _take_over(trained_on: dict[str, Any], key: str, value: object) -> None:
-    """Set one value that the command line gives, where the training's data have it."""
+    """Set one value that the command line gives, where the training's data have it, or could have had it."""
+    from aaformer_lit.data.datamodule import ReIDDataModule
+
     *inner, last = key.split(".")[1:]
     node: Any = trained_on
     for name in inner:
         node = node.get(name) if isinstance(node, Mapping) else None
-    if not isinstance(node, dict) or last not in node:
+    newer = not inner and last in inspect.signature(ReIDDataModule).parameters  # than the checkpoint
+    if not isinstance(node, dict) or not (newer or last in node):
         raise ConfigError(
             f"{key} is no option of the data that the checkpoint was trained on ({trained_on['_target_']}). "
             "To test on others say data=NAME too."

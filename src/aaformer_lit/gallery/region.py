@@ -1,7 +1,8 @@
-"""Find this bag: which part of a picture lies in a region of it, so that a search can rank by that part alone.
+"""Find this bag: which parts of a picture lie in a region of it, so that a search can rank by these.
 
-Part tokens have no names; what a part is, its patches say. The region's part is the one whose patches in the last layer and
-the region's cover each other best (Dice coefficient, heads averaged).
+Part tokens have no names; what a part is, its patches say. Each part counts as much as its patches in the last layer and the
+region's cover each other (Dice coefficient, heads averaged). The weights are the query's alone: its parts are scaled
+by them, and the gallery's stay as they are, so that one index of `parts` serves all regions.
 """
 
 from __future__ import annotations
@@ -20,21 +21,26 @@ from aaformer_lit.models import ReIDViT
 
 
 @torch.inference_mode()
-def part_in_region(extractor: Extractor, pixels: Pixels, region: Sequence[float]) -> tuple[str, float]:
-    """The token group of the part that lies there (`part_1`, ...), and how well it covers the region, 0 to 1.
+def parts_in_region(extractor: Extractor, pixels: Pixels, region: Sequence[float]) -> Float[Tensor, " parts"]:
+    """How well each part and the region cover each other, 0 to 1.
 
     Args:
         pixels: the query.
         region: x, y, width and height in its pixels; may reach over the edge.
 
     Raises:
-        ConfigError: no region of the picture, or the network has no parts that lie anywhere.
+        ConfigError: no region of the picture, or the network has no parts that lie anywhere and can be weighted.
     """
     covered = coverage(region, (pixels.shape[0], pixels.shape[1]), extractor.network.grid)
     patches = _patches(extractor.network, extractor.transform(pixels)[None].to(extractor.device))
-    overlap = 2 * patches @ covered / (patches.sum(dim=1) + covered.sum())
-    best = int(overlap.argmax())
-    return f"part_{1 + best}", float(overlap[best])
+    return 2 * patches @ covered / (patches.sum(dim=1) + covered.sum())
+
+
+def weighted(
+    descriptors: Float[Tensor, "images tokens dim"], weights: Float[Tensor, " parts"]
+) -> Float[Tensor, "images tokens dim"]:
+    """The descriptors with their parts scaled; CLS stays."""
+    return descriptors * torch.cat([weights.new_ones(1), weights])[:, None]
 
 
 def coverage(region: Sequence[float], size: tuple[int, int], grid: tuple[int, int]) -> Float[Tensor, " patches"]:
@@ -54,8 +60,10 @@ def coverage(region: Sequence[float], size: tuple[int, int], grid: tuple[int, in
 
 def _patches(network: ReIDViT, images: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "parts patches"]:
     """How many of the heads give each patch to each part in the last layer."""
-    if network.descriptor_shape[0] == 1:
+    if network.descriptor_shape[0] == 1 or network.joined:
         raise ConfigError("region= needs a network whose descriptor has parts; this one has none. Leave region= out.")
+    if not network.normalize:  # scaled and unscaled features would be at different distances from 0
+        raise ConfigError("region= needs a network that normalizes its descriptor (model.normalize=true).")
     assigned = network.assignments(images)
     if not assigned or bool((assigned[-1] == assigned[-1][..., :1, :]).all()):
         raise ConfigError(

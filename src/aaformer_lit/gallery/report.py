@@ -88,16 +88,30 @@ def as_json(
     return facts | {"fingerprint": gallery.about["fingerprint"], "results": content}
 
 
-def as_picture(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> Figure:
-    """The answers as ranking lists (the paper's Figure 4), with verdicts where everybody in it is known."""
+def as_picture(
+    gallery: Gallery,
+    queries: Sequence[Crop],
+    found: Neighbors,
+    decided: Sequence[Sequence[Decision]] | None = None,
+) -> Figure:
+    """The answers as ranking lists (the paper's Figure 4), with verdicts where everybody in it is known.
+
+    `decided`: about each answer to each query.
+    """
     right = verdicts(gallery, queries, found)
     matches = None
     if all(verdict is not None for row in right for verdict in row):
         matches = np.zeros(found.rows.shape, dtype=bool)
         for number, row in enumerate(right):
             matches[number, : len(row)] = row
+    decisions = None
+    if decided is not None:
+        decisions = np.full(found.rows.shape, "", dtype="U8")
+        for number, words in enumerate(decided):
+            decisions[number, : len(words)] = words
     frames = Frames()
-    ranking = Ranking(found.rows, np.where(found.rows == NO_ROW, np.nan, found.distances), matches)
+    distances = np.where(found.rows == NO_ROW, np.nan, found.distances)
+    ranking = Ranking(found.rows, distances, matches, decisions=decisions)
     return ranking_lists(
         lambda query: _pixels(frames, queries[query]),
         lambda row: _pixels(gallery.image, row),

@@ -136,7 +136,7 @@ class ReIDRetrieval(StructuredMetric):
             ConfigError: a subset names a token that the descriptor does not have.
         """
         results = {}
-        for name in (ALL_TOKENS, *self.subsets, *self.projections):
+        for name in dict.fromkeys((ALL_TOKENS, *self.subsets, *self.projections)):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
             sets = [replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name)]
             results[name] = self._evaluate(*sets)
@@ -168,7 +168,7 @@ class ReIDRetrieval(StructuredMetric):
         )
         images = self._count_images(index)
         tokens, dim = descriptors[0].shape[1:]
-        chosen = self.subsets.get(subset, range(tokens))
+        chosen = self.subsets.get(subset, self.subsets.get(ALL_TOKENS, range(tokens)))
         named = [token for one in chosen for token in ([one] if isinstance(one, int) else one)]
         if not named or max(named) >= tokens or min(named) < 0:
             raise ConfigError(

@@ -136,10 +136,15 @@ class ReIDViT(nn.Module):
 
     @property
     def evaluated_groups(self) -> dict[str, Tokens]:
-        """`token_groups`, and beside them `cls_mean`: CLS and the mean of the parts."""
+        """What a test compares of `descriptors(..., apart=True)`: the descriptor (""), `token_groups`, and the other way to
+        put CLS and the parts together, by the mean of the parts (`cls_mean`) or with each of them (`concat`).
+        """
         groups = self.token_groups
-        means = {"cls_mean": (0, groups["parts"])} if groups and not self.joined else {}
-        return {**groups, **means}
+        if not groups:
+            return {}
+        if not self.joined:
+            return {**groups, "cls_mean": (0, groups["parts"])}
+        return {"": (0, 1), **groups, "concat": (0, *range(2, 2 + sum(self.granularities)))}
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
@@ -173,8 +178,11 @@ class ReIDViT(nn.Module):
                 f"{images.shape[-2]}x{images.shape[-1]}. Resize the images, or build it with that image_size."
             )
         tokens, assignments = self.encode(images, part_mask, return_assignments)
+        joined_parts = None
         if self.joined:
-            tokens = torch.stack([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+            parts = tokens[:, 1:]
+            tokens = torch.stack([tokens[:, 0], parts.mean(dim=1)], dim=1)
+            joined_parts = None if self.training or self.compression is not None else self._through_neck(parts)
         after, logits = self.heads(tokens)
         descriptor = after if self.neck_feature == "after" else tokens
         if self.compression is not None:
@@ -185,7 +193,15 @@ class ReIDViT(nn.Module):
             descriptor=descriptor,
             logits=logits,
             assignments=assignments,
+            joined_parts=joined_parts,
         )
+
+    def _through_neck(self, parts: Float[Tensor, "batch parts dim"]) -> Float[Tensor, "batch parts dim"]:
+        """Each part as what is compared, in the place of their mean; the neck is affine, so their mean is the descriptor's."""
+        if self.neck_feature == "before":
+            return parts
+        alone = parts.flatten(0, 1)
+        return self.heads(torch.stack([alone, alone], dim=1))[0][:, 1].view_as(parts)
 
     def embed(
         self, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
@@ -243,10 +259,20 @@ def descriptors(
     images: Float[Tensor, "batch 3 height width"],
     part_mask: Tensor | None = None,
     flip: bool = False,
+    apart: bool = False,
 ) -> Float[Tensor, "batch tokens dim"]:
-    """The descriptors in float32; with `flip`, their means with those of the mirrored images (test-time augmentation)."""
-    descriptor = network(images, part_mask).descriptor.float()
+    """The descriptors in float32; with `flip`, their means with those of the mirrored images (test-time augmentation).
+
+    With `apart` the parts that a descriptor has joined stand behind it one by one (`ReIDViT.evaluated_groups`).
+    """
+
+    def described(images: Tensor, part_mask: Tensor | None) -> Tensor:
+        output = network(images, part_mask)
+        if not apart or output.joined_parts is None:
+            return output.descriptor.float()
+        return torch.cat([output.descriptor, output.joined_parts], dim=1).float()
+
     if not flip:
-        return descriptor
-    mirrored = network(images.flip(-1), None if part_mask is None else part_mask.flip(-1))
-    return (descriptor + mirrored.descriptor.float()) / 2
+        return described(images, part_mask)
+    mirrored = described(images.flip(-1), None if part_mask is None else part_mask.flip(-1))
+    return (described(images, part_mask) + mirrored) / 2

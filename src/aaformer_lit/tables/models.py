@@ -1,13 +1,16 @@
 """Models as people choose them: how well each does on each data set, how large and how fast it is.
 
-One line per model, one pair of columns (mAP, Rank-1) per test set; then each model's difference to the first one, query by
-query. Both answered the same queries, so the interval of a difference is narrower than those of the two numbers.
+One line per model, and per cut where the test images were cut off; of each test set mAP, Rank-1, and NMI where there is one.
+Then each model's difference to the first one, query by query. Both answered the same queries, so the interval of a
+difference is narrower than those of the two numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,21 +52,54 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class ModelTest:
+    """One model on one test set.
+
+    Args:
+        model, data: their names in the tables.
+        cut: share of the height that the images have lost.
+        result: what it found.
+        nmi: of its parts and body parts, the mean over layers, heads and granularities; None where it was not measured.
+        difference: to the first model, in points, by metric; None where the two did not answer the same queries; empty
+            for the first model itself.
+    """
+
+    model: str
+    data: str
+    cut: float
+    result: RetrievalMetrics
+    nmi: float | None = None
+    difference: Mapping[str, PairedDifference | None] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: fractions of 1, differences in points."""
+        where = {"model": self.model, "data": self.data, "cut": self.cut, "queries": self.result.num_valid_queries}
+        difference = {metric: d and asdict(d) for metric, d in self.difference.items()}
+        return where | self.result.as_dict("") | {"nmi": self.nmi, "difference": difference}
+
+
+@dataclass(frozen=True)
 class ModelComparison:
     """Models on test sets.
 
     Args:
         models: the first one is what the others are compared with.
-        results: by test set, then one per model in their order.
-        differences: to the first model, in points, by test set, model name and metric; None where the two models did not
-            answer the same queries.
+        tests: of every model on every test set at every cut.
         speed: how the speed was measured, in words.
     """
 
     models: Sequence[ModelFacts]
-    results: Mapping[str, Sequence[RetrievalMetrics]]
-    differences: Mapping[str, Mapping[str, Mapping[str, PairedDifference | None]]]
+    tests: Sequence[ModelTest]
     speed: str
+
+    @property
+    def data(self) -> list[str]:
+        """The test sets."""
+        return list(dict.fromkeys(test.data for test in self.tests))
+
+    @property
+    def cuts(self) -> list[float]:
+        return list(dict.fromkeys(test.cut for test in self.tests))
 
     def document(self) -> Document:
         """The tables."""
@@ -72,40 +108,49 @@ class ModelComparison:
             "parameters and MB: of the network without the classifiers, which are for training only; float32",
             f"images/s: {self.speed}; in brackets over the first model's, measured in turns",
         ]
-        sections = [Section("mAP and Rank-1", [self._matrix()]), Section("Size and speed", [self._costs()], notes)]
+        aligned = any(test.nmi is not None for test in self.tests)
+        nmi = ["NMI: of parts and body parts, the mean over layers, heads and granularities"] if aligned else []
+        sections = [
+            Section("mAP and Rank-1", [self._matrix()], nmi),
+            Section("Size and speed", [self._costs()], notes),
+        ]
         if len(self.models) > 1:
             drawn = (
                 "paired bootstrap over queries; the intervals cover the choice of queries, not the chance in training"
             )
             sections.append(Section(f"Difference to {first}", [self._differences()], [drawn]))
-        what = f"{plural(len(self.models), 'model')}, {plural(len(self.results), 'test set')}"
+        what = f"{plural(len(self.models), 'model')}, {plural(len(self.data), 'test set')}"
         return Document("Models compared", what, sections)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: fractions of 1, differences in points."""
-        cells = [
-            {"model": model.name, "data": name, "queries": result.num_valid_queries}
-            | result.as_dict("")
-            | {"difference": {metric: d and asdict(d) for metric, d in self._of(name, model.name).items()}}
-            for name, results in self.results.items()
-            for model, result in zip(self.models, results, strict=True)
-        ]
-        return {"models": [asdict(model) for model in self.models], "speed": self.speed, "results": cells}
+        tests = [test.as_dict() for test in self.tests]
+        return {"models": [asdict(model) for model in self.models], "speed": self.speed, "results": tests}
 
-    def _of(self, name: str, model: str) -> Mapping[str, PairedDifference | None]:
-        return self.differences.get(name, {}).get(model, {})
+    def over_cuts(self, data: str) -> dict[str, dict[str, list[float]]]:
+        """Of one test set: mAP by model, and NMI of the models that have it, in the order of `cuts`."""
+        lines: dict[str, dict[str, list[float]]] = {}
+        for test in self.tests:
+            scores = {"mAP": test.result.mAP, "NMI of parts and body parts": test.nmi} if test.data == data else {}
+            for score, value in scores.items():
+                if value is not None:
+                    lines.setdefault(score, {}).setdefault(test.model, []).append(value)
+        return lines
 
     def _matrix(self) -> Grid:
-        header = ["model", "trained on", *(f"{name} {METRICS[m]}" for name in self.results for m in SHOWN)]
-        lines = [
-            [
-                model.name,
-                model.trained_on,
-                *(f"{100 * value:.1f}" for results in self.results.values() for value in _scores(results[number])),
-            ]
-            for number, model in enumerate(self.models)
-        ]
-        return [header, *lines]
+        cut_off = self.cuts != [0]
+        aligned = {test.data for test in self.tests if test.nmi is not None}
+        columns = {name: ["mAP", "Rank-1", "NMI"][: 3 if name in aligned else 2] for name in self.data}
+        header = [f"{name} {column}" for name, several in columns.items() for column in several]
+        lines = [["model", "trained on", *["cut off"] * cut_off, *header]]
+        for cut, model in product(self.cuts, self.models):
+            cells = []
+            for test in self.tests:
+                if (test.cut, test.model) == (cut, model.name):
+                    scores = [test.result.mAP, test.result.cmc[1], test.nmi][: len(columns[test.data])]
+                    cells += ["-" if score is None else f"{100 * score:.1f}" for score in scores]
+            lines.append([model.name, model.trained_on, *[f"{100 * cut:g}%"] * cut_off, *cells])
+        return lines
 
     def _costs(self) -> Grid:
         header = ["model", "network", "parameters, M", "MB", "descriptor", "images/s"]
@@ -123,15 +168,15 @@ class ModelComparison:
 
     def _differences(self) -> Grid:
         lines = [["model", "data", "metric", "difference", "95% interval", "p", "queries"]]
-        for name in self.results:
-            for model in self.models[1:]:
-                for metric, d in self._of(name, model.name).items():
-                    what = [model.name, name, METRICS[metric]]
-                    if d is None:
-                        lines.append([*what, "other queries", "-", "-", "-"])
-                    else:
-                        interval = f"{d.low:+.1f} to {d.high:+.1f}"
-                        lines.append([*what, f"{d.mean:+.1f}", interval, f"{d.p_value:.2g}", str(d.queries)])
+        for test in self.tests:
+            where = test.data if not test.cut else f"{test.data}, {100 * test.cut:g}% cut off"
+            for metric, d in test.difference.items():
+                what = [test.model, where, METRICS[metric]]
+                if d is None:
+                    lines.append([*what, "other queries", "-", "-", "-"])
+                else:
+                    interval = f"{d.low:+.1f} to {d.high:+.1f}"
+                    lines.append([*what, f"{d.mean:+.1f}", interval, f"{d.p_value:.2g}", str(d.queries)])
         return lines
 
 
@@ -145,10 +190,6 @@ def differences(
     return {metric: paired_bootstrap(ours, theirs, samples, seed=seed) for metric, ours, theirs in pairs}
 
 
-def _scores(result: RetrievalMetrics) -> tuple[float, float]:
-    return result.mAP, result.cmc[1]
-
-
 def _per_query(result: RetrievalMetrics) -> tuple[np.ndarray, np.ndarray]:
     """Average precision, and whether the first answer is right, of each query in percent; one row, as of one seed."""
     each = result.per_query
@@ -157,9 +198,9 @@ def _per_query(result: RetrievalMetrics) -> tuple[np.ndarray, np.ndarray]:
 
 def short_names(ckpts: Sequence[str]) -> list[str]:
     """The checkpoints' paths without the folders that all share at their beginning and at their end."""
-    parts = [tuple(part for part in ckpt.split("/") if part not in ("", ".")) for ckpt in ckpts]
+    parts = [Path(ckpt).parts for ckpt in ckpts]
     while len(parts) > 1 and all(len(one) > 1 for one in parts) and len({one[0] for one in parts}) == 1:
         parts = [one[1:] for one in parts]
     while len(parts) > 1 and all(len(one) > 1 for one in parts) and len({one[-1] for one in parts}) == 1:
         parts = [one[:-1] for one in parts]
-    return ["/".join(one) for one in parts]
+    return [Path(*one).as_posix() for one in parts]

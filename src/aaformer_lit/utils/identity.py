@@ -21,7 +21,12 @@ _CANNOT_CHANGE_RESULTS = (
     "trainer.use_distributed_sampler", "trainer.num_sanity_val_steps", "*._convert_", "*._recursive_",
 )  # fmt: skip
 # what every run had before there was a key to say it
-_UNSAID: Mapping[str, Any] = {"model.backbone.init": "timm", "data.spec.box_width": 1.0, "model.descriptor": "tokens"}
+_UNSAID: Mapping[str, Any] = {
+    "model.backbone.init": "timm",
+    "model.descriptor": "tokens",
+    "data.spec.box_width": 1.0,
+    "data.cut": 0.0,
+}
 _CALLBACKS = ("callbacks.ema",)  # the others watch and write
 
 

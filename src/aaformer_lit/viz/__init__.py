@@ -8,7 +8,14 @@ from aaformer_lit.utils.moved import renamed
 from aaformer_lit.viz.assignment import assignment_maps, assignment_through_layers
 from aaformer_lit.viz.attention import attention_maps
 from aaformer_lit.viz.contact_sheet import contact_sheet
-from aaformer_lit.viz.curves import CHANCE, alignment_over_depth, cmc_curves, read_metrics_csv, training_curves
+from aaformer_lit.viz.curves import (
+    CHANCE,
+    alignment_over_depth,
+    cmc_curves,
+    misalignment_curves,
+    read_metrics_csv,
+    training_curves,
+)
 from aaformer_lit.viz.embedding import embedding_map, project
 from aaformer_lit.viz.figure import save
 from aaformer_lit.viz.images import denormalize
@@ -40,6 +47,7 @@ __all__ = [
     "distance_histogram",
     "eer_threshold",
     "embedding_map",
+    "misalignment_curves",
     "part_color",
     "project",
     "rank_gallery",

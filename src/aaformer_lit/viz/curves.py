@@ -1,4 +1,4 @@
-"""Curves of numbers that are already there: CMC, alignment over depth, loss and mAP out of a run's `metrics.csv`."""
+"""Curves of numbers that are there already: CMC, alignment over depth, misaligned crops, loss and mAP of a `metrics.csv`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 LOSSES = {"identity loss": ("train/id",), "loss": ("train/loss", "train/triplet")}
 RETRIEVAL = ("val/mAP", "val/rank1", "val/rank5", "val/rank10", "val/mINP")
 CHANCE = "chance"
+MARKERS = "os^Dv*"  # of models
 MARKED = 30  # up to so many points each gets a dot
 
 
@@ -81,6 +83,33 @@ def alignment_over_depth(
         axes.set(xlabel="layer", ylabel=score, ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
+    return figure
+
+
+@styled
+def misalignment_curves(
+    cuts: Sequence[float],
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str | None = "Crops that are cut off at the top or bottom",
+) -> Figure:
+    """How much is left where images are cut off: one panel per score, one line per model, in the same color in all panels.
+
+    `scores["mAP"]["AAformer"]` holds a value in [0, 1] for each share of the height that is cut off.
+    """
+    figure, panels = plots(len(scores), title=title, size=(4.2, 3.2))
+    models = list(dict.fromkeys(model for lines in scores.values() for model in lines))
+    # not "C0": that is looked up when the file is written, in whatever style is then in force
+    colors = rcParams["axes.prop_cycle"].by_key()["color"]
+    for axes, (score, lines) in zip(panels, scores.items(), strict=True):
+        for model, values in lines.items():
+            number = models.index(model)
+            points = [100 * cut for cut in cuts], [100 * value for value in values]
+            axes.plot(*points, label=model, color=colors[number % len(colors)], marker=MARKERS[number % len(MARKERS)])
+        axes.set(xlabel="height cut off (%)", ylabel=f"{score} (%)")
+        axes.set_ylim(bottom=0)
+    longest = max(panels, key=lambda axes: len(axes.lines))
+    figure.legend(handles=longest.lines, loc="outside lower center", ncols=2)
     return figure
 
 

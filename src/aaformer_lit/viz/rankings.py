@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, frame, heading, panels, styled
 from aaformer_lit.viz.images import Array, ImageSource, as_array, load
-from aaformer_lit.viz.palette import INK, RIGHT, UNKNOWN, WRONG
+from aaformer_lit.viz.palette import DECISIONS, INK, RIGHT, UNKNOWN, WRONG
 
 CAPTION_HEIGHT = 0.14
 SIDE_BY_SIDE = 12  # answers in one row; more of several models are drawn one model below the other
@@ -29,7 +29,8 @@ class Ranking:
     """The first k gallery images of each query, nearest first.
 
     `gallery`: rows of the gallery, -1 behind the last where fewer than k are left; `distances` to the query; `matches`
-    tells whether the person is the query's, None where nobody knows; `average_precision` is in [0, 1] over all that was
+    tells whether the person is the query's, None where nobody knows; `decisions` what thresholds make of each distance
+    ("accepted", "unsure", "rejected"; "" where there is no answer); `average_precision` is in [0, 1] over all that was
     ranked, NaN for a query without a match.
     """
 
@@ -37,9 +38,11 @@ class Ranking:
     distances: Float[NDArray[np.float64], "queries k"]
     matches: Bool[NDArray[np.bool_], "queries k"] | None = None
     average_precision: Float[NDArray[np.float64], " queries"] | None = None
+    decisions: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
-        shapes = [array.shape for array in (self.gallery, self.distances, self.matches) if array is not None]
+        fields = (self.gallery, self.distances, self.matches, self.decisions)
+        shapes = [array.shape for array in fields if array is not None]
         if len(set(shapes)) != 1 or self.gallery.ndim != 2:
             raise ValueError(f"the fields of a Ranking must all be (queries, k); got {shapes}.")
         if self.average_precision is not None and self.average_precision.shape != self.gallery.shape[:1]:
@@ -98,8 +101,9 @@ def ranking_lists(
 
     Image sources are callables of the row (of the ranking; of the gallery) or sequences of paths or uint8 images.
     Borders are green for the query's person, red for another, gray where unknown; above is the distance, with the same
-    verdict as a sign. Below stand the `labels` of the queries and the `captions` of gallery rows (pid and camera, say), left
-    of the answers the AP. Models with more than 12 answers together stand one below the other.
+    verdict as a sign; a decision is a label in the image. Below stand the `labels` of the queries and the `captions` of
+    gallery rows (pid and camera, say), left of the answers the AP. Models with more than 12 answers together stand one below
+    the other.
     Raises ValueError for rankings of different size, ImageError for a file that cannot be decoded.
     """
     models = {"": rankings} if isinstance(rankings, Ranking) else dict(rankings)
@@ -165,6 +169,16 @@ def _answers(
         color, sign = {None: (UNKNOWN, ""), True: (RIGHT, "✓ "), False: (WRONG, "✗ ")}[match]
         distance = f"{sign}{ranking.distances[query, place]:.2f}"
         _thumbnail(panel, load(images, index), color, distance, "" if captions is None else captions(index))
+        if ranking.decisions is not None:
+            _decided(panel, str(ranking.decisions[query, place]))
+
+
+def _decided(panel: Axes, decision: str) -> None:
+    """The word on a label framed in its color, at the lower end of the image."""
+    label = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": DECISIONS[decision], "linewidth": 1.5}
+    panel.text(
+        0.5, 0.05, decision, transform=panel.transAxes, ha="center", va="bottom", fontsize=6, color=INK, bbox=label
+    )
 
 
 def _thumbnail(panel: Axes, image: NDArray[np.uint8], color: str, text: str, caption: str) -> None:

@@ -129,7 +129,7 @@ class Viewer:
     def groups(self) -> dict[str, str]:
         """The label of every token group that can be ranked by, by its name in the layout."""
         named = {f"part_{part.token + 1}": part.name for part in self.parts}
-        named |= {self._granularity(count): f"the {count} parts" for count in self.layout.granularities}
+        named |= {self._group(f"parts_{count}"): f"the {count} parts" for count in self.layout.granularities}
         return {group: (named | _LABELS)[group] for group in self.layout.groups}
 
     @torch.inference_mode()
@@ -217,15 +217,16 @@ class Viewer:
         weights, members = attention_maps(batch, self.layer)
         return weights[0].float().mean(dim=0).cpu().numpy(), (members[0] > 0).cpu().numpy()
 
-    def _granularity(self, count: int) -> str:
-        return f"parts_{count}" if f"parts_{count}" in self.layout.groups else "parts"
+    def _group(self, name: str) -> str:
+        """A token group, or all parts where the descriptor has no such group: the only granularity, or joined parts."""
+        return name if name in self.layout.groups else "parts"
 
     def _partition(self, image: Picture, subsets: np.ndarray, count: int) -> Tile:
         """Which part most heads give each patch to."""
         group = [part for part in self.parts if part.granularity == count]
         votes = subsets.sum(axis=0)[[part.token for part in group]].astype(np.float32)
         picture = assignment_overlay(image, majority(votes), [part.color for part in group], self.network.grid)
-        return Tile(picture, f"the {count} parts", self._granularity(count))
+        return Tile(picture, f"the {count} parts", self._group(f"parts_{count}"))
 
     def _part(self, image: Picture, levels: np.ndarray | None, subsets: np.ndarray, part: Part) -> Tile:
         """Where the part looks in its subset, or the subset alone."""
@@ -234,7 +235,7 @@ class Viewer:
             picture = assignment_overlay(image, member[None], [part.color], self.network.grid)
         else:
             picture = attention_overlay(image, levels[part.token], member, self.network.grid)
-        return Tile(framed(picture, part.color), part.name, f"part_{part.token + 1}")
+        return Tile(framed(picture, part.color), part.name, self._group(f"part_{part.token + 1}"))
 
     def _answer(self, place: int, row: int, distance: float, verdict: bool | None, decision: Decision | None) -> Answer:
         color, sign = VERDICTS[verdict]

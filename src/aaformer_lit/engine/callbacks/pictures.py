@@ -12,7 +12,6 @@ from torch.utils.data import default_collate
 
 from aaformer_lit import viz
 from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
-from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
 from aaformer_lit.metrics import SquaredEuclidean
@@ -85,9 +84,7 @@ class ProbePictures(Callback):
             others = [record for record in source.gallery if record.pid not in pids]
             gallery = spread(answers, self.gallery // 2)
             gallery += spread(others, self.gallery - len(gallery))
-            images = PersonImages(
-                [*query, *gallery], data.image_size, data.transforms.test(), part_table=data.part_table
-            )
+            images = data.test_images([*query, *gallery])
             self._batch = default_collate([images[i] for i in range(len(images))])
             self._records = query, gallery
         return self._records

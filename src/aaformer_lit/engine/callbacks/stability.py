@@ -18,7 +18,6 @@ from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from aaformer_lit.data.datamodule import ReIDDataModule
-from aaformer_lit.data.person_images import PersonImages
 from aaformer_lit.metrics import between_people, movement
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.structures import ReIDBatch
@@ -74,10 +73,8 @@ class StabilityTest(Callback):
         sample = [records[i] for i in sorted(order.tolist())]
 
         def describe(change: Callable[[Pixels], Pixels] | None = None) -> torch.Tensor:
-            images = PersonImages(
-                sample, data.image_size, data.transforms.test(), part_table=data.part_table, change=change
-            )
-            return torch.cat([self._embed(trainer, pl_module, b) for b in DataLoader(images, data.eval_batch_size)])
+            loader = DataLoader(data.test_images(sample, change), data.eval_batch_size)
+            return torch.cat([self._embed(trainer, pl_module, batch) for batch in loader])
 
         before = describe()
         self.results = {name: movement(before, describe(change)) for name, change in CHANGES.items()}
