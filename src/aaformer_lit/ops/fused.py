@@ -39,7 +39,6 @@ def supports(
 ) -> bool:
     """Whether the kernel takes these shapes, dtypes and options; plain torch takes the others."""
     parts, patches, dim = queries.shape[-2], keys.shape[-2], queries.shape[-1]
-    shape = (parts, patches, dim, max(queries.itemsize, values.itemsize))
     return (
         SUITED
         and queries.dtype == keys.dtype
@@ -48,8 +47,8 @@ def supports(
         and queries.numel() > 0
         and parts <= MAX_PARTS
         and dim <= MAX_DIM
-        and forward_tile(*shape) is not None
-        and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(*shape) is not None))
+        and forward_tile(parts, patches, dim, max(queries.itemsize, values.itemsize)) is not None
+        and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(parts, patches) is not None))
         and not (cost is not None and cost.requires_grad)
     )
 
@@ -164,10 +163,10 @@ def _soft_backward(
     grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, normalizers: Tensor,
     parts: list[int], epsilon: float, iterations: int, similarity: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    batch, heads, total, dim = queries.shape
+    batch, heads, total, _ = queries.shape
     patches = keys.shape[-2]
     grads = _empty_grads(queries, keys, values)
-    tile = soft_backward_tile(total, patches, dim, max(queries.itemsize, values.itemsize))
+    tile = soft_backward_tile(total, patches)
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):
         soft_backward_kernel[(batch * heads,)](

@@ -15,7 +15,6 @@ import triton
 import triton.language as tl
 
 from aaformer_lit.ops.triton_steps import (
-    SHARED_BYTES,
     compared,
     dot,
     load_rows,
@@ -39,6 +38,18 @@ def _back_through_patch_step(grad, plan, parts, BOUNDS: tl.constexpr):
         inside = ((parts >= BOUNDS[i]) & (parts < BOUNDS[i + 1]))[None, :]
         sums = tl.where(inside, tl.sum(tl.where(inside, grad, 0.0), axis=1)[:, None], sums)
     return grad - tl.exp2(plan) * sums
+
+
+@triton.jit
+def _over_parts(
+    weights, start, stride_row, dims, DTYPE: tl.constexpr, PARTS: tl.constexpr, DIM: tl.constexpr, INTERPRETED: tl.constexpr
+):  # fmt: skip
+    """For each patch, the sum of the parts' rows by its weights. Tensor cores sum over 16, so each part is there twice."""
+    BLOCK_N: tl.constexpr = weights.shape[0]
+    BLOCK_P: tl.constexpr = weights.shape[1]
+    twice = tl.reshape(tl.join(weights, tl.zeros_like(weights)), (BLOCK_N, 2 * BLOCK_P))
+    rows = load_rows(start, tl.arange(0, 2 * BLOCK_P) // 2, PARTS, stride_row, dims, DIM)
+    return dot(twice.to(DTYPE), rows, INTERPRETED)
 
 
 @triton.jit
@@ -79,7 +90,7 @@ def soft_backward_kernel(
         v_tile = load_rows(v, patches, PATCHES, v_row, dims, DIM)
         g_tile = load_rows(g, parts, PARTS, g_row, dims, DIM)
         weights_grad += dot(v_tile, tl.trans(g_tile), INTERPRETED)
-        v_sum = dot(weights.to(v_tile.dtype), g_tile, INTERPRETED)
+        v_sum = _over_parts(weights, g, g_row, dims, v_tile.dtype, PARTS, DIM, INTERPRETED)
         inside = real_patch & (dims < DIM)[None, :]
         tl.store(v_grad + patches[:, None] * row + dims[None, :], v_sum.to(v_tile.dtype), mask=inside)
 
@@ -110,7 +121,7 @@ def soft_backward_kernel(
         dims = first + tl.arange(0, BLOCK_D)
         q_tile = load_rows(q, parts, PARTS, q_row, dims, DIM)
         k_tile = load_rows(k, patches, PATCHES, k_row, dims, DIM)
-        k_sum = dot(to_products.to(q_tile.dtype), q_tile, INTERPRETED)
+        k_sum = _over_parts(to_products, q, q_row, dims, q_tile.dtype, PARTS, DIM, INTERPRETED)
         q_sum = dot(tl.trans(k_tile), to_products.to(k_tile.dtype), INTERPRETED)
         if COSINE:
             k_sum -= k_pull[:, None] * k_tile.to(tl.float32)
@@ -121,9 +132,13 @@ def soft_backward_kernel(
         tl.store(q_grad + parts[None, :] * row + dims[:, None], q_sum.to(q_tile.dtype), mask=inside)
 
 
-def soft_backward_tile(parts: int, patches: int, dim: int, size: int) -> dict[str, int] | None:
-    """Tile sizes for elements of `size` bytes; None where the tile outgrows an SM."""
-    block_p, block_n = max(16, power_of_2(parts)), max(16, power_of_2(patches))
-    block_d = min(max(16, power_of_2(dim)), 128 // size)
-    warps = min(16, max(4, block_n * block_p // 1024))
-    return {"BLOCK_P": block_p, "BLOCK_N": block_n, "BLOCK_D": block_d, "num_warps": warps, "num_stages": 2}
+def soft_backward_tile(parts: int, patches: int) -> dict[str, int] | None:
+    """Tile sizes; None where the half dozen tiles of scores and gradients outgrow the registers of an SM.
+
+    So that these have the room, the head dimension comes in the narrowest slices.
+    """
+    block_p, block_n = max(8, power_of_2(parts)), max(16, power_of_2(patches))
+    if block_n * block_p > 8192:
+        return None
+    warps = min(16, max(4, block_n * block_p // 256))
+    return {"BLOCK_P": block_p, "BLOCK_N": block_n, "BLOCK_D": 16, "num_warps": warps, "num_stages": 2}

@@ -2,6 +2,8 @@
 # (kernels take their types from the call, not from annotations)
 """Auto-alignment in one pass on a GPU (AAformer, Eq. 2-5): a Triton kernel forward and one backward.
 
+The forward also computes soft transport, whose gradient is in `soft_kernel`; the steps that both take are in `triton_steps`.
+
 Forward, one program per image and head: the scores of its N patches and P part queries are one tile in registers, and all
 happens there, Sinkhorn of every granularity, rounding, softmax within the subsets, weighted sum of V. The plan never
 exists in memory; the grouping leaves as one word per patch (a byte for up to 8 parts) whose bit p says that part p holds
@@ -58,7 +60,8 @@ def _round(plan, bit, parts, patches, real_patch, BOUNDS: tl.constexpr):
 def forward_kernel(
     q, q_batch, q_head, q_row, k, k_batch, k_head, k_row, v, v_batch, v_head, v_row,
     cost, output, words, normalizers, heads, sharpness, price, scale,
-    COSINE: tl.constexpr, SOFT: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr, PATCHES: tl.constexpr, DIM: tl.constexpr,
+    COSINE: tl.constexpr, SOFT: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr,
+    PATCHES: tl.constexpr, DIM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     PARTS: tl.constexpr = BOUNDS[len(BOUNDS) - 1]
@@ -74,9 +77,7 @@ def forward_kernel(
     products, q_lengths, k_lengths = products_and_lengths(
         q, q_row, k, k_row, parts, patches, PARTS, PATCHES, DIM, BLOCK_P, BLOCK_N, BLOCK_D, COSINE, INTERPRETED
     )
-    plan = compared(
-        products, q_lengths, k_lengths, cost, parts, patches, sharpness, price, PARTS, PATCHES, COSINE
-    )
+    plan = compared(products, q_lengths, k_lengths, cost, parts, patches, sharpness, price, PARTS, PATCHES, COSINE)
     if ITERATIONS == 0:
         plan = patch_step(plan, parts, BOUNDS, INTERPRETED)
     divided = tl.zeros((BLOCK_P,), tl.float32)

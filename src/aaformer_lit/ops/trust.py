@@ -150,7 +150,9 @@ def compare_with_torch(problem: Problem, count: int = _PROBLEMS) -> Verdict:
             def plain(membership: Tensor | None = None) -> Tensor:
                 if problem.rounding == "soft":
                     return soft_attention_weights(queries, keys, **options)[0].to(values.dtype) @ values
-                return part_attention(*inputs, _grouping(problem, *inputs[:2], cost) if membership is None else membership)
+                return part_attention(
+                    *inputs, _grouping(problem, *inputs[:2], cost) if membership is None else membership
+                )
 
             output, words = ours()
             membership = unpack_membership(words, sum(problem.parts))
