@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction, driver
 
 from aaformer_lit.ops.fused import INTERPRETED, fused_auto_alignment
-from aaformer_lit.ops.triton_kernel import SHARED_BYTES
+from aaformer_lit.ops.triton_steps import SHARED_BYTES
 
 
 def run_cases(**environment):
@@ -73,17 +73,25 @@ def compile_for(monkeypatch, tmp_path):
 @pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET is set")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a real device would be handed these kernels later")
 @pytest.mark.parametrize(
-    ("architecture", "dtype", "patches", "heads"),
-    [(80, torch.float16, 100, 1), (90, torch.bfloat16, 128, 12), (90, torch.float32, 576, 12)],
+    ("architecture", "dtype", "patches", "heads", "rounding"),
+    [
+        (80, torch.float16, 100, 1, "argmax"),
+        (90, torch.bfloat16, 128, 12, "argmax"),
+        (90, torch.float32, 576, 12, "argmax"),
+        (80, torch.float16, 100, 1, "soft"),
+        (90, torch.bfloat16, 128, 12, "soft"),
+    ],
     ids=str,
 )
-def test_compiles_for_gpus(compile_for, architecture, dtype, patches, heads):
+def test_compiles_for_gpus(compile_for, architecture, dtype, patches, heads, rounding):
     """To machine code that fits an SM, on tensor cores in half precision and never in TF32."""
     compiled = compile_for(architecture)
     qkv = torch.zeros(2, 6 + patches, 3, heads, 64, dtype=dtype, requires_grad=True)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    fused_auto_alignment(q[:, :, 1:6], k[:, :, 6:], v[:, :, 6:], parts=[2, 3])[0].sum().backward()
-    assert set(compiled) == {"forward_kernel", "backward_kernel"}
+    options = {"parts": [2, 3], "rounding": rounding, "cost": torch.zeros(5, patches)}
+    fused_auto_alignment(q[:, :, 1:6], k[:, :, 6:], v[:, :, 6:], **options)[0].sum().backward()
+    backward = "soft_backward_kernel" if rounding == "soft" else "backward_kernel"
+    assert set(compiled) == {"forward_kernel", backward}
     for kernel in compiled.values():
         assert len(kernel.asm["cubin"]) > 1000
         assert kernel.metadata.shared <= SHARED_BYTES + 3072  # 99 KB, what a small Ampere GPU has

@@ -9,19 +9,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aaformer_lit.ops import auto_alignment, part_attention, trust
+from aaformer_lit.ops import auto_alignment, part_attention, soft_attention_weights, trust
 from aaformer_lit.ops.auto_alignment import transport_membership
 from aaformer_lit.ops.reference import similarity_scores
 
 PARTS = [2, 3]
 
 
-def faithful(queries, keys, values, *, parts, epsilon, iterations, similarity):
+def faithful(queries, keys, values, *, parts, epsilon, iterations, rounding, similarity, cost):
     """What the kernel returns: the output, and for each patch the word of the parts that hold it."""
+    options = {"parts": parts, "epsilon": epsilon, "iterations": iterations, "similarity": similarity, "cost": cost}
     scores = similarity_scores(queries.detach(), keys.detach(), similarity)
-    groups = [transport_membership(g, epsilon, iterations, "argmax") for g in scores.split(list(parts), dim=-2)]
-    membership = torch.cat(groups, dim=-2)
+    groups = (scores if cost is None else scores - cost).split(list(parts), dim=-2)
+    membership = torch.cat([transport_membership(g, epsilon, iterations, "argmax") for g in groups], dim=-2)
     words = (membership * 2 ** torch.arange(sum(parts))[:, None]).sum(dim=-2).to(torch.uint8)
+    if rounding == "soft":
+        return soft_attention_weights(queries, keys, **options)[0] @ values, words
     return part_attention(queries, keys, values, membership), words
 
 
@@ -122,9 +125,30 @@ def test_a_faithful_kernel_is_used_after_one_comparison_per_kind(use, monkeypatc
     assert calls[-1] == 2  # the layer's own call, of two images
     auto_alignment(*inputs(), parts=PARTS)
     assert len(calls) == first + 1
-    auto_alignment(*inputs(patches=30), parts=PARTS)  # another kind
-    assert len(calls) > first + 2
-    assert [verdict["kernel"] for verdict in trust.kernel_report()["verdicts"]] == ["triton", "triton"]
+    cost = torch.rand(sum(PARTS), 40)
+    for kind in ({"cost": cost}, {"rounding": "soft"}, {"rounding": "soft", "cost": cost}):
+        before = len(calls)
+        auto_alignment(*inputs(), parts=PARTS, **kind)
+        assert len(calls) > before + 2  # compared anew
+        auto_alignment(*inputs(), parts=PARTS, **kind)
+    auto_alignment(*inputs(patches=30), parts=PARTS)
+    assert [verdict["kernel"] for verdict in trust.kernel_report()["verdicts"]] == ["triton"] * 5
+
+
+def test_a_kernel_that_stops_the_gradient_of_the_transport_is_left_out(use):
+    """Of soft transport the gradient of the hard form, at the given plan."""
+
+    def through_the_attention_alone(queries, keys, values, *, rounding, **options):
+        _, words = faithful(queries, keys, values, rounding=rounding, **options)
+        _, log_plan = soft_attention_weights(queries.detach(), keys.detach(), **options)
+        logits = queries @ keys.mT * queries.shape[-1] ** -0.5 + log_plan
+        return logits.softmax(dim=-1) @ values, words
+
+    use(through_the_attention_alone)
+    auto_alignment(*inputs(), parts=PARTS, rounding="soft")
+    (verdict,) = trust.kernel_report()["verdicts"]
+    assert verdict["kernel"] == "torch"
+    assert "its gradient of q differs" in verdict["reason"]
 
 
 def test_the_choice_can_be_made_by_hand(use):

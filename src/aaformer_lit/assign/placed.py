@@ -21,7 +21,7 @@ from aaformer_lit.ops.rounding import Rounding
 
 
 class Placed(Sinkhorn):
-    """The paper's assigner with a cost of place; in plain torch, not in the fused kernel.
+    """The paper's assigner with a cost of place.
 
     Args:
         weight: of the cost of place against the scores; 0 is `Sinkhorn`, and a large one `Stripes` of equal sizes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from aaformer_lit.benchmarks.measure import Measurement, check, compare, flops_o
 if TYPE_CHECKING:
     from timm.layers import Attention
 
+    from aaformer_lit.assign import Sinkhorn
+
 PARTS = (2, 3)
 GRID = (16, 8)
 
@@ -22,23 +25,24 @@ def attention(full: bool, repeats: int) -> list[Measurement]:
     """AutoAlignedAttention over CLS, 5 parts and 128 patches against timm's attention over CLS and 128 patches."""
     from timm.layers import Attention
 
-    from aaformer_lit.assign import Sinkhorn
+    from aaformer_lit.assign import Placed, Sinkhorn
     from aaformer_lit.models.attention import AutoAlignedAttention
 
     batch, dim, heads = (8, 768, 12) if full else (2, 192, 3)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plain = Attention(dim, heads, qkv_bias=True).to(device)
-    ours = AutoAlignedAttention(copy.deepcopy(plain), PARTS, Sinkhorn())
-    isolated = AutoAlignedAttention(copy.deepcopy(plain), PARTS, Sinkhorn(), visibility="isolated")
     patches = GRID[0] * GRID[1]
     sequence = torch.randn(batch, 1 + sum(PARTS) + patches, dim, device=device)
     without = torch.cat([sequence[:, :1], sequence[:, 1 + sum(PARTS) :]], dim=1)
-    with torch.no_grad():
-        output = isolated(sequence, GRID)[0]
-        check("attention", torch.cat([output[:, :1], output[:, 1 + sum(PARTS) :]], dim=1), plain(without), 1e-4)
-        few = sequence[:1]
-        expected, sure = _by_hand(plain, few[0].double().cpu())
-        check("attention", isolated(few, GRID)[0][0, 1 : 1 + sum(PARTS)][sure], expected[sure], 1e-3)
+    forms = {"argmax": Sinkhorn(), "soft with a cost of place": Placed(rounding="soft")}
+    for assigner in forms.values():
+        isolated = AutoAlignedAttention(copy.deepcopy(plain), PARTS, assigner, visibility="isolated")
+        with torch.no_grad():
+            output = isolated(sequence, GRID)[0]
+            check("attention", torch.cat([output[:, :1], output[:, 1 + sum(PARTS) :]], dim=1), plain(without), 1e-4)
+            few = sequence[:1]
+            expected, sure = _by_hand(plain, few[0].double().cpu(), assigner)
+            check("attention", isolated(few, GRID)[0][0, 1 : 1 + sum(PARTS)][sure], expected[sure], 1e-3)
 
     def step(layer: torch.nn.Module, inputs: Tensor, arguments: Sequence[object]) -> Callable[[], object]:
         def run() -> None:
@@ -49,9 +53,11 @@ def attention(full: bool, repeats: int) -> list[Measurement]:
 
     rate = product_rate(device)
     rows = []
-    for label, make in (("forward", _forward), ("forward and backward", step)):
+    passes = (("forward", _forward), ("forward and backward", step))
+    for (form, assigner), (label, make) in itertools.product(forms.items(), passes):
+        ours = AutoAlignedAttention(copy.deepcopy(plain), PARTS, assigner)
         one, other = make(ours, sequence, (GRID,)), make(plain, without, ())
-        what = f"{label}, {dim} channels, {heads} heads, batch {batch}"
+        what = f"{form}: {label}, {dim} channels, {heads} heads, batch {batch}"
         floor = flops_of(other) / rate
         against, floor_is = "timm's attention without part tokens", "its FLOPs at the rate of a large product"
         rows.append(Measurement("attention", what, against, *compare(one, other, repeats), floor, floor_is))
@@ -62,8 +68,8 @@ def _forward(layer: torch.nn.Module, inputs: Tensor, arguments: Sequence[object]
     return torch.no_grad()(lambda: layer(inputs, *arguments))
 
 
-def _by_hand(layer: Attention, sequence: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 2-5 for the part tokens of one image, head by head and part by part, in float64.
+def _by_hand(layer: Attention, sequence: Tensor, assigner: Sinkhorn) -> tuple[Tensor, Tensor]:
+    """Eq. 2-5 for the part tokens of one image, or soft transport, head by head and part by part, in float64.
 
     Also says of which parts the subsets are beyond doubt: where two parts of a plan are as good as equal at some patch,
     float32 may decide otherwise.
@@ -77,16 +83,18 @@ def _by_hand(layer: Attention, sequence: Tensor) -> tuple[Tensor, Tensor]:
         first = 0
         for granularity in PARTS:
             queries = q[head, 1 + first : 1 + first + granularity]
-            plan = (torch.nn.functional.cosine_similarity(queries[:, None], keys[None], dim=-1) / 0.05).exp()
+            scores = torch.nn.functional.cosine_similarity(queries[:, None], keys[None], dim=-1)
+            cost = assigner.cost([granularity], GRID, scores.device)
+            plan = ((scores if cost is None else scores - cost) / 0.05).exp()
             for _ in range(3):
                 plan = plan / plan.sum(dim=1, keepdim=True) / granularity
                 plan = plan / plan.sum(dim=0, keepdim=True) / len(keys)
-            best = plan.topk(2, dim=0).values
-            sure[first : first + granularity] &= bool(((best[0] - best[1]) / best[0] > 1e-5).all())
-            owner = plan.argmax(dim=0)
-            for part in range(granularity):
-                mine = owner == part
-                weights = (queries[part] @ keys[mine].t() * width**-0.5).softmax(dim=-1)
-                output[head, first + part] = weights @ values[mine]
+            if assigner.rounding != "soft":
+                best = plan.topk(2, dim=0).values
+                sure[first : first + granularity] &= bool(((best[0] - best[1]) / best[0] > 1e-5).all())
+                owner = plan.argmax(dim=0)
+                plan = (owner == torch.arange(granularity)[:, None]).double()
+            mass = plan * (queries @ keys.t() * width**-0.5).exp()
+            output[head, first : first + granularity] = mass / mass.sum(dim=1, keepdim=True) @ values
             first += granularity
     return layer.proj(output.transpose(0, 1).reshape(parts, heads * width)), sure

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -148,17 +149,22 @@ _SIGNS = {True: "held    ", False: "FAILED  ", None: "not run "}
 
 
 def parity_rows(device: str) -> list[dict[str, Any]]:
-    """A verdict for each shape and dtype that people train with."""
+    """A verdict for each shape, dtype and form of transport that people train with."""
     import torch
 
+    from aaformer_lit.ops import Rounding
     from aaformer_lit.ops.trust import Problem, compare_with_torch
 
     rows = []
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        for parts, patches, dim in (((2, 3), 128, 64), ((2, 3), 32, 64), ((6,), 210, 64), ((2, 3, 4), 192, 64)):
-            problem = Problem(device, dtype, dtype, parts, patches, dim, 0.05, 3, "cosine")
-            shape = f"parts {list(parts)}, {patches} patches of {dim}, {str(dtype).removeprefix('torch.')}"
-            rows.append({"shape": shape, **asdict(compare_with_torch(problem, 768))})
+    shapes = (((2, 3), 128, 64), ((2, 3), 32, 64), ((6,), 210, 64), ((2, 3, 4), 192, 64))
+    forms: tuple[tuple[Rounding, bool], ...] = (("argmax", False), ("soft", True))
+    for dtype, (parts, patches, dim), (rounding, cost) in itertools.product(
+        (torch.bfloat16, torch.float16, torch.float32), shapes, forms
+    ):
+        problem = Problem(device, dtype, dtype, parts, patches, dim, 0.05, 3, rounding, "cosine", cost)
+        form = f"{rounding} with a cost" if cost else rounding
+        shape = f"{form}, parts {list(parts)}, {patches} patches of {dim}, {str(dtype).removeprefix('torch.')}"
+        rows.append({"shape": shape, **asdict(compare_with_torch(problem, 768))})
     return rows
 
 

@@ -1,8 +1,8 @@
 """Auto-Alignment (AAformer, Sec. III-B): group an image's patches by optimal transport, then attend within the groups.
 
 The entry point of the MAA layer's arithmetic: one call from part queries and patch keys and values to part outputs. On a
-CUDA device it runs as one fused kernel (`triton_kernel`) where that has earned its place (`trust`), elsewhere, and for
-other roundings than `argmax`, as plain torch (`reference`).
+CUDA device it runs as one fused kernel (`triton_kernel`) where that has earned its place (`trust`), elsewhere, and with
+`balanced` subsets, as plain torch (`reference`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def auto_alignment(
         parts: granularities; `sum(parts)` part queries in this order, each granularity its own transport problem.
         rounding: `argmax` and `balanced` make disjoint subsets of the plan; `soft` takes the plan itself as a prior of
             the attention, and its gradient too.
-        cost: what the scores lose in the transport, besides the similarity; not in the kernel.
+        cost: what the scores lose in the transport, besides the similarity.
         return_membership: also return the subsets, for pictures and metrics.
 
     Raises:
@@ -80,13 +80,23 @@ def auto_alignment(
     check_choice("rounding", rounding, ROUNDING)
     if sum(parts) != queries.shape[-2]:
         raise ConfigError(f"parts={list(parts)} needs {sum(parts)} part queries; got {queries.shape[-2]}.")
-    if rounding == "argmax" and cost is None and prefers_kernel(queries):
+    if prefers_kernel(queries):
         # here, because importing Triton takes time and not every machine has it
         from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
 
-        if supports(queries, keys, values) and earned(queries, keys, values, parts, epsilon, iterations, similarity):
+        if supports(queries, keys, values, rounding, cost) and earned(
+            queries, keys, values, parts, epsilon, iterations, rounding, similarity, cost is not None
+        ):
             output, words = fused_auto_alignment(
-                queries, keys, values, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity
+                queries,
+                keys,
+                values,
+                parts=parts,
+                epsilon=epsilon,
+                iterations=iterations,
+                rounding=rounding,
+                similarity=similarity,
+                cost=cost,
             )
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
 

@@ -1,4 +1,4 @@
-"""The fused kernel as torch sees it: one operator with shapes for the compiler and a gradient for autograd.
+"""The fused kernels as torch sees them: one operator with shapes for the compiler and a gradient for autograd.
 
 So `torch.compile`, gradient checkpointing and DDP treat it like any other; autocast leaves it alone, because it keeps
 float32 inside whatever the inputs. Importing this module imports Triton; `supports` says what the kernel takes.
@@ -16,6 +16,8 @@ import triton
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from aaformer_lit.ops.rounding import Rounding
+from aaformer_lit.ops.soft_kernel import soft_backward_kernel, soft_backward_tile
 from aaformer_lit.ops.triton_kernel import backward_kernel, backward_tile, forward_kernel, forward_tile
 
 LOG2_E = math.log2(math.e)
@@ -32,8 +34,10 @@ def supports(
     queries: Float[Tensor, "batch heads parts dim"],
     keys: Float[Tensor, "batch heads patches dim"],
     values: Float[Tensor, "batch heads patches dim"],
+    rounding: Rounding = "argmax",
+    cost: Float[Tensor, "parts patches"] | None = None,
 ) -> bool:
-    """Whether the kernel takes these shapes and dtypes; plain torch takes the others."""
+    """Whether the kernel takes these shapes, dtypes and options; plain torch takes the others."""
     parts, patches, dim = queries.shape[-2], keys.shape[-2], queries.shape[-1]
     return (
         SUITED
@@ -44,6 +48,8 @@ def supports(
         and parts <= MAX_PARTS
         and dim <= MAX_DIM
         and forward_tile(parts, patches, dim, max(queries.itemsize, values.itemsize)) is not None
+        and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(parts, patches) is not None))
+        and not (cost is not None and cost.requires_grad)
     )
 
 
@@ -55,13 +61,18 @@ def fused_auto_alignment(
     parts: Sequence[int],
     epsilon: float = 0.05,
     iterations: int = 3,
+    rounding: str = "argmax",
     similarity: str = "cosine",
+    cost: Float[Tensor, "parts patches"] | None = None,
 ) -> tuple[Float[Tensor, "batch heads parts dim"], Int[Tensor, "batch heads patches"]]:
     """Part outputs, and for each patch the word of the parts that hold it (see `unpack_membership`).
 
-    Differentiable once, in queries, keys and values at the given grouping. Strided views are read where they lie.
+    Differentiable once, in queries, keys and values: `argmax` at the given grouping, `soft` through the transport. Strided
+    views are read where they lie.
     """
-    output, words, _ = _align(queries, keys, values, list(parts), epsilon, iterations, similarity)
+    cost = None if cost is None else cost.float().contiguous()
+    soft = rounding == "soft"
+    output, words, _ = _align(queries, keys, values, cost, list(parts), epsilon, iterations, similarity, soft)
     return output, words
 
 
@@ -84,29 +95,42 @@ def _empty_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.new_empty(batch, rows, heads, dim, dtype=dtype).transpose(1, 2)
 
 
+def _constants(queries: Tensor, parts: list[int], epsilon: float, iterations: int, similarity: str) -> dict[str, Any]:
+    """Of the transport, as the kernels take them; all exponents are those of 2."""
+    scale = queries.shape[-1] ** -0.5
+    return {
+        "sharpness": LOG2_E / epsilon * (scale if similarity == "scaled" else 1.0),
+        "price": LOG2_E / epsilon,
+        "scale": LOG2_E * scale,
+        "COSINE": similarity == "cosine",
+        "ITERATIONS": iterations,
+        "BOUNDS": (0, *itertools.accumulate(parts)),
+        "DIM": queries.shape[-1],
+        "INTERPRETED": INTERPRETED,
+    }
+
+
 @torch.library.custom_op(
     "aaformer_lit::auto_alignment",
     mutates_args=(),
-    schema="(Tensor queries, Tensor keys, Tensor values, int[] parts, float epsilon, int iterations, str similarity)"
-    " -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor queries, Tensor keys, Tensor values, Tensor? cost, int[] parts, float epsilon, int iterations,"
+    " str similarity, bool soft) -> (Tensor, Tensor, Tensor)",
 )
 def _align(
-    queries: Tensor, keys: Tensor, values: Tensor, parts: list[int], epsilon: float, iterations: int, similarity: str
-) -> tuple[Tensor, Tensor, Tensor]:
+    queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, parts: list[int], epsilon: float,
+    iterations: int, similarity: str, soft: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     batch, heads, total, dim = queries.shape
     patches = keys.shape[-2]
-    output, words, normalizers = _empty_outputs(queries, keys, values)
-    scale = dim**-0.5
+    results = _empty_outputs(queries, keys, values, cost, parts, epsilon, iterations, similarity, soft)
     tile = forward_tile(total, patches, dim, max(queries.itemsize, values.itemsize))
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):  # triton launches on the current device, which need not be the tensors'
         forward_kernel[(batch * heads,)](
-            *_rows(queries), *_rows(keys), *_rows(values), output, words, normalizers, heads,
-            LOG2_E / epsilon * (scale if similarity == "scaled" else 1.0), LOG2_E * scale,
-            COSINE=similarity == "cosine", ITERATIONS=iterations, BOUNDS=(0, *itertools.accumulate(parts)),
-            PATCHES=patches, DIM=dim, INTERPRETED=INTERPRETED, **tile,
+            *_rows(queries), *_rows(keys), *_rows(values), cost, *results, heads, SOFT=soft, PATCHES=patches,
+            **_constants(queries, parts, epsilon, iterations, similarity), **tile,
         )  # fmt: skip
-    return output, words, normalizers
+    return results
 
 
 @torch.library.custom_op(
@@ -129,14 +153,47 @@ def _align_backward(
     return grads
 
 
+@torch.library.custom_op(
+    "aaformer_lit::soft_alignment_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor queries, Tensor keys, Tensor values, Tensor? cost, Tensor normalizers, int[] parts,"
+    " float epsilon, int iterations, str similarity) -> (Tensor, Tensor, Tensor)",
+)
+def _soft_backward(
+    grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, normalizers: Tensor,
+    parts: list[int], epsilon: float, iterations: int, similarity: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    batch, heads, total, _ = queries.shape
+    patches = keys.shape[-2]
+    grads = _empty_grads(queries, keys, values)
+    tile = soft_backward_tile(total, patches)
+    assert tile is not None  # `supports` said so
+    with torch.cuda.device_of(queries):
+        soft_backward_kernel[(batch * heads,)](
+            *_rows(queries), *_rows(keys), *_rows(values), *_rows(grad), cost, normalizers, *grads, heads, PATCHES=patches,
+            **_constants(queries, parts, epsilon, iterations, similarity), **tile,
+        )  # fmt: skip
+    return grads
+
+
 @_align.register_fake
-def _empty_outputs(queries: Tensor, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    """Output; a word per patch whose bit p says that part p holds it; log2 of each part's sum of exponentials."""
-    words = keys.new_empty(keys.shape[:-1], dtype=torch.uint8 if queries.shape[-2] <= 8 else torch.int32)
-    return _empty_like(queries, values.dtype), words, queries.new_empty(queries.shape[:-1], dtype=torch.float32)
+def _empty_outputs(
+    queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, parts: list[int], epsilon: float,
+    iterations: int, similarity: str, soft: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Output; a word per patch whose bit p says that part p holds it; log2 of what each part was divided by.
+
+    That is its sum of exponentials in the softmax and then, for the soft form, the product of its sums in the part steps
+    up to the first, the second, and so on.
+    """
+    batch, heads, total, _ = queries.shape
+    words = keys.new_empty(keys.shape[:-1], dtype=torch.uint8 if total <= 8 else torch.int32)
+    normalizers = queries.new_empty(batch, heads, 1 + iterations * soft, total, dtype=torch.float32)
+    return _empty_like(queries, values.dtype), words, normalizers
 
 
 @_align_backward.register_fake
+@_soft_backward.register_fake
 def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return _empty_grads(queries, keys, values)
 
@@ -147,11 +204,14 @@ def _empty_grads(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor,
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:3], *output)
+    queries, keys, values, cost, *ctx.transport, ctx.soft = inputs
+    _, _, normalizers = output
+    ctx.save_for_backward(queries, keys, values, *((cost, normalizers) if ctx.soft else output))
 
 
 def _differentiate(ctx: Any, grad: Tensor, *_: object) -> tuple[Tensor | None, ...]:
-    return *_align_backward(grad, *ctx.saved_tensors), None, None, None, None
+    backward, options = (_soft_backward, ctx.transport) if ctx.soft else (_align_backward, ())
+    return *backward(grad, *ctx.saved_tensors, *options), *(None,) * 6
 
 
 _align.register_autograd(_differentiate, setup_context=_save)

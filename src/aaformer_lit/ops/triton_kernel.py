@@ -2,6 +2,8 @@
 # (kernels take their types from the call, not from annotations)
 """Auto-alignment in one pass on a GPU (AAformer, Eq. 2-5): a Triton kernel forward and one backward.
 
+The forward also computes soft transport, whose gradient is in `soft_kernel`; the steps that both take are in `triton_steps`.
+
 Forward, one program per image and head: the scores of its N patches and P part queries are one tile in registers, and all
 happens there, Sinkhorn of every granularity, rounding, softmax within the subsets, weighted sum of V. The plan never
 exists in memory; the grouping leaves as one word per patch (a byte for up to 8 parts) whose bit p says that part p holds
@@ -25,65 +27,25 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
-SHARED_BYTES = 98304  # of shared memory for one program: what every GPU since Ampere has
-
-
-@triton.jit
-def _dot(a, b, INTERPRETED: tl.constexpr):
-    if INTERPRETED:  # whose bfloat16 product is garbage
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, input_precision="ieee")
-
-
-@triton.jit
-def _log2(x, INTERPRETED: tl.constexpr):
-    if INTERPRETED:
-        return tl.log2(x)
-    return libdevice.fast_log2f(x)  # one instruction, to 2^-22; the accurate one was half of all instructions
-
-
-@triton.jit
-def _load_rows(start, rows, ROWS: tl.constexpr, stride_row, dims, DIM: tl.constexpr):
-    inside = (rows < ROWS)[:, None] & (dims < DIM)[None, :]
-    return tl.load(start + rows[:, None] * stride_row + dims[None, :], mask=inside, other=0.0)
-
-
-@triton.jit
-def _part_step(plan, real_patch, INTERPRETED: tl.constexpr):
-    """Each part's column divided by its sum over the patches."""
-    column = tl.where(real_patch, plan, -float("inf"))
-    top = tl.max(column, axis=0)
-    return plan - (top + _log2(tl.sum(tl.exp2(column - top[None, :]), axis=0), INTERPRETED))[None, :]
-
-
-@triton.jit
-def _top(plan, parts, BOUNDS: tl.constexpr):
-    """For each patch and part, the greatest entry of the patch among the parts of that granularity."""
-    tops = tl.zeros_like(plan)
-    for i in tl.static_range(len(BOUNDS) - 1):
-        inside = ((parts >= BOUNDS[i]) & (parts < BOUNDS[i + 1]))[None, :]
-        tops = tl.where(inside, tl.max(tl.where(inside, plan, -float("inf")), axis=1)[:, None], tops)
-    return tops
-
-
-@triton.jit
-def _patch_step(plan, parts, BOUNDS: tl.constexpr, INTERPRETED: tl.constexpr):
-    """Each patch's row divided by its sum over the parts of a granularity, for every granularity."""
-    shift = _top(plan, parts, BOUNDS)
-    mass = tl.exp2(plan - shift)
-    for i in tl.static_range(len(BOUNDS) - 1):
-        inside = ((parts >= BOUNDS[i]) & (parts < BOUNDS[i + 1]))[None, :]
-        total = tl.sum(tl.where(inside, mass, 0.0), axis=1)
-        shift = tl.where(inside, shift + _log2(total, INTERPRETED)[:, None], shift)
-    return plan - shift
+from aaformer_lit.ops.triton_steps import (
+    SHARED_BYTES,
+    compared,
+    dot,
+    load_rows,
+    log2,
+    part_sums,
+    patch_step,
+    power_of_2,
+    products_and_lengths,
+    tops,
+)
 
 
 @triton.jit
 def _round(plan, bit, parts, patches, real_patch, BOUNDS: tl.constexpr):
     """Each patch to its heaviest part, lowest on ties; a part without patches takes its heaviest."""
-    ties = tl.sum(tl.where(plan == _top(plan, parts, BOUNDS), bit[None, :], 0), axis=1)
+    ties = tl.sum(tl.where(plan == tops(plan, parts, BOUNDS), bit[None, :], 0), axis=1)
     word = tl.zeros_like(ties)
     for i in tl.static_range(len(BOUNDS) - 1):
         granularity = ties & ((1 << BOUNDS[i + 1]) - (1 << BOUNDS[i]))
@@ -97,8 +59,9 @@ def _round(plan, bit, parts, patches, real_patch, BOUNDS: tl.constexpr):
 @triton.jit
 def forward_kernel(
     q, q_batch, q_head, q_row, k, k_batch, k_head, k_row, v, v_batch, v_head, v_row,
-    output, words, normalizers, heads, sharpness, scale,
-    COSINE: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr, PATCHES: tl.constexpr, DIM: tl.constexpr,
+    cost, output, words, normalizers, heads, sharpness, price, scale,
+    COSINE: tl.constexpr, SOFT: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr,
+    PATCHES: tl.constexpr, DIM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     PARTS: tl.constexpr = BOUNDS[len(BOUNDS) - 1]
@@ -109,26 +72,21 @@ def forward_kernel(
     q += image * q_batch + head * q_head
     k += image * k_batch + head * k_head
     v += image * v_batch + head * v_head
+    normalizers += (image * heads + head) * PARTS * (1 + ITERATIONS * SOFT) + parts
 
-    products = tl.zeros((BLOCK_N, BLOCK_P), tl.float32)
-    q_squares = tl.zeros((BLOCK_P,), tl.float32)
-    k_squares = tl.zeros((BLOCK_N,), tl.float32)
-    for start in range(0, DIM, BLOCK_D):
-        dims = start + tl.arange(0, BLOCK_D)
-        q_tile = _load_rows(q, parts, PARTS, q_row, dims, DIM)
-        k_tile = _load_rows(k, patches, PATCHES, k_row, dims, DIM)
-        products += _dot(k_tile, tl.trans(q_tile), INTERPRETED)
-        if COSINE:
-            q_squares += tl.sum(q_tile.to(tl.float32) * q_tile.to(tl.float32), axis=1)
-            k_squares += tl.sum(k_tile.to(tl.float32) * k_tile.to(tl.float32), axis=1)
-    plan = products * sharpness
-    if COSINE:
-        plan = plan / tl.maximum(tl.sqrt(k_squares)[:, None] * tl.sqrt(q_squares)[None, :], 1e-12)
-    # padding stays finite throughout: each reduction masks what it must not see
+    products, q_lengths, k_lengths = products_and_lengths(
+        q, q_row, k, k_row, parts, patches, PARTS, PATCHES, DIM, BLOCK_P, BLOCK_N, BLOCK_D, COSINE, INTERPRETED
+    )
+    plan = compared(products, q_lengths, k_lengths, cost, parts, patches, sharpness, price, PARTS, PATCHES, COSINE)
     if ITERATIONS == 0:
-        plan = _patch_step(plan, parts, BOUNDS, INTERPRETED)
-    for _ in range(ITERATIONS):
-        plan = _patch_step(_part_step(plan, real_patch, INTERPRETED), parts, BOUNDS, INTERPRETED)
+        plan = patch_step(plan, parts, BOUNDS, INTERPRETED)
+    divided = tl.zeros((BLOCK_P,), tl.float32)
+    for i in range(ITERATIONS):
+        sums = part_sums(plan, real_patch, INTERPRETED)
+        plan = patch_step(plan - sums[None, :], parts, BOUNDS, INTERPRETED)
+        if SOFT:
+            divided += sums
+            tl.store(normalizers + (1 + i) * PARTS, divided, mask=parts < PARTS)
     bit = tl.where(parts < PARTS, tl.full((BLOCK_P,), 1, tl.int32) << parts, 0)
     members = _round(plan, bit, parts, patches, real_patch, BOUNDS)
     word = tl.sum(tl.where(members, bit[None, :], 0), axis=1)
@@ -136,16 +94,19 @@ def forward_kernel(
         words + (image * heads + head) * PATCHES + patches, word.to(words.dtype.element_ty), mask=patches < PATCHES
     )
 
-    logits = tl.where(members, products * scale, -float("inf"))
+    if SOFT:
+        logits = tl.where(real_patch, products * scale + plan, -float("inf"))
+    else:
+        logits = tl.where(members, products * scale, -float("inf"))
     top = tl.max(logits, axis=0)
     weights = tl.exp2(logits - top[None, :])
     total = tl.sum(weights, axis=0)
-    tl.store(normalizers + (image * heads + head) * PARTS + parts, top + _log2(total, INTERPRETED), mask=parts < PARTS)
+    tl.store(normalizers, top + log2(total, INTERPRETED), mask=parts < PARTS)
     weights = (weights / total[None, :]).to(v.dtype.element_ty)
     output += image * PARTS * heads * DIM + head * DIM
     for start in range(0, DIM, BLOCK_D):
         dims = start + tl.arange(0, BLOCK_D)
-        tile = _dot(tl.trans(_load_rows(v, patches, PATCHES, v_row, dims, DIM)), weights, INTERPRETED)
+        tile = dot(tl.trans(load_rows(v, patches, PATCHES, v_row, dims, DIM)), weights, INTERPRETED)
         inside = (dims < DIM)[:, None] & (parts < PARTS)[None, :]
         tl.store(output + parts[None, :] * (heads * DIM) + dims[:, None], tile.to(output.dtype.element_ty), mask=inside)
 
@@ -159,9 +120,9 @@ def backward_kernel(
 ):  # fmt: skip
     image, head = (tl.program_id(0) // heads).to(tl.int64), (tl.program_id(0) % heads).to(tl.int64)
     parts, dims = tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_D)
-    q_tile = _load_rows(q + image * q_batch + head * q_head, parts, PARTS, q_row, dims, DIM)
-    g_tile = _load_rows(g + image * g_batch + head * g_head, parts, PARTS, g_row, dims, DIM)
-    o_tile = _load_rows(o + image * o_batch + head * o_head, parts, PARTS, o_row, dims, DIM)
+    q_tile = load_rows(q + image * q_batch + head * q_head, parts, PARTS, q_row, dims, DIM)
+    g_tile = load_rows(g + image * g_batch + head * g_head, parts, PARTS, g_row, dims, DIM)
+    o_tile = load_rows(o + image * o_batch + head * o_head, parts, PARTS, o_row, dims, DIM)
     k += image * k_batch + head * k_head
     v += image * v_batch + head * v_head
     row = heads * DIM
@@ -175,18 +136,18 @@ def backward_kernel(
     q_sum = tl.zeros((BLOCK_D, BLOCK_P), tl.float32)
     for start in range(0, PATCHES, BLOCK_N):
         patches = start + tl.arange(0, BLOCK_N)
-        k_tile = _load_rows(k, patches, PATCHES, k_row, dims, DIM)
-        v_tile = _load_rows(v, patches, PATCHES, v_row, dims, DIM)
+        k_tile = load_rows(k, patches, PATCHES, k_row, dims, DIM)
+        v_tile = load_rows(v, patches, PATCHES, v_row, dims, DIM)
         word = tl.load(words + (image * heads + head) * PATCHES + patches, mask=patches < PATCHES, other=0)
         members = ((word.to(tl.int32)[:, None] >> parts[None, :]) & 1) != 0
-        logits = _dot(k_tile, tl.trans(q_tile), INTERPRETED) * scale
+        logits = dot(k_tile, tl.trans(q_tile), INTERPRETED) * scale
         weights = tl.exp2(tl.where(members, logits - normalizer[None, :], -float("inf")))
-        weights_grad = _dot(v_tile, tl.trans(g_tile), INTERPRETED)
+        weights_grad = dot(v_tile, tl.trans(g_tile), INTERPRETED)
         # `scale` counts in powers of two; the derivative of 2**x brings log(2)
         to_q = (weights * (weights_grad - mean[None, :]) * (scale * 0.6931471805599453)).to(k_tile.dtype)
-        k_sum = _dot(to_q, q_tile, INTERPRETED)
-        v_sum = _dot(weights.to(v_tile.dtype), g_tile, INTERPRETED)
-        q_sum += _dot(tl.trans(k_tile), to_q, INTERPRETED)
+        k_sum = dot(to_q, q_tile, INTERPRETED)
+        v_sum = dot(weights.to(v_tile.dtype), g_tile, INTERPRETED)
+        q_sum += dot(tl.trans(k_tile), to_q, INTERPRETED)
         place = patches[:, None] * row + dims[None, :]
         inside = (patches < PATCHES)[:, None] & (dims < DIM)[None, :]
         tl.store(k_grad + place, k_sum.to(k_tile.dtype), mask=inside)
@@ -195,17 +156,13 @@ def backward_kernel(
     tl.store(q_grad + parts[None, :] * row + dims[:, None], q_sum.to(q_tile.dtype), mask=inside)
 
 
-def _power_of_2(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
 def forward_tile(parts: int, patches: int, dim: int, size: int) -> dict[str, int] | None:
     """Tile sizes for elements of `size` bytes; None where the tile outgrows an SM.
 
     All patches are in one tile, because each part's step sums over them; the head dimension comes in slices.
     """
-    block_p, block_n = max(8, _power_of_2(parts)), max(16, _power_of_2(patches))
-    block_d = min(max(16, _power_of_2(dim)), 128 // size)
+    block_p, block_n = max(8, power_of_2(parts)), max(16, power_of_2(patches))
+    block_d = min(max(16, power_of_2(dim)), 128 // size)
     while block_d > 16 and size * block_n * (block_p + block_d) > SHARED_BYTES:
         block_d //= 2
     if size * block_n * (block_p + block_d) > SHARED_BYTES:
@@ -216,6 +173,6 @@ def forward_tile(parts: int, patches: int, dim: int, size: int) -> dict[str, int
 
 def backward_tile(parts: int, dim: int, size: int) -> dict[str, int]:
     """Tile sizes of the walk over blocks of patches, small enough to keep everything in registers."""
-    block_p, block_d = max(16, _power_of_2(parts)), max(16, _power_of_2(dim))
+    block_p, block_d = max(16, power_of_2(parts)), max(16, power_of_2(dim))
     block_n = min(128, max(16, 131072 // (size * block_p * block_d)))
     return {"BLOCK_P": block_p, "BLOCK_N": block_n, "BLOCK_D": block_d, "num_warps": 4, "num_stages": 4 // size}

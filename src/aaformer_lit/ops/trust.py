@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 from aaformer_lit.errors import check_choice, first_line
-from aaformer_lit.ops.reference import Similarity, part_attention, similarity_scores
-from aaformer_lit.ops.rounding import round_argmax
+from aaformer_lit.ops.reference import Similarity, part_attention, similarity_scores, soft_attention_weights
+from aaformer_lit.ops.rounding import Rounding, round_argmax
 from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
 log = logging.getLogger(__name__)
 
 Kernel = Literal["auto", "triton", "torch"]
 ERROR = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of values and gradients of order 1
+# and what the soft form adds per unit of the greatest score over epsilon, which float32 rounds to 6e-8 of it a few times
+SOFT_ERROR = 1e-6
 MOST_REGROUPED = 0.01  # share of patches; rounding regroups 4 in 10,000
 _PROBLEMS = 256  # heads of images that the comparison takes at most
 _REPEATS = 5
@@ -43,7 +45,9 @@ class Problem:
     dim: int
     epsilon: float
     iterations: int
+    rounding: Rounding
     similarity: Similarity
+    cost: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +87,21 @@ def earned(
     parts: Sequence[int],
     epsilon: float,
     iterations: int,
+    rounding: Rounding,
     similarity: Similarity,
+    cost: bool,
 ) -> bool:
-    """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind."""
+    """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind.
+
+    `cost` says whether there is one.
+    """
     if _chosen[0] != "auto":
         return _chosen[0] == "triton"
     if torch.compiler.is_compiling():  # where nothing can be measured: what was found before decides
         return bool(_verdicts) and all(verdict.kernel == "triton" for verdict in _verdicts.values())
     device, patches, dim = str(queries.device), keys.shape[-2], queries.shape[-1]
-    problem = Problem(device, queries.dtype, values.dtype, tuple(parts), patches, dim, epsilon, iterations, similarity)
+    transport = epsilon, iterations, rounding, similarity, cost
+    problem = Problem(device, queries.dtype, values.dtype, tuple(parts), patches, dim, *transport)
     if problem not in _verdicts:
         count = max(1, min(queries.shape[0] * queries.shape[1], _PROBLEMS))
         # in a thread of its own, which neither autocast nor the hooks of gradient checkpointing reach
@@ -99,10 +109,11 @@ def earned(
             _verdicts[problem] = verdict = pool.submit(compare_with_torch, problem, count).result()
         if verdict.kernel == "torch":
             log.warning(
-                "the fused kernel is not used on %s (%s, parts %s, %d patches of %d): %s. Plain torch computes the same. "
-                "Please report this line with the name of the GPU and the versions of torch and triton.",
+                "the fused kernel is not used on %s (%s, %s, parts %s, %d patches of %d): %s. Plain torch computes the "
+                "same. Please report this line with the name of the GPU and the versions of torch and triton.",
                 problem.device,
                 problem.dtype,
+                problem.rounding,
                 list(parts),
                 patches,
                 dim,
@@ -112,7 +123,7 @@ def earned(
 
 
 def compare_with_torch(problem: Problem, count: int = _PROBLEMS) -> Verdict:
-    """Values and gradients at equal groupings, the groupings, and the time of forward and backward.
+    """Values and gradients (of `argmax` at equal groupings), the groupings, and the time of forward and backward.
 
     Args:
         problem: shapes, dtypes and options.
@@ -120,39 +131,49 @@ def compare_with_torch(problem: Problem, count: int = _PROBLEMS) -> Verdict:
     """
     from aaformer_lit.ops.fused import fused_auto_alignment, unpack_membership  # importing Triton takes time
 
-    options: dict[str, Any] = {
-        "epsilon": problem.epsilon,
-        "iterations": problem.iterations,
-        "similarity": problem.similarity,
-    }
     on_device = torch.cuda.device(problem.device) if problem.device.startswith("cuda") else nullcontext()
     try:
         with on_device, torch.enable_grad():
-            queries, keys, values, direction = _example(problem, count)
+            queries, keys, values, cost, direction = _example(problem, count)
+            inputs = (queries, keys, values)
+            options: dict[str, Any] = {
+                "parts": problem.parts,
+                "epsilon": problem.epsilon,
+                "iterations": problem.iterations,
+                "similarity": problem.similarity,
+                "cost": cost,
+            }
 
             def ours() -> tuple[Tensor, Tensor]:
-                return fused_auto_alignment(queries, keys, values, parts=problem.parts, **options)
+                return fused_auto_alignment(*inputs, rounding=problem.rounding, **options)
+
+            def plain(membership: Tensor | None = None) -> Tensor:
+                if problem.rounding == "soft":
+                    return soft_attention_weights(queries, keys, **options)[0].to(values.dtype) @ values
+                return part_attention(
+                    *inputs, _grouping(problem, *inputs[:2], cost) if membership is None else membership
+                )
 
             output, words = ours()
             membership = unpack_membership(words, sum(problem.parts))
-            regrouped = (membership != _grouping(problem, queries, keys)).any(dim=-2).double().mean().item()
-            expected = part_attention(queries, keys, values, membership)
+            regrouped = (membership != _grouping(problem, queries, keys, cost)).any(dim=-2).double().mean().item()
+            expected = plain(membership)
+            bound = 2 * ERROR[problem.dtype]  # both are rounded
+            if problem.rounding == "soft":
+                greatest = similarity_scores(queries, keys, problem.similarity).abs().max().item()
+                bound += 2 * SOFT_ERROR * greatest / problem.epsilon
             for name, found, wanted in zip(
                 ("output", "gradient of q", "gradient of k", "gradient of v"),
-                (output, *torch.autograd.grad(output, (queries, keys, values), direction)),
-                (expected, *torch.autograd.grad(expected, (queries, keys, values), direction)),
+                (output, *torch.autograd.grad(output, inputs, direction)),
+                (expected, *torch.autograd.grad(expected, inputs, direction)),
                 strict=True,
             ):
                 error = (found.double() - wanted.double()).abs().max().item() / max(1.0, wanted.abs().max().item())
-                if not error <= 2 * ERROR[problem.dtype]:  # both are rounded
+                if not error <= bound:
                     return Verdict("torch", f"its {name} differs by {error:.2g}")
             if regrouped > MOST_REGROUPED:
                 return Verdict("torch", f"it regroups {100 * regrouped:.1f}% of the patches")
 
-            def plain() -> Tensor:
-                return part_attention(queries, keys, values, _grouping(problem, queries, keys))
-
-            inputs = (queries, keys, values)
             triton_ms = _milliseconds(lambda: torch.autograd.grad(ours()[0], inputs, direction), problem.device)
             torch_ms = _milliseconds(lambda: torch.autograd.grad(plain(), inputs, direction), problem.device)
     except Exception as error:  # a compiler has many ways to fail
@@ -163,7 +184,7 @@ def compare_with_torch(problem: Problem, count: int = _PROBLEMS) -> Verdict:
     return Verdict("triton", "equal and not slower", triton_ms, torch_ms)
 
 
-def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
     generator = torch.Generator().manual_seed(0)
     total = sum(problem.parts)
     rows = ((total, problem.dtype), (problem.patches, problem.dtype), (problem.patches, problem.value_dtype))
@@ -172,13 +193,14 @@ def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tens
         for n, dtype in rows
     )
     direction = torch.randn(count, 1, total, problem.dim, generator=generator).to(problem.device, problem.value_dtype)
-    return q, k, v, direction
+    cost = torch.rand(total, problem.patches, generator=generator).to(problem.device) if problem.cost else None
+    return q, k, v, cost, direction
 
 
 @torch.no_grad()
-def _grouping(problem: Problem, queries: Tensor, keys: Tensor) -> Tensor:
+def _grouping(problem: Problem, queries: Tensor, keys: Tensor, cost: Tensor | None) -> Tensor:
     scores = similarity_scores(queries, keys, problem.similarity)
-    groups = scores.split(list(problem.parts), dim=-2)
+    groups = (scores if cost is None else scores - cost).split(list(problem.parts), dim=-2)
     return torch.cat([round_argmax(log_sinkhorn(g, problem.epsilon, problem.iterations)) for g in groups], dim=-2)
 
 
