@@ -122,7 +122,9 @@ def _align(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     batch, heads, total, dim = queries.shape
     patches = keys.shape[-2]
-    results = _empty_outputs(queries, keys, values, cost, parts, epsilon, iterations, similarity, soft)
+    results: tuple[Tensor, Tensor, Tensor] = _empty_outputs(
+        queries, keys, values, cost, parts, epsilon, iterations, similarity, soft
+    )
     tile = forward_tile(total, patches, dim, max(queries.itemsize, values.itemsize))
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):  # triton launches on the current device, which need not be the tensors'

@@ -128,7 +128,8 @@ def attended_overlay(
     """
     height, width = image.shape[:2]
     shares = attention.reshape(-1, *grid) * (attention.shape[-1] / len(attention))
-    smooth = np.stack([Image.fromarray(share).resize((width, height), Image.Resampling.BICUBIC) for share in shares])
+    enlarged = [Image.fromarray(share).resize((width, height), Image.Resampling.BICUBIC) for share in shares]
+    smooth = np.stack([np.asarray(one) for one in enlarged])
     low, high = ATTENDED
     level = np.clip((smooth.sum(axis=0) - low) / (high - low), 0, 1)[..., None]
     tint = np.asarray(colors, np.float64)[smooth.argmax(axis=0)]
