@@ -44,12 +44,14 @@ def _back_through_patch_step(grad, plan, parts, BOUNDS: tl.constexpr):
 def _over_parts(
     weights, start, stride_row, dims, DTYPE: tl.constexpr, PARTS: tl.constexpr, DIM: tl.constexpr, INTERPRETED: tl.constexpr
 ):  # fmt: skip
-    """For each patch, the sum of the parts' rows by its weights. Tensor cores sum over 16, so each part is there twice."""
+    """For each patch, the sum of the parts' rows by its weights; tensor cores sum over 16 or more, so 8 are there twice."""
     BLOCK_N: tl.constexpr = weights.shape[0]
     BLOCK_P: tl.constexpr = weights.shape[1]
-    twice = tl.reshape(tl.join(weights, tl.zeros_like(weights)), (BLOCK_N, 2 * BLOCK_P))
-    rows = load_rows(start, tl.arange(0, 2 * BLOCK_P) // 2, PARTS, stride_row, dims, DIM)
-    return dot(twice.to(DTYPE), rows, INTERPRETED)
+    TIMES: tl.constexpr = 2 if BLOCK_P < 16 else 1
+    if TIMES == 2:
+        weights = tl.reshape(tl.join(weights, tl.zeros_like(weights)), (BLOCK_N, 2 * BLOCK_P))
+    rows = load_rows(start, tl.arange(0, TIMES * BLOCK_P) // TIMES, PARTS, stride_row, dims, DIM)
+    return dot(weights.to(DTYPE), rows, INTERPRETED)
 
 
 @triton.jit
