@@ -134,13 +134,13 @@ def soft_backward_kernel(
         tl.store(q_grad + parts[None, :] * row + dims[:, None], q_sum.to(q_tile.dtype), mask=inside)
 
 
-def soft_backward_tile(parts: int, patches: int) -> dict[str, int] | None:
-    """Tile sizes; None where the half dozen tiles of scores and gradients outgrow the registers of an SM.
+def soft_backward_tile(parts: int, patches: int, size: int) -> dict[str, int] | None:
+    """Tile sizes for elements of `size` bytes; None where they outgrow an SM.
 
-    So that these have the room, the head dimension comes in the narrowest slices.
+    The half dozen tiles of scores and gradients need its registers, so the head dimension comes in the narrowest slices.
     """
     block_p, block_n = max(8, power_of_2(parts)), max(16, power_of_2(patches))
-    if block_n * block_p > 8192:
+    if size * block_n * block_p > 16384:
         return None
     warps = min(16, max(4, block_n * block_p // 256))
     return {"BLOCK_P": block_p, "BLOCK_N": block_n, "BLOCK_D": 16, "num_warps": warps, "num_stages": 2}
