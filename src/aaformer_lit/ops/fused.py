@@ -39,6 +39,7 @@ def supports(
 ) -> bool:
     """Whether the kernel takes these shapes, dtypes and options; plain torch takes the others."""
     parts, patches, dim = queries.shape[-2], keys.shape[-2], queries.shape[-1]
+    size = max(queries.itemsize, values.itemsize)
     return (
         SUITED
         and queries.dtype == keys.dtype
@@ -47,8 +48,8 @@ def supports(
         and queries.numel() > 0
         and parts <= MAX_PARTS
         and dim <= MAX_DIM
-        and forward_tile(parts, patches, dim, max(queries.itemsize, values.itemsize)) is not None
-        and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(parts, patches) is not None))
+        and forward_tile(parts, patches, dim, size) is not None
+        and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(parts, patches, size) is not None))
         and not (cost is not None and cost.requires_grad)
     )
 
@@ -168,7 +169,7 @@ def _soft_backward(
     batch, heads, total, _ = queries.shape
     patches = keys.shape[-2]
     grads = _empty_grads(queries, keys, values)
-    tile = soft_backward_tile(total, patches)
+    tile = soft_backward_tile(total, patches, max(queries.itemsize, values.itemsize))
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):
         soft_backward_kernel[(batch * heads,)](

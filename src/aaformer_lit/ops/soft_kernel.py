@@ -44,12 +44,14 @@ def _back_through_patch_step(grad, plan, parts, BOUNDS: tl.constexpr):
 def _over_parts(
     weights, start, stride_row, dims, DTYPE: tl.constexpr, PARTS: tl.constexpr, DIM: tl.constexpr, INTERPRETED: tl.constexpr
 ):  # fmt: skip
-    """For each patch, the sum of the parts' rows by its weights. Tensor cores sum over 16, so each part is there twice."""
+    """For each patch, the sum of the parts' rows by its weights; tensor cores sum over 16 or more, so 8 are there twice."""
     BLOCK_N: tl.constexpr = weights.shape[0]
     BLOCK_P: tl.constexpr = weights.shape[1]
-    twice = tl.reshape(tl.join(weights, tl.zeros_like(weights)), (BLOCK_N, 2 * BLOCK_P))
-    rows = load_rows(start, tl.arange(0, 2 * BLOCK_P) // 2, PARTS, stride_row, dims, DIM)
-    return dot(twice.to(DTYPE), rows, INTERPRETED)
+    TIMES: tl.constexpr = 2 if BLOCK_P < 16 else 1
+    if TIMES == 2:
+        weights = tl.reshape(tl.join(weights, tl.zeros_like(weights)), (BLOCK_N, 2 * BLOCK_P))
+    rows = load_rows(start, tl.arange(0, TIMES * BLOCK_P) // TIMES, PARTS, stride_row, dims, DIM)
+    return dot(weights.to(DTYPE), rows, INTERPRETED)
 
 
 @triton.jit
@@ -132,13 +134,13 @@ def soft_backward_kernel(
         tl.store(q_grad + parts[None, :] * row + dims[:, None], q_sum.to(q_tile.dtype), mask=inside)
 
 
-def soft_backward_tile(parts: int, patches: int) -> dict[str, int] | None:
-    """Tile sizes; None where the half dozen tiles of scores and gradients outgrow the registers of an SM.
+def soft_backward_tile(parts: int, patches: int, size: int) -> dict[str, int] | None:
+    """Tile sizes for elements of `size` bytes; None where they outgrow an SM.
 
-    So that these have the room, the head dimension comes in the narrowest slices.
+    The half dozen tiles of scores and gradients need its registers, so the head dimension comes in the narrowest slices.
     """
     block_p, block_n = max(8, power_of_2(parts)), max(16, power_of_2(patches))
-    if block_n * block_p > 8192:
+    if size * block_n * block_p > 16384:
         return None
     warps = min(16, max(4, block_n * block_p // 256))
     return {"BLOCK_P": block_p, "BLOCK_N": block_n, "BLOCK_D": 16, "num_warps": warps, "num_stages": 2}
