@@ -144,11 +144,11 @@ def _check_targets(node: object, key: str) -> None:
     if isinstance(node, Mapping):
         target = get_object(node["_target_"]) if isinstance(node.get("_target_"), str) else None
         hints = hints_of(target)
-        name_of_class = str(node.get("_target_")).rpartition(".")[2]
         for name in () if target is None else strange(target, node):
+            kind = node["_target_"].rpartition(".")[2]
             raise ConfigError(
-                f"{key}{name}={node[name]} is no option of {name_of_class}. Leave it out; where a recipe, experiment or "
-                "ablation sets it, choose another one, or a class that has the option (recipe=pass is for model=aaformer)."
+                f"{key}{name}={node[name]} is no option of {kind}. Leave it out; where a recipe, experiment or ablation sets "
+                "it, choose another one, or a class that has the option (recipe=pass is for model=aaformer)."
             )
         for name, value in node.items():
             if name in hints and not matches(value, hints[name]):

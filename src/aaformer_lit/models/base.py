@@ -201,8 +201,8 @@ class ReIDViT(nn.Module):
         if self.neck_feature == "before":
             return parts
         alone = parts.flatten(0, 1)
-        after: Tensor = self.heads(torch.stack([alone, alone], dim=1))[0][:, 1]
-        return after.view_as(parts)
+        after: Tensor = self.heads(torch.stack([alone, alone], dim=1))[0]
+        return after[:, 1].view_as(parts)
 
     def embed(
         self, images: Float[Tensor, "batch 3 height width"], part_mask: Tensor | None = None
