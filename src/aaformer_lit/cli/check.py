@@ -10,7 +10,7 @@ import inspect
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from hydra.utils import get_object
 
@@ -127,9 +127,13 @@ def strange(target: object, arguments: Mapping[str, Any]) -> list[str]:
         taken = inspect.signature(target).parameters  # type: ignore[arg-type]  # whatever it is
     except (TypeError, ValueError):  # no callable, or one written in C
         return []
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values()):
-        return []
-    return [name for name in arguments if name not in taken and not name.startswith("_")]
+    names = set(taken)
+    for rest in (name for name, one in taken.items() if one.kind is inspect.Parameter.VAR_KEYWORD):
+        listed = get_args(hints_of(target).get(rest))  # of `**rest: Unpack[SomeTypedDict]`
+        if not listed or not is_typeddict(listed[0]):
+            return []
+        names |= set(listed[0].__annotations__)
+    return [name for name in arguments if name not in names and not name.startswith("_")]
 
 
 def _hints(function: object) -> dict[str, Any]:

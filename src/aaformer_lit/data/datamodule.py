@@ -94,6 +94,7 @@ class Loading(TypedDict, total=False):
     cache: bool
     val_ids: float
     on_bad_image: Literal["error", "skip"]
+    cut: float
 
 
 class Common(Loading, total=False):

@@ -273,7 +273,7 @@ def descriptors(
             return output.descriptor.float()
         return torch.cat([output.descriptor, output.joined_parts], dim=1).float()
 
+    plain = described(images, part_mask)
     if not flip:
-        return described(images, part_mask)
-    mirrored = described(images.flip(-1), None if part_mask is None else part_mask.flip(-1))
-    return (described(images, part_mask) + mirrored) / 2
+        return plain
+    return (plain + described(images.flip(-1), None if part_mask is None else part_mask.flip(-1))) / 2
