@@ -76,7 +76,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("recipe=pass", "model=transreid"), "model.descriptor=cls_mean is no option of TransReID"),
     ("train", ("recipe=pass", "model=pooled"), "recipe=pass is for model=aaformer"),
     ("train", ("+optim.optimizer.momentun=0.9",), "optim.optimizer.momentun=0.9 is no option of SGD"),
-    ("train", ("+data.foo=1",), "data cannot be built: ReIDDataModule.__init__() got an unexpected keyword argument 'foo'"),
+    ("train", ("+data.foo=1",), "data.foo=1 is no option of SyntheticDataModule"),
     ("train", ("data=marker1501",), "Did you mean data=market1501?"),
     ("train", ("trainer=nope",), "there is no trainer=nope. Options: auto, cpu, ddp"),
     ("train", ("data=null",), "a config group that is needed was set to null"),
