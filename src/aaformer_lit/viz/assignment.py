@@ -62,7 +62,7 @@ def assignment_maps(
     part_legend(figure, sorted(shown))
     for index, (image, row) in enumerate(zip(own.images, axes, strict=True)):
         row[0].imshow(image)
-        for (_, group, votes), panel in zip(columns, row[1:], strict=False):
+        for (_, group, votes), panel in zip(columns, row[1 : 1 + len(columns)], strict=True):
             panel.imshow(_paint(image, votes[index], group, own.grid))
         if weights is not None:
             for group, panel in zip(_granularities(parts), row[1 + len(columns) :], strict=True):

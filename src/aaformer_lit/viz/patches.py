@@ -109,8 +109,7 @@ def assignment_overlay(
     chosen = inside & (np.cumsum(inside, axis=0) - 1 == turn)
     tint = np.tensordot(chosen.astype(np.float64), np.asarray(colors, np.float64), axes=(0, 0))
     base = gray(image)
-    lifted = LIFT + (1 - LIFT) * base  # black clothes would make every color look alike
-    painted = np.where(owners[..., None] > 0, (1 - TINT) * lifted + TINT * tint, OUTSIDE * base)
+    painted = np.where(owners[..., None] > 0, _tinted(base, tint), OUTSIDE * base)
     painted[_edges(inside)] = 0.25 * painted[_edges(inside)] + 0.75
     return _uint8(painted)
 
@@ -134,8 +133,14 @@ def attended_overlay(
     level = np.clip((smooth.sum(axis=0) - low) / (high - low), 0, 1)[..., None]
     tint = np.asarray(colors, np.float64)[smooth.argmax(axis=0)]
     base = gray(image)
-    lifted = LIFT + (1 - LIFT) * base
-    return _uint8((1 - level) * OUTSIDE * base + level * ((1 - TINT) * lifted + TINT * tint))
+    return _uint8((1 - level) * OUTSIDE * base + level * _tinted(base, tint))
+
+
+def _tinted(
+    base: Float[NDArray[np.float64], "height width 3"], tint: Float[NDArray[np.float64], "height width 3"]
+) -> Float[NDArray[np.float64], "height width 3"]:
+    """The gray image in color, lifted: black clothes would make every color look alike."""
+    return (1 - TINT) * (LIFT + (1 - LIFT) * base) + TINT * tint
 
 
 def _edges(inside: Bool[NDArray[np.bool_], "parts height width"]) -> Bool[NDArray[np.bool_], "height width"]:
