@@ -185,10 +185,18 @@ def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
 
 
 def _say_how_long(trainer: Trainer, module: ReIDModule, data: ReIDDataModule) -> None:
-    from aaformer_lit.engine.estimate import drawn_images, in_words, training_hours
+    import torch
+
+    from aaformer_lit.engine.estimate import drawn_images, in_words, is_emulated, training_hours
 
     if trainer.accelerator.__class__.__name__ != "CPUAccelerator" or not trainer.is_global_zero:
         return
+    if is_emulated(str(trainer.precision), torch.backends.cpu.get_cpu_capability()):
+        logger.warning(
+            "trainer.precision=%s: this CPU has no bf16 arithmetic, which takes many times as long as float32 here. "
+            "Use trainer.precision=32-true.",
+            trainer.precision,
+        )
     images = drawn_images(len(data.train_records), data.ids_per_batch * data.images_per_id, trainer.limit_train_batches)
     with trainer.precision_plugin.forward_context():
         hours = training_hours(module.network, module.network.image_size, images * (trainer.max_epochs or 1))
