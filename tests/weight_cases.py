@@ -63,6 +63,15 @@ def pass_shapes(patches: int, prefix: str = "") -> dict[str, tuple[int, ...]]:
     return nets.vit_shapes(patches, prefix) | {prefix + token: (1, 1, nets.DIM) for token in tokens}
 
 
+def fine_tuned_pass_shapes(patches: int, one_neck: bool) -> dict[str, tuple[int, ...]]:
+    shapes = pass_shapes(patches, "base.") | head("base.fc.") | {"classifier.weight": (9, 2 * nets.DIM)}
+    for token in ("",) if one_neck else ("", "_1", "_2", "_3"):
+        kinds = ("weight", "bias", "running_mean", "running_var")
+        shapes |= {f"bottleneck{token}.{kind}": ((1 + one_neck) * nets.DIM,) for kind in kinds}
+        shapes[f"bottleneck{token}.num_batches_tracked"] = ()
+    return shapes
+
+
 def mae_shapes(patches: int) -> dict[str, tuple[int, ...]]:
     shapes = nets.vit_shapes(1 + patches) | {"mask_token": (1, 1, 8), "decoder_pos_embed": (1, 1 + patches, 8)}
     for name, out in (("decoder_embed", 8), ("decoder_norm", 8), ("decoder_pred", 48)):
@@ -140,6 +149,18 @@ CASES = {
         unused=("base.fc.", "bottleneck", "classifier", "b2.", f"base.blocks.{nets.DEPTH - 1}.", "base.norm."),
     ),
     "LUPerson with ICS": Case(lambda n: nets.ics_shapes(1 + n), nets.ics, options={"stem": "ics"}),
+}  # fmt: skip
+# whose CLS also sees part tokens, which a backbone alone has not
+PASS_CASES = {
+    "PASS": Case(pass_shapes, nets.pass_tokens),
+    "PASS, fine-tuned": Case(
+        lambda n: fine_tuned_pass_shapes(n, one_neck=False), nets.fine_tuned_pass,
+        unused=("base.fc.", "bottleneck", "classifier"),
+    ),
+    "PASS, fine-tuned with one neck": Case(
+        lambda n: fine_tuned_pass_shapes(n, one_neck=True), nets.fine_tuned_pass,
+        unused=("base.fc.", "bottleneck", "classifier"),
+    ),
 }  # fmt: skip
 
 

@@ -167,6 +167,15 @@ def pass_tokens(w: State, x: Tensor, prefix: str = "") -> Tensor:
     return run(sequence(w, x, tokens, prefix) + torch.cat(positions, dim=1), w, prefix)[:, :4]
 
 
+def fine_tuned_pass(w: State, x: Tensor) -> Tensor:
+    """The feature after the neck: CLS beside the mean of the parts."""
+    cls, *parts = pass_tokens(w, x, "base.").unbind(1)
+    if "bottleneck_1.weight" not in w:
+        return neck(torch.cat([cls, sum(parts) / 3], dim=1), w, "bottleneck")
+    parts = [neck(part, w, f"bottleneck_{i}") for i, part in enumerate(parts, start=1)]
+    return torch.cat([neck(cls, w, "bottleneck"), sum(parts) / 3], dim=1)
+
+
 def ics_patches(w: State, x: Tensor) -> Tensor:
     """TransReID-SSL's stem in eval mode."""
     p = "patch_embed.conv."

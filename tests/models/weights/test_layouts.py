@@ -15,11 +15,25 @@ from aaformer_lit.errors import CheckpointError
 from aaformer_lit.models import AAformer, TransReID, ViTBaseline, build_backbone
 from aaformer_lit.models.weights import load_backbone_weights, load_network_weights, open_weights
 from aaformer_lit.models.weights.file import open_file
-from weight_cases import CASES, GRIDS, PLAIN, Case, images, jpm_shapes, pass_shapes
+from aaformer_lit.structures import compared_features
+from weight_cases import (
+    CASES,
+    GRIDS,
+    PASS_CASES,
+    PLAIN,
+    Case,
+    fine_tuned_pass_shapes,
+    images,
+    jpm_shapes,
+    pass_shapes,
+)
 
 SMALL = {"embed_dim": nets.DIM, "num_heads": nets.HEADS, "depth": nets.DEPTH, "drop_path": 0.0}
 ROWS, COLUMNS = 4, 2
 TINY = (16 * ROWS, 16 * COLUMNS)
+
+
+EVERY_CASE = CASES | PASS_CASES
 
 
 def backbone(case: Case, size: tuple[int, int], **options: Any) -> Any:
@@ -43,14 +57,14 @@ def test_a_layout_computes_what_its_own_network_does(tmp_path, name, size):
     assert expected.std() > 0.1
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY_CASE)
 def test_no_tensor_can_be_removed_in_silence(tmp_path, name, caplog):
-    _go_through_all_tensors(CASES[name], tmp_path / "w.pth", caplog, "removed")
+    _go_through_all_tensors(EVERY_CASE[name], tmp_path / "w.pth", caplog, "removed")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY_CASE)
 def test_no_tensor_can_be_renamed_in_silence(tmp_path, name, caplog):
-    _go_through_all_tensors(CASES[name], tmp_path / "w.pth", caplog, "renamed")
+    _go_through_all_tensors(EVERY_CASE[name], tmp_path / "w.pth", caplog, "renamed")
 
 
 def _go_through_all_tensors(case: Case, path: Any, caplog: pytest.LogCaptureFixture, change: str) -> None:
@@ -173,6 +187,26 @@ def test_the_descriptor_of_pass_is_cls_and_the_mean_of_the_parts(tmp_path):
         torch.testing.assert_close(made.embed(images(TINY)), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("one_neck", [False, True])
+def test_a_fine_tuned_pass_is_theirs(tmp_path, one_neck):
+    """Their necks: of each token, or one of CLS and the mean of the parts, whose classifier is taken, too."""
+    from aaformer_lit.assign import Everyone
+
+    state = nets.draw(fine_tuned_pass_shapes(ROWS * COLUMNS, one_neck))
+    options = {"normalize": False, "descriptor": "cls_mean" if one_neck else "tokens", "num_classes": 9}
+    made = AAformer(build_backbone(PLAIN, TINY, **SMALL), [3], Everyone(), **options).eval()
+    report = load_network_weights(made, open_file(write(state, tmp_path / "w.pth")))
+    with torch.no_grad():
+        described = made(images(TINY)).descriptor
+        features = compared_features(described, False, None if one_neck else made.evaluated_groups["cls_mean"])
+        torch.testing.assert_close(features, nets.fine_tuned_pass(state, images(TINY)), atol=1e-5, rtol=1e-5)
+    assert ("classifier.weight" in report.dropped) != one_neck
+    if one_neck:
+        after = nets.fine_tuned_pass(state, images(TINY))
+        logits = torch.einsum("btd,tcd->bc", after.view(2, 2, -1), made.heads.classifier)
+        torch.testing.assert_close(logits, after @ state["classifier.weight"].t(), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("size", GRIDS, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_whole_transreid_is_theirs(tmp_path, size, after):
@@ -276,7 +310,7 @@ def test_the_camera_embedding_is_dropped_with_what_that_changes(tmp_path, caplog
 
 
 def test_the_report_accounts_for_every_tensor_of_every_layout(tmp_path):
-    for name, case in CASES.items():
+    for name, case in EVERY_CASE.items():
         state = nets.draw(case.shapes(8))
         made = backbone(case, TINY, weights=write(case.wrap(state), tmp_path / "w.pth"))
         report = made.weights_report

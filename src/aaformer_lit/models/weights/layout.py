@@ -100,9 +100,11 @@ class Layout:
         """Warn of tensors that the file lacks although their companions are there."""
         for names in self.together:
             missing = [prefix + name for name in names if prefix + name not in state]
-            if missing and len(missing) < len(names):
+            there = [prefix + name for name in names if prefix + name in state]
+            if missing and there:
+                comes = "comes" if len(missing) == 1 else "come"
                 out.warnings.append(
-                    f"the file lacks {', '.join(missing)}, which come with {prefix}{names[0]}: was it edited?"
+                    f"the file lacks {', '.join(missing)}, which {comes} with {there[0]}: was it edited?"
                 )
 
 

@@ -3,6 +3,9 @@
 Each token has a position of its own (`cls_pos`, `part1_pos`, ...); `pos_embed` holds the patches' alone. The part tokens are
 ordinary tokens of one sequence, so that `model/assigner=everyone` with `parts=[3]` computes what PASS computes, and
 AAformer's parts start from tokens that already look at parts of people.
+
+A fine-tuned file (`base.*`) has a neck of CLS and one of each part, as our descriptor `tokens` has them; or, trained with
+`MULTI_NECK` off, one neck of CLS and the mean of the parts side by side and their classifier, which are `cls_mean`'s.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import torch
 
 from aaformer_lit.errors import CheckpointError
 from aaformer_lit.models.weights.file import WeightsFile
-from aaformer_lit.models.weights.layout import CLASSIFIER, Translation
+from aaformer_lit.models.weights.layout import CLASSIFIER, State, Translation
 from aaformer_lit.models.weights.layouts.dino import PROJECTION
+from aaformer_lit.models.weights.layouts.heads import take_necks
 from aaformer_lit.models.weights.layouts.timm import ViTLayout
+from aaformer_lit.utils.text import some
 
 _HEAD = r"(module\.)?head\..*"
 
@@ -30,7 +35,7 @@ class PartAware(ViTLayout):
     drops: ClassVar[Mapping[str, str]] = {r"fc\.(weight|bias)": CLASSIFIER}
     beside: ClassVar[Mapping[str, str]] = {
         _HEAD: PROJECTION,
-        r"(bottleneck|classifier).*": "the re-ID head of its fine-tuning, over CLS and the mean of the parts",
+        r"(bottleneck|classifier).*": "a head of its fine-tuning that our networks do not have",
     }
     together = (("fc.weight", "fc.bias"),)
 
@@ -66,4 +71,31 @@ class PartAware(ViTLayout):
         out.take("pos_embed", torch.cat(positions, dim=1), prefix + "cls_pos", prefix + "pos_embed")
         del out.sources["cls_pos"]
         out.positions_of_tokens = True
+        self._take_heads(file.state, out, channels=positions[0].shape[-1])
         return out
+
+    def _take_heads(self, state: State, out: Translation, channels: int) -> None:
+        widths = {len(tensor) for name, tensor in state.items() if name.startswith("bottleneck.") and tensor.ndim}
+        if any(name.startswith("bottleneck_") for name in state):
+            lacking = take_necks(state, out, ["", *(f"_{n}" for n in range(1, 1 + sum(out.granularities)))])
+            if "classifier.weight" in state:
+                out.dropped["classifier.weight"] = "of CLS and the mean of the parts, where the necks are each token's"
+            else:
+                lacking.append("classifier.weight")
+        elif 2 * channels in widths:
+            out.joined = True
+            lacking = take_necks(state, out, [""])
+            classifier = state.get("classifier.weight")
+            if classifier is None:
+                lacking.append("classifier.weight")
+            else:  # (ids, 2 * channels)
+                halves = torch.stack(classifier.chunk(2, dim=1))
+                out.take_beside("heads.classifier", halves, "classifier.weight")
+        else:
+            return
+        for name in (name for sources in out.sources.values() for name in sources):
+            out.dropped.pop(name, None)
+        if lacking:
+            out.warnings.append(
+                f"the file lacks {some(lacking, 10)}, which PASS's fine-tuned files have: was it edited?"
+            )

@@ -11,15 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-
 from aaformer_lit.errors import CheckpointError
 from aaformer_lit.models.weights.file import WeightsFile
 from aaformer_lit.models.weights.layout import CLASSIFIER, Translation
+from aaformer_lit.models.weights.layouts.heads import take_classifiers, take_necks
 from aaformer_lit.models.weights.layouts.timm import ViTLayout
 from aaformer_lit.utils.text import some
 
-NECK = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _NOT_RUN = "never run with JPM: b1 is in its place"
 
 
@@ -82,36 +80,11 @@ class TransReIDLayout(ViTLayout):
         out.granularities = (max(features, default=4),)
 
     def _take_heads(self, file: WeightsFile, out: Translation) -> None:
-        """A neck and a classifier per feature, side by side as `TokenHeads` holds them."""
-        missing: list[str] = []
         features = ["", *(f"_{i}" for i in range(1, 1 + sum(out.granularities)))]
-        for kind in NECK:
-            names = [f"bottleneck{feature}.{kind}" for feature in features]
-            there = [name for name in names if name in file.state]
-            if len(there) == len(names):
-                tensors = [file.state[name] for name in names]
-                value = (
-                    tensors[0] if kind == "num_batches_tracked" else torch.cat([tensor.flatten() for tensor in tensors])
-                )
-                out.take_beside(f"heads.neck.{kind}", value, *names)
-            else:
-                _incomplete(out, names, there, missing)
-        names = [f"classifier{feature}.weight" for feature in features]
-        there = [name for name in names if name in file.state]
-        shapes = {file.state[name].shape for name in there}
-        if len(there) == len(names) and len(shapes) == 1:
-            out.take_beside("heads.classifier", torch.stack([file.state[name] for name in names]), *names)
-        else:
-            _incomplete(out, names, there, missing)
+        lacking = take_necks(file.state, out, features) + take_classifiers(file.state, out, features)
         known = {name for sources in out.sources.values() for name in sources} | out.dropped.keys()
         for name in sorted(file.state.keys() - known):
             out.dropped[name] = "a head that our networks do not have"
             out.warnings.append(f"{name} is left out: our networks have no such head")
-
-        if missing:
-            out.warnings.append(f"the file lacks {some(missing, 10)}, which TransReID's files have: was it edited?")
-
-
-def _incomplete(out: Translation, names: list[str], there: list[str], missing: list[str]) -> None:
-    missing += [name for name in names if name not in there]
-    out.dropped |= dict.fromkeys(there, "the other features' heads of its kind are missing")
+        if lacking:
+            out.warnings.append(f"the file lacks {some(lacking, 10)}, which TransReID's files have: was it edited?")
