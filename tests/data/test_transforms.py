@@ -83,6 +83,41 @@ def test_pad_and_crop_shift_image_and_mask_alike(image: np.ndarray, mask: np.nda
     assert len(shifts) == 49, "every shift of -3..3 rows and columns occurs"
 
 
+def test_another_box_moves_both_ends_of_image_and_mask_alike(image: np.ndarray) -> None:
+    height = SIZE[0]
+    row = np.repeat(np.arange(height, dtype=np.uint8)[:, None], SIZE[1], axis=1)
+    boxes = []
+    for key in range(300):
+        result = run(only(box=0.25), key, image=image, mask=row)
+        mask = result["mask"].numpy()
+        assert (mask == mask[:, :1]).all()
+        fitting = [
+            (top, bottom)
+            for top in range(-11, 17)
+            for bottom in range(height - 16, height + 12)
+            if np.array_equal(mask[:, 0], [_row(top, bottom, i) for i in range(height)])
+        ]
+        assert fitting, mask[:, 0]
+        top, bottom = fitting[0]
+        at = np.clip(top + (np.arange(height) + 0.5) * (bottom - top) / height - 0.5, top, bottom - 1).clip(
+            0, height - 1
+        )
+        channels = [np.interp(at, np.arange(height), image[:, 0, channel]) for channel in range(3)]
+        assert abs(pixels(result["image"])[:, 0] - np.stack(channels, axis=1)).max() <= 1
+        boxes.append((top, bottom))
+    tops, bottoms = np.array(boxes).T
+    assert 0.15 < np.mean((tops == 0) & (bottoms == height)) < 0.35, "one in four keeps its box"
+    for cut in (tops, height - bottoms):  # up to 16 of 64 rows are cut off, up to 11 added
+        assert cut.min() < -8
+        assert cut.max() > 12
+
+
+def _row(top: int, bottom: int, i: int) -> int:
+    """Which row of the image the nearest pixel of row i of the box is from."""
+    row = top + int((i + 0.5) * (bottom - top) / SIZE[0])
+    return row if 0 <= row < SIZE[0] else NO_PART
+
+
 def test_erasing_fills_one_rectangle_with_noise(image: np.ndarray, mask: np.ndarray) -> None:
     areas, aspects = [], []
     for key in range(300):
@@ -169,6 +204,7 @@ def test_resize_mask_keeps_labels() -> None:
     [
         {"flip": 1.5},
         {"erase": -0.1},
+        {"box": 0.5},
         {"pad": -1},
         {"erase_fill": "black"},
         {"erase_area": (0.4, 0.02)},

@@ -1,4 +1,4 @@
-"""What happens to an image between disk and network: bicubic resize, flip, pad and crop, random erasing, normalize.
+"""What happens to an image between disk and network: bicubic resize, flip, other box, pad and crop, random erasing, normalize.
 
 The resize is not random and comes first, apart from the rest, so that its result can be kept in memory. The random part
 is an albumentations pipeline whose generators are set for every single sample (`reseed`): left alone, albumentations
@@ -56,6 +56,36 @@ def resize_mask(mask: PartMask, size: tuple[int, int]) -> PartMask:
     return resized
 
 
+class RandomBox(A.DualTransform):  # type: ignore[misc]  # albumentations is untyped here
+    """Boxes that do not sit on the body: each end moves, inwards by up to `off` of the height, outwards by two thirds of it.
+
+    What lies outside of the image repeats its border's row, and belongs to no part. The result has the image's size.
+    """
+
+    def __init__(self, off: float, p: float = 0.75) -> None:
+        super().__init__(p=p)
+        self.off = off
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        height = params["shape"][0]
+        top, bottom = (round(self.py_random.uniform(-self.off * 2 / 3, self.off) * height) for _ in range(2))
+        return {"rows": (top, height - bottom)}
+
+    def apply(self, image: np.ndarray, rows: tuple[int, int], **_: object) -> np.ndarray:
+        return self._box(image, rows, cv2.BORDER_REPLICATE, cv2.INTER_LINEAR)
+
+    def apply_to_mask(self, mask: np.ndarray, rows: tuple[int, int], **_: object) -> np.ndarray:
+        return self._box(mask, rows, cv2.BORDER_CONSTANT, cv2.INTER_NEAREST_EXACT)
+
+    @staticmethod
+    def _box(image: np.ndarray, rows: tuple[int, int], border: int, interpolation: int) -> np.ndarray:
+        (top, bottom), (height, width) = rows, image.shape[:2]
+        inside = image[max(top, 0) : min(bottom, height)]
+        box = cv2.copyMakeBorder(inside, max(-top, 0), max(bottom - height, 0), 0, 0, border, value=NO_PART)
+        resized: np.ndarray = cv2.resize(box, (width, height), interpolation=interpolation)
+        return resized
+
+
 class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is untyped here
     """Random erasing (Zhong et al., AAAI 2020): a rectangle of random area and aspect becomes noise or the mean color.
 
@@ -94,12 +124,14 @@ class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is
 class Transforms:
     """The settings of augmentation and normalization; `train` and `test` build the pipelines from them.
 
-    `flip` and `erase` are probabilities, `pad` the zero border in pixels before the random crop, `erase_area` the
+    `flip` and `erase` are probabilities, `box` the share of the height by which three boxes of four may be off at either end
+    (`RandomBox`; below 0.5, 0 for none), `pad` the zero border in pixels before the random crop, `erase_area` the
     smallest and largest share of the image to erase, `erase_fill` noise ("random") or the mean color ("mean"); `mean`
     and `std` are per channel (RGB) in [0, 1].
     """
 
     flip: float = 0.5
+    box: float = 0.0
     pad: int = 10
     erase: float = 0.5
     erase_area: Sequence[float] = (0.02, 0.4)
@@ -113,6 +145,11 @@ class Transforms:
                 raise ConfigError(
                     f"data.transforms.{name}={getattr(self, name)} is a probability. Use a value from 0 to 1."
                 )
+        if not 0 <= self.box < 0.5:
+            raise ConfigError(
+                f"data.transforms.box={self.box} is a share of the height that may be cut off at either end. "
+                "Use a value from 0 to below 0.5."
+            )
         if self.pad < 0:
             raise ConfigError(f"data.transforms.pad={self.pad} is a border in pixels. Use 0 or more.")
         check_choice("data.transforms.erase_fill", self.erase_fill, ("random", "mean"))
@@ -131,6 +168,8 @@ class Transforms:
         """Augments and normalizes an image of (height, width) `size`; call `reseed` before every sample."""
         fill = self.erase_fill if self.erase_fill == "random" else [round(255 * m) for m in self.mean]
         steps: list[A.BasicTransform] = [A.HorizontalFlip(p=self.flip)]
+        if self.box:
+            steps.append(RandomBox(self.box))
         if self.pad:
             steps += [A.Pad(padding=self.pad, fill=0, fill_mask=NO_PART), A.RandomCrop(*size)]
         steps += [RandomErasing(fill, self.erase_area, p=self.erase), *self._to_tensor()]

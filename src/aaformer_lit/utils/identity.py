@@ -26,6 +26,7 @@ _UNSAID: Mapping[str, Any] = {
     "model.descriptor": "tokens",
     "data.spec.box_width": 1.0,
     "data.cut": 0.0,
+    "data.transforms.box": 0.0,
 }
 _CALLBACKS = ("callbacks.ema",)  # the others watch and write
 
