@@ -9,6 +9,8 @@ AAFORMER_TEST_DATA ?= $(wildcard ../shared/data)
 export AAFORMER_TEST_DATA := $(if $(AAFORMER_TEST_DATA),$(abspath $(AAFORMER_TEST_DATA)))
 export NO_ALBUMENTATIONS_UPDATE := 1
 export NO_MKDOCS_2_WARNING := 1
+# compiled once, not in each of the dozens of processes that the tests start (some containers turn this off)
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart check reproduce-laptop reproduce-market1501 docs notebooks format test test-slow test-gpu gpu-report soak fuzz coverage mutate audit clean

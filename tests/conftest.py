@@ -19,8 +19,11 @@ settings.register_profile("fuzz", deadline=None)
 settings.load_profile("fuzz" if "AAFORMER_FUZZ" in os.environ else "test")
 
 
-# minutes each, and one worker runs a file: first, so that none is left alone with one at the end
-LONG = ("test_notebooks", "test_distributed", "test_processes", "test_campaign", "test_demo", "test_docs")
+# the longest files, and one worker runs a file: first, so that none is left alone with one at the end
+LONG = (
+    "test_notebooks", "test_distributed", "test_processes", "test_campaign", "test_demo", "test_docs", "test_train",
+    "test_triton_kernel",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import training_step
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.engine.callbacks.ema import EMA
 from aaformer_lit.engine.fsdp import Sharded
@@ -77,44 +78,21 @@ def test_shards_have_no_average():
         EMA().setup(SimpleNamespace(strategy=Sharded()), None, "fit")
 
 
-STEP = """
-import sys, torch, torch.distributed as dist
-from aaformer_lit.losses import ReIDLoss
-from aaformer_lit.models import AAformer, build_backbone
-from aaformer_lit.ops.distributed import gather_batch
-
-rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-if world > 1:
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-torch.manual_seed(0)
-shape = {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "drop_path": 0.0, "stem": sys.argv[5]}
-backbone = build_backbone("vit_tiny_patch16_224", (32, 32), **shape)
-network = AAformer(backbone, parts=[2], num_classes=4, visibility="isolated").double().train()
-wrapped = torch.nn.parallel.DistributedDataParallel(network) if world > 1 else network
-images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
-pids = torch.arange(4).repeat_interleave(4)
-rows = slice(rank * 16 // world, (rank + 1) * 16 // world)
-loss = ReIDLoss()(wrapped(images[rows]), pids[rows], gather_batch if world > 1 else None)["loss"]
-loss.backward()
-if rank == 0:
-    torch.save({n: p.grad for n, p in network.named_parameters() if p.grad is not None} | dict(network.named_buffers()), out)
-"""
+@pytest.fixture(scope="module")
+def step_of_two_ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("step")
+    command = [sys.executable, training_step.__file__]
+    rest = ["2", str(folder / "store"), str(folder / "step.pt")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen([*command, rank, *rest], env=environment) for rank in ("0", "1")]
+    assert [p.wait(timeout=240) for p in processes] == [0, 0]
+    return torch.load(folder / "step.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("stem", ["patch", "ics"])
-def test_a_training_step_on_two_ranks_is_the_step_of_one(tmp_path, stem):
+@pytest.mark.parametrize("stem", training_step.STEMS)
+def test_a_training_step_on_two_ranks_is_the_step_of_one(step_of_two_ranks, stem):
     """Same gradients and batch-norm statistics: mining, BNNeck and the convolution stem's norms see the global batch."""
-    results = []
-    for world in (1, 2):
-        out = tmp_path / f"{world}.pt"
-        commands = [
-            [sys.executable, "-c", STEP, str(r), str(world), str(tmp_path / f"s{world}"), str(out), stem]
-            for r in range(world)
-        ]
-        processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
-        assert [p.wait(timeout=240) for p in processes] == [0] * world
-        results.append(torch.load(out, weights_only=True))
-    one, two = results
+    one, two = training_step.step(stem), step_of_two_ranks[stem]
     assert one.keys() == two.keys()
     assert any("part_tokens" in key for key in one)
     for key in one:
