@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from aaformer_lit.gallery import Gallery
@@ -74,6 +75,7 @@ def _root(cfg: DictConfig) -> Path:
 
 
 def main() -> None:
+    networks_are_enough()
     run(extract, "extract")
 
 
