@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from aaformer_lit.data.cut_off import cut_off
-from aaformer_lit.data.images import read_image, read_mask
+from aaformer_lit.data.images import may_be_skipped, read_image, read_mask
 from aaformer_lit.data.masks import PartTable
 from aaformer_lit.data.preparation import resize, resize_mask
 from aaformer_lit.data.sampler import Draw
@@ -73,7 +73,8 @@ class PersonImages(Dataset[dict[str, Any]]):
             log.info("cached %s images in %.1f GB of memory", f"{len(self._cache):,}", size / 1e9)
 
     def _load(self, record: Record) -> dict[str, np.ndarray]:
-        image = read_image(record.path)
+        with may_be_skipped():
+            image = read_image(record.path)
         image = cut_off(image, self.cut, record.path)
         arrays = {"image": resize(image if self.change is None else self.change(image), self.size)}
         if self.part_table is not None:
@@ -81,7 +82,8 @@ class PersonImages(Dataset[dict[str, Any]]):
                 raise ImageError(
                     f"{record.path} has no part mask. Set data.masks=DIR, or data.mask_parts=null to go without."
                 )
-            labels = read_mask(record.mask)
+            with may_be_skipped():
+                labels = read_mask(record.mask)
             mask = cut_off(self.part_table(labels), self.cut, record.path)
             arrays["mask"] = resize_mask(mask, self.size)
         return arrays
