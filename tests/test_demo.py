@@ -25,7 +25,8 @@ from timm.models.vision_transformer import VisionTransformer
 from aaformer_lit.checkpoints.calibration import CalibrationRecord
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.data.images import read_image
-from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.data.preparation import resize
+from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.errors import ConfigError, GalleryError
 from aaformer_lit.gallery import Extractor, FaissFlat, Gallery, create_for, find_crops, update
 from aaformer_lit.metrics.calibration import Calibration, Threshold

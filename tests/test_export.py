@@ -14,7 +14,7 @@ import torch
 
 from aaformer_lit import load_model
 from aaformer_lit.data.images import read_image
-from aaformer_lit.data.transforms import resize
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.deploy import SafetensorsFormat, export_checked
 from aaformer_lit.deploy.compare import flipped_share, token_deviation
 from aaformer_lit.errors import ExportError

@@ -65,7 +65,7 @@ def corrupt(images):
 @pytest.mark.parametrize(
     ("spoil", "overrides", "message"),
     [
-        (corrupt, [], "cannot be decoded"),
+        (corrupt, [], "or remove the file. Or set data.on_bad_image=skip."),
         (lambda images: [path.unlink() for path in images.iterdir()], [], "images holds no image"),
         (None, ["ckpt=/nonexistent.ckpt"], "no checkpoint at /nonexistent.ckpt"),
         (None, ["ckpt=null"], "extracting needs a model"),

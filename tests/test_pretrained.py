@@ -7,8 +7,8 @@ import torch
 from aaformer_lit import load_model
 from aaformer_lit.checkpoints.hub import PACKAGED
 from aaformer_lit.checkpoints.load import description
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.data.synthetic import SyntheticSpec, render
-from aaformer_lit.data.transforms import resize
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.gallery import Extractor, Gallery
-from aaformer_lit.gallery.report import thumbnail
+from aaformer_lit.gallery.pages import thumbnail
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 from cli_tools import TINY_DATA, TINY_TRAINER, only, read_json, run_cli

@@ -34,6 +34,17 @@ def test_own_images_need_no_data_set(trained, data_dir, tmp_path):
     assert list(tmp_path.rglob("assignment.png"))
 
 
+def test_a_broken_image_is_named_without_an_option_that_is_not_used_here(trained, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image, whatever its name")
+    code = run_cli("visualize", f"ckpt={trained}/checkpoints/last.ckpt", f"images={broken}", f"paths.runs={tmp_path}")
+    error = " ".join(capsys.readouterr().err.split())
+    assert code == 2
+    assert f"{broken} is no image" in error
+    assert "Replace or remove the file." in error
+    assert "on_bad_image" not in error
+
+
 def test_two_models_rank_for_the_same_queries(trained, data_dir, tmp_path, monkeypatch):
     """What is handed to the drawing: both models' own rankings, by name, over the same queries."""
     drawn = {}

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from aaformer_lit.gallery import Gallery
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def extract(cfg: DictConfig) -> Gallery:
     """Extract or remove as configured; returns the gallery as it is now."""
+    from aaformer_lit.data.images import may_be_skipped
     from aaformer_lit.gallery import Extractor, Gallery, create_for, find_crops, update
     from aaformer_lit.gallery.extractor import AUTOCAST
     from aaformer_lit.gallery.store import DTYPES
@@ -41,7 +43,7 @@ def extract(cfg: DictConfig) -> Gallery:
     gallery = Gallery.open(cfg.out) if Gallery.exists(cfg.out) else create_for(extractor, cfg.out, root, cfg.dtype)
     if not gallery.root.is_dir():  # the images have moved
         gallery = Gallery.open(cfg.out, root)
-    with progress_bar("extracting") as progress:
+    with may_be_skipped(), progress_bar("extracting") as progress:
         gallery, changes = update(
             gallery,
             extractor,
@@ -74,6 +76,7 @@ def _root(cfg: DictConfig) -> Path:
 
 
 def main() -> None:
+    networks_are_enough()
     run(extract, "extract")
 
 

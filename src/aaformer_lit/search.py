@@ -37,7 +37,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.gallery.layout import ALL
     from aaformer_lit.gallery.region import parts_in_region, weighted
-    from aaformer_lit.gallery.report import as_json, as_pages, as_picture, page_name
+    from aaformer_lit.gallery.report import as_json
     from aaformer_lit.gallery.sources import Frames
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
@@ -90,6 +90,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     if "json" in formats:
         write_json(run_dir / "ranking.json", content)
     if "png" in formats:
+        from aaformer_lit.gallery.picture import as_picture
         from aaformer_lit.viz import save
 
         shown = spread(list(range(len(queries))), cfg.count)
@@ -97,6 +98,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         decisions = None if decided is None else [decided[row] for row in shown]
         save(as_picture(gallery, [queries[row] for row in shown], some, decisions), run_dir / "ranking.png")
     if "html" in formats:
+        from aaformer_lit.gallery.pages import as_pages, page_name
+
         for number, page in enumerate(as_pages(gallery, queries, found, tokens, cfg.count, decided), start=1):
             write_text(run_dir / page_name(number), page)
     _print(content)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.lean_imports import networks_are_enough
 from aaformer_lit.web.listening import check_address, is_loopback, stopped_by_signals
 
 SHORTEST_TOKEN = 16
@@ -78,6 +79,7 @@ def _check(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    networks_are_enough()
     run(serve, "serve")
 
 

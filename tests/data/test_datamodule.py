@@ -19,8 +19,8 @@ from PIL import Image
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.data.datasets.market1501 import Market1501DataModule
 from aaformer_lit.data.images import read_image
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.data.sampler import PKSampler
-from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ImageError, ProtocolError
 from aaformer_lit.structures import NO_PART
 

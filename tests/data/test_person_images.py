@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.masks import PartTable
 from aaformer_lit.data.person_images import PersonImages, readable
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.data.sampler import Draw, PKSampler
-from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.errors import ImageError
 from aaformer_lit.structures import NO_PART, Record
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aaformer_lit.data.transforms import RandomErasing, Transforms, reseed, resize, resize_mask
+from aaformer_lit.data.preparation import Normalization, resize, resize_mask
+from aaformer_lit.data.transforms import RandomErasing, Transforms, reseed
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import NO_PART
 
@@ -53,6 +54,15 @@ def test_normalization(image: np.ndarray) -> None:
         assert result.dtype.is_floating_point
         assert result.shape == (3, *SIZE)
         np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
+
+
+def test_normalization_is_that_of_albumentations_to_the_bit_whatever_the_level() -> None:
+    import albumentations as A  # after the package, which tells it not to look for updates
+
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = A.Normalize(mean, std, max_pixel_value=255.0)(image=levels)["image"]
+    np.testing.assert_array_equal(Normalization(mean, std)(levels), expected)
 
 
 def test_flip(image: np.ndarray, mask: np.ndarray) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.data.preparation import resize
+from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.deploy.preprocess import Preprocess
 
 SIZE = (64, 32)

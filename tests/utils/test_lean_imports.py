@@ -7,14 +7,24 @@ from aaformer_lit.utils.lean_imports import networks_are_enough
 networks_are_enough()
 import aaformer_lit.search
 assert "torch" not in sys.modules, "--help would wait for it"
-import aaformer_lit.gallery
+import aaformer_lit.gallery.report
 print(sorted(name for name in {heavy} if name in sys.modules))
 import timm
 assert timm.is_model("deit_tiny_patch16_224")
 from importlib.util import find_spec
 print(all(find_spec(name).origin.endswith("__init__.py") for name in ("torchvision", "timm.data")))
 """
-HEAVY = ("lightning", "torchmetrics", "torchvision", "torch._dynamo", "sympy", "wandb", "matplotlib", "timm.data")
+HEAVY = (
+    "lightning",
+    "torchmetrics",
+    "torchvision",
+    "torch._dynamo",
+    "sympy",
+    "wandb",
+    "matplotlib",
+    "timm.data",
+    "albumentations",
+)
 
 
 def test_a_search_starts_without_what_it_never_calls_and_leaves_the_real_modules_to_be_found():

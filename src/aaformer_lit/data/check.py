@@ -12,9 +12,9 @@ from pathlib import Path
 from aaformer_lit.data.counts import is_match
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.images import complaints, decode, read_bytes, read_image
-from aaformer_lit.data.person_images import in_threads
 from aaformer_lit.errors import ImageError
 from aaformer_lit.structures import Record
+from aaformer_lit.utils.threads import in_threads
 
 
 @dataclass(frozen=True, slots=True)

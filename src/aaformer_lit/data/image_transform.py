@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from aaformer_lit.data.images import read_image, rgb_pixels
-from aaformer_lit.data.transforms import Transforms, resize
+from aaformer_lit.data.preparation import Normalization, resize
 from aaformer_lit.errors import ImageError
 from aaformer_lit.structures import Picture, Pictures
 
@@ -41,7 +41,7 @@ class ImageTransform:
     ) -> None:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        self._normalize = Transforms(mean=self.mean, std=self.std).test()
+        self._normalize = Normalization(self.mean, self.std)
 
     @classmethod
     def from_description(cls, data: Mapping[str, Any]) -> ImageTransform:
@@ -50,8 +50,8 @@ class ImageTransform:
 
     def __call__(self, picture: Picture) -> Float[Tensor, "3 height width"]:
         """The network's input. Raises `ImageError` for what is no picture."""
-        prepared: Tensor = self._normalize(image=resize(pixels_of(picture), self.image_size))["image"]
-        return prepared
+        values = self._normalize(resize(pixels_of(picture), self.image_size))
+        return torch.from_numpy(values).permute(2, 0, 1).contiguous()
 
     def listed(self, pictures: Pictures) -> list[Picture]:
         """The pictures that are meant: one alone is a list of one, a uint8 array of four dimensions a batch."""

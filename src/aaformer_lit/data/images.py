@@ -35,7 +35,7 @@ MAX_PIXELS = 1 << 26
 # a closed list: some of Pillow's readers start other programs
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 _LIBJPEG = "Corrupt JPEG data"
-_REMEDY = "Replace or remove the file, or set data.on_bad_image=skip."
+_REMEDY = "Replace or remove the file."
 
 
 class Header(NamedTuple):
@@ -52,6 +52,15 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h
     Raises `ImageError`, naming the file, where it is missing, empty, truncated, no image, or larger than `max_pixels`.
     """
     return decode(read_bytes(path), path, max_pixels)
+
+
+@contextmanager
+def may_be_skipped() -> Iterator[None]:
+    """For a command that reads inside what `data.on_bad_image=skip` would leave out: its `ImageError` says so."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{error} Or set data.on_bad_image=skip.") from error
 
 
 def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "height width 3"]:

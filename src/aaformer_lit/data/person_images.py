@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import albumentations as A
 import numpy as np
 from torch.utils.data import Dataset
 
 from aaformer_lit.data.cut_off import cut_off
-from aaformer_lit.data.images import read_image, read_mask
+from aaformer_lit.data.images import may_be_skipped, read_image, read_mask
 from aaformer_lit.data.masks import PartTable
+from aaformer_lit.data.preparation import resize, resize_mask
 from aaformer_lit.data.sampler import Draw
-from aaformer_lit.data.transforms import reseed, resize, resize_mask
+from aaformer_lit.data.transforms import reseed
 from aaformer_lit.errors import ImageError
 from aaformer_lit.structures import Record
+from aaformer_lit.utils.threads import in_threads
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    import albumentations as A
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +73,18 @@ class PersonImages(Dataset[dict[str, Any]]):
             log.info("cached %s images in %.1f GB of memory", f"{len(self._cache):,}", size / 1e9)
 
     def _load(self, record: Record) -> dict[str, np.ndarray]:
-        image = cut_off(read_image(record.path), self.cut, record.path)
+        with may_be_skipped():
+            image = read_image(record.path)
+        image = cut_off(image, self.cut, record.path)
         arrays = {"image": resize(image if self.change is None else self.change(image), self.size)}
         if self.part_table is not None:
             if record.mask is None:
                 raise ImageError(
                     f"{record.path} has no part mask. Set data.masks=DIR, or data.mask_parts=null to go without."
                 )
-            mask = cut_off(self.part_table(read_mask(record.mask)), self.cut, record.path)
+            with may_be_skipped():
+                labels = read_mask(record.mask)
+            mask = cut_off(self.part_table(labels), self.cut, record.path)
             arrays["mask"] = resize_mask(mask, self.size)
         return arrays
 
@@ -99,9 +103,3 @@ def readable(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
 
     problems = list(in_threads(problem, records))
     return [r for r, p in zip(records, problems, strict=True) if p is None], [p for p in problems if p is not None]
-
-
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`map` over threads, in order: decoding releases the interpreter lock."""
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(function, items, chunksize=64)

@@ -1,9 +1,8 @@
-"""What happens to an image between disk and network: bicubic resize, flip, other box, pad and crop, random erasing, normalize.
+"""What happens to a resized image on its way to the network: flip, another box, pad and crop, random erasing, normalize.
 
-The resize is not random and comes first, apart from the rest, so that its result can be kept in memory. The random part
-is an albumentations pipeline whose generators are set for every single sample (`reseed`): left alone, albumentations
-2.0.8 repeats its draws in forked workers and in every epoch. Part masks follow the same geometry; erased and padded
-pixels belong to no part.
+An albumentations pipeline whose generators are set for every single sample (`reseed`): left alone, albumentations 2.0.8
+repeats its draws in forked workers and in every epoch. Part masks follow the same geometry; erased and padded pixels
+belong to no part. What is not random is `aaformer_lit.data.preparation`.
 """
 
 from __future__ import annotations
@@ -21,39 +20,10 @@ import albumentations as A
 import cv2
 import numpy as np
 from albumentations.pytorch import ToTensorV2
-from jaxtyping import UInt8
 
+from aaformer_lit.data.preparation import Normalization
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.structures import NO_PART
-
-cv2.setNumThreads(0)  # the loader's workers are the parallelism; OpenCV's own threads would only contend with them
-
-Image = UInt8[np.ndarray, "height width 3"]
-PartMask = UInt8[np.ndarray, "height width"]
-
-
-def resize(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (height, width) `size`: a side that shrinks does so by area, which does not alias, one that grows
-    bicubic.
-
-    Pillow's bicubic widens its kernel to shrink, OpenCV's does not; this is close to Pillow's both ways. What grows does so in
-    float64: for uint8 images OpenCV computes in fixed point or with Intel's library, depending on how it was built, and the
-    results differ. Twice the size is exact either way.
-    """
-    shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
-    if image.shape[:2] != shrunk:
-        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
-    if shrunk != size:
-        exact = all(new in (old, 2 * old) for new, old in zip(size, shrunk, strict=True))
-        grown = cv2.resize(image if exact else image.astype(np.float64), size[::-1], interpolation=cv2.INTER_CUBIC)
-        image = grown if exact else np.rint(grown, out=grown).clip(0, 255).astype(np.uint8)
-    return image
-
-
-def resize_mask(mask: PartMask, size: tuple[int, int]) -> PartMask:
-    """The mask at (height, width) `size`; each pixel keeps one of the old labels."""
-    resized: PartMask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized
 
 
 class RandomBox(A.DualTransform):  # type: ignore[misc]  # albumentations is untyped here
@@ -120,6 +90,17 @@ class RandomErasing(A.DualTransform):  # type: ignore[misc]  # albumentations is
         return mask
 
 
+class Normalize(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations is untyped here
+    """The normalization of every image here, as a step of a pipeline."""
+
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__(p=1)
+        self.normalization = normalization
+
+    def apply(self, image: np.ndarray, **_: object) -> np.ndarray:
+        return self.normalization(image)
+
+
 @dataclass(frozen=True)
 class Transforms:
     """The settings of augmentation and normalization; `train` and `test` build the pipelines from them.
@@ -158,11 +139,7 @@ class Transforms:
                 f"data.transforms.erase_area={list(self.erase_area)} must be two shares of the image, smallest first, "
                 f"e.g. [0.02, 0.4]."
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(
-                f"data.transforms.mean={list(self.mean)} and std={list(self.std)} must hold 3 values each (RGB), "
-                f"std above 0."
-            )
+        Normalization(self.mean, self.std)  # refuses what is no mean or std
 
     def train(self, size: tuple[int, int]) -> A.Compose:
         """Augments and normalizes an image of (height, width) `size`; call `reseed` before every sample."""
@@ -180,7 +157,7 @@ class Transforms:
         return A.Compose(self._to_tensor())
 
     def _to_tensor(self) -> list[A.BasicTransform]:
-        return [A.Normalize(tuple(self.mean), tuple(self.std), max_pixel_value=255.0), ToTensorV2()]
+        return [Normalize(Normalization(self.mean, self.std)), ToTensorV2()]
 
 
 def reseed(pipeline: A.Compose, *key: int) -> None:

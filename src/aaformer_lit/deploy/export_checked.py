@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aaformer_lit.checkpoints.calibration import checked_calibration
 from aaformer_lit.checkpoints.load import load
-from aaformer_lit.data.transforms import resize
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.deploy.bounds import Bounds, DType
 from aaformer_lit.deploy.card import model_card
 from aaformer_lit.deploy.compare import OWN, TEST, Exported, batches, compare

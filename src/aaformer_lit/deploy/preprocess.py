@@ -1,6 +1,6 @@
 """The loader's preprocessing as a graph: pictures as other programs have them in, the loader's own pixels out, normalized.
 
-`data.transforms.resize` shrinks a side by area, grows one by bicubic interpolation, and rounds to whole gray levels after each
+`data.preparation.resize` shrinks a side by area, grows one by bicubic interpolation, and rounds to whole gray levels after each
 of the two. The graph repeats its arithmetic, the order of additions and the roundings included: a pixel that is a gray level
 off can give a patch to another part. Shrinking adds up covered pixels one after the other, which in a graph is a loop.
 
@@ -62,7 +62,7 @@ class Preprocess(nn.Module):
         return (self.resize(self.gray_levels(images)) / 255 - self.mean) / self.std
 
     def resize(self, images: UInt8[Tensor, "batch rows columns 3"]) -> Float[Tensor, "batch 3 height width"]:
-        """Whole gray levels from 0 to 255: those of `data.transforms.resize`."""
+        """Whole gray levels from 0 to 255: those of `data.preparation.resize`."""
         pixels = images.permute(0, 3, 1, 2)
         rows, columns = _count(images.shape[1]), _count(images.shape[2])
         shrunk = shrink(pixels, (rows, columns), (self.height, self.width))

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from aaformer_lit.data.images import read_image
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.data.synthetic import SyntheticSpec
 from aaformer_lit.data.synthetic.render import render
-from aaformer_lit.data.transforms import resize
 from aaformer_lit.errors import ConfigError
 
 # original sizes as shares of the network's, where the graph resizes: smaller, equal, larger, and of another aspect; people

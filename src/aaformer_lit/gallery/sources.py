@@ -125,7 +125,7 @@ def cut(crop: Crop, frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndar
         height, width = frame.shape[:2]
         raise ImageError(
             f"{crop.path} is {width} x {height} pixels; the box x={x} y={y} w={w} h={h} lies outside of it. Boxes are in "
-            "pixels of the upright image; correct the row, or set data.on_bad_image=skip."
+            "pixels of the upright image; correct the row."
         )
     return pixels
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from aaformer_lit.data.person_images import in_threads
 from aaformer_lit.errors import GalleryError, ImageError
 from aaformer_lit.gallery.extractor import Extractor, Progress
 from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import Gallery, digest
 from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.utils.text import plural, some
+from aaformer_lit.utils.threads import in_threads
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from aaformer_lit.data.images import read_image
-from aaformer_lit.data.transforms import resize
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import PartAlignment, ReIDRetrieval
 from aaformer_lit.structures import Record, RetrievalMetrics

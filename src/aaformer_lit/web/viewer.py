@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.colors import to_rgb
 from torch import Tensor
 
-from aaformer_lit.data.transforms import resize
+from aaformer_lit.data.preparation import resize
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError
 from aaformer_lit.gallery import (
     ALL,
