@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from aaformer_lit.data.datamodule import Common, ReIDDataModule
+from aaformer_lit.data.arguments import Common
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.datasets import rows as examine
 from aaformer_lit.data.datasets.rows import numbered
