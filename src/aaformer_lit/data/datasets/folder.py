@@ -88,7 +88,7 @@ class FolderDataset(ReIDDataset):
         return path.parent
 
     def index(self) -> tuple[list[Record], list[Record], list[Record]]:
-        rows = self._examined(read_table(Path(self.table)) if self.table else self._walk())
+        rows = self._examined(read_table(Path(self.table), self.remark) if self.table else self._walk())
         pids = numbered(row.pid for row in rows)
         camids = numbered(row.camid for row in rows if row.camid) | {"": -1}
         # a clip shows one person: clips of the same name are told apart by whom they show
