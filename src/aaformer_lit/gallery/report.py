@@ -116,8 +116,8 @@ def as_picture(
         lambda query: _pixels(frames, queries[query]),
         lambda row: _pixels(gallery.image, row),
         ranking,
-        labels=[_who(query, ", ") for query in queries],
-        captions=lambda row: _who(gallery.crop(row), ", "),
+        labels=[_who(query) for query in queries],
+        captions=lambda row: _who(gallery.crop(row)),
     )
 
 
@@ -198,8 +198,8 @@ def _cell(color: str, pixels: Pixels, name: str, about: str, decision: Decision 
     )
 
 
-def _who(crop: Crop, between: str = "\n") -> str:
-    return between.join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
+def _who(crop: Crop) -> str:
+    return "\n".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
 
 
 def _pixels(read: Callable[[Any], Pixels], what: Crop | int) -> Pixels:
