@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aaformer_lit.checkpoints.calibration import CalibrationRecord
-    from aaformer_lit.data.datamodule import TestSet
+    from aaformer_lit.data.test_set import TestSet
     from aaformer_lit.gallery import Extractor
     from aaformer_lit.metrics import Calibration
     from aaformer_lit.structures import FeatureSet, Record

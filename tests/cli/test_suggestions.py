@@ -8,9 +8,9 @@ from aaformer_lit.cli.messages import user_message
 from aaformer_lit.cli.paths import CONF_DIR
 
 
-def message(command: str, override: str) -> str:
+def message(command: str, *overrides: str) -> str:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"), pytest.raises(HydraException) as caught:
-        compose(command, [override])
+        compose(command, list(overrides))
     return user_message(caught.value) or ""
 
 
@@ -40,6 +40,20 @@ def test_nothing_is_meant_by_what_looks_like_nothing(override):
     said = message("train", override)
     assert "Did you mean" not in said
     assert said.startswith(("unknown config key", "there is no trainer=kangaroo"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "override", "options"),
+    [
+        ("model=vit_baseline", "model.parts=[2]", "model=aaformer and model=pooled, not of the model"),
+        ("model/assigner=stripes", "model.assigner.temperature=1", "model/assigner=gumbel, not of the model/assigner"),
+        ("data=market1501", "data.table=a.csv", "data=folder, not of the data"),
+    ],
+)
+def test_a_key_of_another_option_names_the_options_that_have_it(chosen, override, options):
+    key = override.partition("=")[0]
+    said = message("train", chosen, override)
+    assert said.startswith(f"unknown config key '{key}'. It is a key of {options} that is chosen.")
 
 
 def test_a_renamed_group_says_its_new_word():

@@ -67,6 +67,18 @@ def test_the_ap_stands_beside_the_answers_and_captions_below_them() -> None:
     assert second[1].get_ylabel() == ""
 
 
+def test_captions_of_long_names_do_not_run_into_each_other() -> None:
+    names = "pid Person_Number_Thirty_Three\ncamera Entrance-North"
+    figure = ranking_lists(QUERIES, gallery, RANKING, labels=[names] * 2, captions=lambda row: names)
+    for row in (figure.axes[1:4], figure.axes[5:]):
+        boxes = [panel.xaxis.label.get_window_extent() for panel in row]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    figure.canvas.draw()  # places the labels
+    label, below = figure.axes[1].xaxis.label.get_window_extent(), figure.axes[5].title.get_window_extent()
+    assert label.y0 > below.y1
+    assert figure.axes[5].xaxis.label.get_window_extent().y0 > 0
+
+
 def test_a_decision_stands_on_a_label_framed_in_its_color() -> None:
     words = np.array([["accepted", "unsure", "rejected"], ["rejected", "rejected", ""]])
     figure = ranking_lists(QUERIES, gallery, replace(RANKING, decisions=words))

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from aaformer_lit.cli.options import options_of
 from aaformer_lit.cli.paths import CONF_DIR
 
@@ -39,6 +41,19 @@ def did_you_mean_key(given: str, unknown: str, node: Mapping[str, Any]) -> str:
         or [key for key, name in names.items() if name in _close(unknown, list(names.values()))]
     )
     return _question([_as_group(".".join([*before, key, *after])) for key in found[:2]])
+
+
+def options_with(given: str) -> str:
+    """` It is a key of model=aaformer and model=pooled, ...` of one that other options of its group have, or nothing."""
+    *group, key = given.split(".")
+    while group:
+        name = "/".join(group)
+        having = [one for one in options_of(name) if key in OmegaConf.load(CONF_DIR / name / f"{one}.yaml")]
+        if having:
+            named = " and ".join(f"{name}={one}" for one in having)
+            return f" It is a key of {named}, not of the {name} that is chosen."
+        *group, key = group
+    return ""
 
 
 def _keys_below(node: object, prefix: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ from aaformer_lit.utils.lazy import lazily
 if TYPE_CHECKING:
     from aaformer_lit.data import synthetic
     from aaformer_lit.data.counts import Counts
-    from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
+    from aaformer_lit.data.datamodule import ReIDDataModule
     from aaformer_lit.data.dataset import ReIDDataset
     from aaformer_lit.data.datasets import (
         DATASETS,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aaformer_lit.data.datasets.occluded_duke import OccludedDukeDataModule
     from aaformer_lit.data.image_transform import ImageTransform
     from aaformer_lit.data.synthetic.datamodule import SyntheticDataModule
+    from aaformer_lit.data.test_set import TestSet
 
 _DATA_SETS = ("body_images", "cuhk03", "dukemtmc", "folder", "joint", "market1501", "msmt17", "occluded_duke")
 _HOME = {
@@ -48,7 +49,7 @@ _HOME = {
     "ReIDDataModule": "datamodule",
     "ReIDDataset": "dataset",
     "SyntheticDataModule": "synthetic.datamodule",
-    "TestSet": "datamodule",
+    "TestSet": "test_set",
     "synthetic": "synthetic",
     **{name: f"datasets.{name}" for name in _DATA_SETS},
 }

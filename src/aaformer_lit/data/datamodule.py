@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,19 +17,21 @@ import torch.distributed as dist
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler
 
+from aaformer_lit.data.arguments import Common, Loading
 from aaformer_lit.data.counts import Counts, count
 from aaformer_lit.data.dataset import DATASETS, ReIDDataset, warn
 from aaformer_lit.data.holdout import hold_out, union
 from aaformer_lit.data.masks import PartTable, attach_masks
 from aaformer_lit.data.person_images import PersonImages, readable
 from aaformer_lit.data.sampler import EpochSampler, MakeSampler, PKSampler
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.data.transforms import Transforms
 from aaformer_lit.data.workers import default_workers, init_worker
 from aaformer_lit.errors import ConfigError, ProtocolError, check_choice
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, some
 
-__all__ = ["DATASETS", "Counts", "ReIDDataModule", "ReIDDataset", "TestSet"]
+__all__ = ["DATASETS", "Common", "Counts", "Loading", "ReIDDataModule", "ReIDDataset", "TestSet"]
 
 MAX_SIDE = 2048  # pixels of an image as the network sees it
 
@@ -46,62 +47,6 @@ _SET_UP = (
 )
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TestSet:
-    """A query and a gallery to rank for it. Its loader runs over query + gallery: index < len(query) is a query."""
-
-    __test__: ClassVar[bool] = False  # not a test class, whatever pytest thinks of the name
-
-    name: str
-    query: Sequence[Record]
-    gallery: Sequence[Record]
-    draws: int = 0  # of single-shot galleries; 0: the whole gallery at once
-
-    @property
-    def records(self) -> list[Record]:
-        """Query and gallery, one after the other."""
-        return [*self.query, *self.gallery]
-
-    @property
-    def sequences(self) -> list[int] | None:
-        """A number for the take of each image, query and gallery: its clip, or the file alone; None where no two share one.
-
-        Clips are numbered from 0; a file of no clip is -1 or less.
-        """
-        records = [*self.query, *self.gallery]
-        if all(r.sequence < 0 for r in records) and {q.path for q in self.query}.isdisjoint(
-            g.path for g in self.gallery
-        ):
-            return None
-        files: dict[Path, int] = {}
-        return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in records]
-
-
-class Loading(TypedDict, total=False):
-    """Arguments of `ReIDDataModule` beside `root` and the masks; the data modules pass them on."""
-
-    image_size: Sequence[int]
-    ids_per_batch: int
-    images_per_id: int
-    sampler: MakeSampler | None
-    eval_batch_size: int
-    num_workers: int | None
-    pin_memory: bool | None
-    seed: int
-    transforms: Transforms | None
-    cache: bool
-    val_ids: float
-    on_bad_image: Literal["error", "skip"]
-    cut: float
-
-
-class Common(Loading, total=False):
-    """The same with the masks."""
-
-    masks: str | Path | None
-    mask_parts: Mapping[str, Sequence[int]] | None
 
 
 class ReIDDataModule(LightningDataModule):

@@ -10,7 +10,7 @@ _GROUPS = ("pid", "camid", "sequence")
 
 
 def name_pattern(pattern: str | None) -> re.Pattern[str] | None:
-    """The compiled `data.pattern`. Raises `ConfigError` for one that does not compile or names neither pid nor camid."""
+    """The compiled `data.pattern`. Raises `ConfigError` for one that does not compile, or whose groups are not those read."""
     if not pattern:
         return None
     try:
@@ -19,6 +19,12 @@ def name_pattern(pattern: str | None) -> re.Pattern[str] | None:
         raise ConfigError(f"data.pattern={pattern!r} is no regular expression: {cause}.") from cause
     if not set(_GROUPS) & set(compiled.groupindex):
         raise ConfigError(f"data.pattern={pattern!r} has no group named pid or camid, e.g. (?P<pid>[0-9]+)_.*")
+    unread = [group for group in compiled.groupindex if group not in _GROUPS]
+    if unread:
+        raise ConfigError(
+            f"data.pattern={pattern!r} has a group {', '.join(unread)}, which nothing reads: pid, camid and sequence are. "
+            "Call it one of these, or leave out its name: (?:...)."
+        )
     return compiled
 
 

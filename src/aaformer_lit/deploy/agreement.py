@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aaformer_lit.data.datamodule import TestSet
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.metrics.ranking import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 

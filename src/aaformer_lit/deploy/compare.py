@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from aaformer_lit.data.datamodule import TestSet
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.deploy.agreement import Agreement, among_themselves, on_test_set
 from aaformer_lit.deploy.bounds import Bounds
 from aaformer_lit.deploy.deployed import Deployed, Outputs

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
+from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.errors import ConfigError
 
 _FEWEST = 16  # images that say what range a layer's inputs have

@@ -10,7 +10,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from aaformer_lit.checkpoints.load import check_same_model, describe
-from aaformer_lit.data.datamodule import TestSet
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.engine.fsdp import shard
 from aaformer_lit.engine.results import Results, flatten_results
 from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank

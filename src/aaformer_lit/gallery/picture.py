@@ -47,6 +47,6 @@ def as_picture(
         lambda query: pixels_of(frames, queries[query]),
         lambda row: pixels_of(gallery.image, row),
         ranking,
-        labels=[who(query, ", ") for query in queries],
-        captions=lambda row: who(gallery.crop(row), ", "),
+        labels=[who(query) for query in queries],
+        captions=lambda row: who(gallery.crop(row)),
     )

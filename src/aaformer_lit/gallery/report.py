@@ -56,9 +56,9 @@ def as_json(
     return facts | {"fingerprint": gallery.about["fingerprint"], "results": content}
 
 
-def who(crop: Crop, between: str = "\n") -> str:
-    """Person and camera, where they are known."""
-    return between.join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
+def who(crop: Crop) -> str:
+    """Person and camera, where they are known, in a line each."""
+    return "\n".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
 
 
 def pixels_of(read: Callable[[Any], Pixels], what: Crop | int) -> Pixels:

@@ -71,7 +71,7 @@ def rankings(scene: Scene) -> Figure:
 
 def _who(record: Record) -> str:
     """Person and camera, as far as they are known."""
-    return ", ".join([f"pid {record.pid}"] * (record.pid > 0) + [f"camera {record.camid}"] * (record.camid >= 0))
+    return "\n".join([f"pid {record.pid}"] * (record.pid > 0) + [f"camera {record.camid}"] * (record.camid >= 0))
 
 
 def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) -> viz.Ranking:

@@ -154,8 +154,10 @@ def heading(figure: Figure, title: str | None) -> None:
 
 def fit(figure: Figure, text: Text, inches: float) -> None:
     """Make the letters smaller where the text is wider than that."""
-    size = text.get_window_extent().width / figure.dpi
-    if size > inches:
+    for _ in range(4):  # small letters are drawn on whole pixels, and so do not shrink by just as much as is asked for
+        size = text.get_window_extent().width / figure.dpi
+        if size <= inches:
+            return
         text.set_fontsize(float(text.get_fontsize()) * inches / size)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,11 +17,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aaformer_lit.structures import FeatureSet
-from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, frame, heading, panels, styled
+from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, fit, frame, heading, panels, styled
 from aaformer_lit.viz.images import Array, ImageSource, as_array, load
 from aaformer_lit.viz.palette import DECISIONS, INK, RIGHT, UNKNOWN, WRONG
 
-CAPTION_HEIGHT = 0.14
+CAPTION_HEIGHT = 0.1  # of a line
+GAP = 0.1  # inches between images
 SIDE_BY_SIDE = 12  # answers in one row; more of several models are drawn one model below the other
 
 
@@ -102,7 +104,8 @@ def ranking_lists(
     Image sources are callables of the row (of the ranking; of the gallery) or sequences of paths or uint8 images.
     Borders are green for the query's person, red for another, gray where unknown; above is the distance, with the same
     verdict as a sign; a decision is a label in the image. Below stand the `labels` of the queries and the `captions` of
-    gallery rows (pid and camera, say), left of the answers the AP. Models with more than 12 answers together stand one below
+    gallery rows (pid and camera on two lines, say), in smaller letters where one is wider than its image; left of the answers
+    the AP. Models with more than 12 answers together stand one below
     the other.
     Raises ValueError for rankings of different size, ImageError for a file that cannot be decoded.
     """
@@ -117,12 +120,17 @@ def ranking_lists(
     stacked = len(models) > 1 and k * len(models) > SIDE_BY_SIDE
     below, beside = (len(models), 1) if stacked else (1, len(models))
     named = len(models) > 1 and not stacked
-    below_image = CAPTION_HEIGHT * (labels is not None or captions is not None)
+    texts = [str(label) for label in labels or ()]
+    if captions is not None:
+        shown = {int(row) for ranking in models.values() for row in ranking.gallery.flat if row >= 0}
+        texts += [captions(row) for row in shown]
+    lines = max((text.count("\n") + 1 for text in texts), default=0)
+    below_image = CAPTION_HEIGHT * lines + 0.04 * bool(lines)
     figure, axes = panels(
         queries * below,
         1 + k * beside,
         cell,
-        gap=(0.1, 0.24 + below_image),
+        gap=(GAP, 0.24 + below_image),
         margin=(0.12, 0.12, 0.12 + below_image, 0.3 + TITLE_HEIGHT * bool(title) + 0.2 * named),
         wider_before=range(1, 1 + k * beside, k),
         taller_before=range(below, queries * below, below) if stacked else (),
@@ -185,4 +193,6 @@ def _thumbnail(panel: Axes, image: NDArray[np.uint8], color: str, text: str, cap
     panel.imshow(image)
     frame(panel, color, 2.5)
     panel.set_title(text, fontsize=7.5, pad=4, color=color)
-    panel.set_xlabel(caption, fontsize=5.5, labelpad=3)
+    label = panel.set_xlabel(caption, fontsize=5.5, labelpad=3)
+    figure: Any = panel.figure
+    fit(figure, label, panel.get_position().width * figure.get_size_inches()[0] + GAP / 2)

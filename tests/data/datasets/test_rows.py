@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from aaformer_lit.data.account import account
 from aaformer_lit.data.datamodule import TestSet
 from aaformer_lit.data.datasets.folder import FolderDataset
-from aaformer_lit.errors import ProtocolError
+from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet, Record
 
@@ -69,6 +69,21 @@ def test_good_rows_are_used_without_a_word(root: Path) -> None:
     dataset = opened(root, ROWS)
     assert [len(split) for split in records(dataset)] == [3, 2, 2]
     assert dataset.remarks == []
+
+
+def test_columns_that_are_not_read_are_said_where_no_camera_is_known(root: Path) -> None:
+    dataset = opened(root, ROWS, ["path", "pid", "Camera", "split"])
+    assert {r.camid for split in records(dataset) for r in split} == {-1}
+    assert said(dataset) == (
+        "no column camid, so no camera rule applies; columns that are not read: camera. "
+        "If one of them names the camera, call it camid."
+    )
+    assert opened(root, [(*row, "left") for row in ROWS], [*COLUMNS, "note"]).remarks == []
+
+
+def test_groups_of_a_pattern_that_nothing_reads_are_refused(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has a group cam, .* pid, camid and sequence are"):
+        FolderDataset(root, pattern="(?P<pid>[a-z]+)_(?P<cam>[a-z]+)_.*")
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

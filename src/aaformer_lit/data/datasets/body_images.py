@@ -22,8 +22,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Unpack
 
+from aaformer_lit.data.arguments import Common
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import Common, ReIDDataModule
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.listing import images_below
 from aaformer_lit.errors import ConfigError, check_choice

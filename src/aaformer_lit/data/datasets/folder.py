@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from aaformer_lit.data.datamodule import Common, ReIDDataModule
+from aaformer_lit.data.arguments import Common
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.datasets import rows as examine
 from aaformer_lit.data.datasets.rows import numbered
@@ -87,7 +88,7 @@ class FolderDataset(ReIDDataset):
         return path.parent
 
     def index(self) -> tuple[list[Record], list[Record], list[Record]]:
-        rows = self._examined(read_table(Path(self.table)) if self.table else self._walk())
+        rows = self._examined(read_table(Path(self.table), self.remark) if self.table else self._walk())
         pids = numbered(row.pid for row in rows)
         camids = numbered(row.camid for row in rows if row.camid) | {"": -1}
         # a clip shows one person: clips of the same name are told apart by whom they show

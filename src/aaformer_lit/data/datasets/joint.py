@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from aaformer_lit.data.datamodule import Common, ReIDDataModule
+from aaformer_lit.data.arguments import Common
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import DATASETS, ReIDDataset
 from aaformer_lit.errors import ConfigError
 

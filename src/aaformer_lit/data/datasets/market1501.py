@@ -17,8 +17,9 @@ import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+from aaformer_lit.data.arguments import Common
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import Common, ReIDDataModule
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.listing import image_files
 from aaformer_lit.errors import DatasetNotFoundError

@@ -23,8 +23,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+from aaformer_lit.data.arguments import Common
 from aaformer_lit.data.counts import Counts
-from aaformer_lit.data.datamodule import Common, ReIDDataModule
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from aaformer_lit.data.datasets.table import Row
+from aaformer_lit.data.datasets.table import Row, Say
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.utils.text import plural, some
 
-Say = Callable[[str, Iterable[object], str], None]
 JUNK = "-1"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _LIKE_MISSING = {"na", "n/a", "nan", "none", "null", "unknown", "?", "-"}

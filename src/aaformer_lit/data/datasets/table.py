@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from aaformer_lit.utils.text import separators_hint, some
 
 COLUMNS = "Give a .csv or .parquet table with the columns path, pid, split (train, query, gallery) and, if known, camid"
 _NEEDED, _OPTIONAL = ("path", "pid", "split"), ("camid", "sequence")
+Say = Callable[[str, Iterable[object], str], None]
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
@@ -41,7 +43,7 @@ def tidy(name: str) -> str:
     return whole[1] if whole else name
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path, say: Say) -> list[Row]:
     """The rows of a CSV or Parquet table. Raises `ProtocolError` where a column, a value or a file is missing."""
     try:
         if path.suffix == ".parquet":
@@ -52,6 +54,7 @@ def read_table(path: Path) -> list[Row]:
         raise ProtocolError(f"{path} cannot be read as a table: {cause}. {COLUMNS}.") from cause
     frame.columns = [str(column).strip().lower() for column in frame.columns]
     _check_columns(path, list(frame.columns))
+    _say_unread_columns(list(frame.columns), say)
     for column in _OPTIONAL:
         if column not in frame:
             frame[column] = ""
@@ -82,6 +85,17 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     raise ProtocolError(
         f"{path} has no column {', '.join(lacking)}, but {', '.join(columns).expandtabs(1)}.{hint} {COLUMNS}."
     )
+
+
+def _say_unread_columns(columns: Sequence[str], say: Say) -> None:
+    """A column called camera, say: without it the results are others, and look better."""
+    unread = [column for column in columns if column not in (*_NEEDED, *_OPTIONAL)]
+    if unread and "camid" not in columns:
+        say(
+            "no column camid, so no camera rule applies; columns that are not read",
+            unread,
+            "If one of them names the camera, call it camid.",
+        )
 
 
 def _check_files(folder: Path, rows: list[Row]) -> None:

@@ -18,7 +18,8 @@ from typing import Any, Unpack
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from aaformer_lit.data.datamodule import Loading, ReIDDataModule
+from aaformer_lit.data.arguments import Loading
+from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import ReIDDataset
 from aaformer_lit.data.synthetic.canvas import Part
 from aaformer_lit.data.synthetic.generate import generate

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from aaformer_lit import viz
-from aaformer_lit.data.datamodule import ReIDDataModule, TestSet
+from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
 from aaformer_lit.metrics import SquaredEuclidean

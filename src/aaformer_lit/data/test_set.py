@@ -1,0 +1,41 @@
+"""A query and a gallery, as they are tested together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from aaformer_lit.structures import Record
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """A query and a gallery to rank for it. Its loader runs over query + gallery: index < len(query) is a query."""
+
+    __test__: ClassVar[bool] = False  # not a test class, whatever pytest thinks of the name
+
+    name: str
+    query: Sequence[Record]
+    gallery: Sequence[Record]
+    draws: int = 0  # of single-shot galleries; 0: the whole gallery at once
+
+    @property
+    def records(self) -> list[Record]:
+        """Query and gallery, one after the other."""
+        return [*self.query, *self.gallery]
+
+    @property
+    def sequences(self) -> list[int] | None:
+        """A number for the take of each image, query and gallery: its clip, or the file alone; None where no two share one.
+
+        Clips are numbered from 0; a file of no clip is -1 or less.
+        """
+        records = [*self.query, *self.gallery]
+        if all(r.sequence < 0 for r in records) and {q.path for q in self.query}.isdisjoint(
+            g.path for g in self.gallery
+        ):
+            return None
+        files: dict[Path, int] = {}
+        return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in records]
