@@ -42,7 +42,8 @@ class Record:
 class ReIDBatch(TypedDict):
     """One batch: training `pid`s are labels 0..n-1, test `pid`s the data set's own; `index` is the position in the split.
 
-    `part_mask` holds the part of each pixel of the augmented image, `NO_PART` where it belongs to none.
+    `part_mask` holds the part of each pixel of the augmented image, `NO_PART` where it belongs to none; `place`, how far down
+    in the image before the augmentation each pixel was, from 0 to 254, and `NO_PART` where it was nowhere in it.
     """
 
     image: Float[Tensor, "batch 3 height width"]
@@ -50,6 +51,7 @@ class ReIDBatch(TypedDict):
     camid: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"]
     part_mask: NotRequired[UInt8[Tensor, "batch height width"]]
+    place: NotRequired[UInt8[Tensor, "batch height width"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class ReIDOutput:
     Its parts one by one, after the neck that their mean passes, are `joined_parts`.
 
     `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalized; `logits` are None in eval
-    mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty.
+    mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty; so does `scores`
+    what the assigner of each layer compares, with gradient.
     """
 
     global_feat: Float[Tensor, "batch dim"]
@@ -69,6 +72,7 @@ class ReIDOutput:
     descriptor: Float[Tensor, "batch tokens dim"]
     logits: Float[Tensor, "batch tokens ids"] | None = None
     assignments: tuple[Tensor, ...] = ()
+    scores: tuple[Tensor, ...] = ()
     joined_parts: Float[Tensor, "batch parts dim"] | None = None
 
 

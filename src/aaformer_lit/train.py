@@ -52,7 +52,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     network, weights = _build(cfg, data.num_classes)
     _start_parts(cfg, network, data)
     about = {"model": OmegaConf.to_container(cfg.model, resolve=True), "data": preprocessing(cfg.data)}
-    module = ReIDModule(network, instantiate(cfg.loss), instantiate(cfg.optim), about, flip_test=cfg.flip_test)
+    module = ReIDModule(
+        network,
+        instantiate(cfg.loss),
+        instantiate(cfg.optim),
+        about,
+        flip_test=cfg.flip_test,
+        place_loss=instantiate(cfg.place_loss),
+    )
     trainer = make_trainer(cfg)
     _say_how_long(trainer, module, data)
     compiled = compile_if_it_pays(network, 16, trainer.strategy.root_device) if cfg.compile else None

@@ -110,6 +110,21 @@ def test_part_masks_travel_with_the_image(masked: list[Record]) -> None:
     np.testing.assert_array_equal(flipped, expected[:, ::-1])
 
 
+def test_the_place_of_each_pixel_travels_with_moved_boxes(records: list[Record]) -> None:
+    still = Transforms(flip=0.0, pad=0, erase=0.0)
+    moved = PersonImages(records, SIZE, replace(still, box=0.3).train(SIZE))
+    assert "place" not in PersonImages(records, SIZE, still.train(SIZE))[0]
+    kept = 0
+    for index in range(len(records)):
+        place = moved[index]["place"].numpy()
+        assert (place == place[:, :1]).all()
+        column = place[:, 0]
+        inside = column[column != NO_PART].astype(int)
+        assert (np.diff(inside) >= 0).all(), "further down in the image is further down in the box"
+        kept += np.array_equal(column, np.arange(SIZE[0]) * 255 // SIZE[0])
+    assert kept < len(records)
+
+
 def test_a_record_without_its_mask_is_named(records: list[Record]) -> None:
     with pytest.raises(ImageError, match=rf"{records[2].path} has no part mask"):
         images(records, part_table=PartTable({"all": [1]}))[2]

@@ -72,6 +72,24 @@ def test_everyone_is_timms_vit_with_as_many_class_tokens():
     torch.testing.assert_close(output.part_feats, expected[:, 1:6], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("grad_checkpointing", [False, True])
+def test_scores_are_what_each_layer_compares_and_change_nothing(grad_checkpointing):
+    network = AAformer(tiny(), parts=[2, 3], grad_checkpointing=grad_checkpointing)
+    inputs = []
+    for block in network.backbone.blocks:
+        block.norm1.register_forward_hook(lambda _module, _args, output: inputs.append(output))
+    output = network(images(), return_scores=True)
+    torch.testing.assert_close(output.descriptor, network(images()).descriptor)
+    assert len(output.scores) == len(network.backbone.blocks)
+    for scores, block, sequence in zip(output.scores, network.backbone.blocks, inputs, strict=False):
+        q, k, _ = block.attn.qkv(sequence).view(*sequence.shape[:2], 3, 3, 16).permute(2, 0, 3, 1, 4)
+        expected = torch.nn.functional.cosine_similarity(q[:, :, 1:6, None], k[:, :, None, 6:], dim=-1)
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
+    output.scores[0].sum().backward()
+    assert network.part_tokens.grad.abs().sum() > 0
+    assert network(images()).scores == ()
+
+
 def test_a_stripe_token_ignores_what_lies_outside_its_stripe():
     attention = AAformer(tiny(), parts=[2], assigner=Stripes()).backbone.blocks[0].attn.eval()
     sequence = torch.randn(1, 1 + 2 + 32, 48)

@@ -16,7 +16,7 @@ from aaformer_lit.data.preparation import resize, resize_mask
 from aaformer_lit.data.sampler import Draw
 from aaformer_lit.data.transforms import reseed
 from aaformer_lit.errors import ImageError
-from aaformer_lit.structures import Record
+from aaformer_lit.structures import NO_PART, Record
 from aaformer_lit.utils.threads import in_threads
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class PersonImages(Dataset[dict[str, Any]]):
-    """Samples `{image, pid, camid, index[, part_mask]}` of `records`, at (height, width) `size`, through `pipeline`.
+    """Samples `{image, pid, camid, index[, part_mask, place]}` of `records`, at (height, width) `size`, through `pipeline`.
 
     With `labels` (pid -> 0..n-1) `pid` is the training label. An item is asked for by its index, or by a `Draw`, which
     also carries the epoch: the augmentation is a function of (seed, epoch, index, copy), whichever process computes it.
@@ -49,6 +49,8 @@ class PersonImages(Dataset[dict[str, Any]]):
         self.records, self.size, self.pipeline = records, size, pipeline
         self.labels, self.part_table, self.seed = labels, part_table, seed
         self.cut, self.change = cut, change
+        rows = np.arange(size[0]) * NO_PART // size[0]
+        self._place = np.repeat(rows.astype(np.uint8)[:, None], size[1], axis=1)
         self._cache: list[dict[str, np.ndarray]] | None = None
 
     def __len__(self) -> int:
@@ -58,11 +60,16 @@ class PersonImages(Dataset[dict[str, Any]]):
         draw = key if isinstance(key, Draw) else Draw(key)
         index, record = draw.index, self.records[draw.index]
         reseed(self.pipeline, self.seed, draw.epoch, index, draw.copy)
-        done = self.pipeline(**(self._cache[index] if self._cache else self._load(record)))
+        arrays = self._cache[index] if self._cache else self._load(record)
+        if "place" in self.pipeline.additional_targets:
+            arrays = arrays | {"place": self._place}
+        done = self.pipeline(**arrays)
         pid = record.pid if self.labels is None else self.labels[record.pid]
         sample = {"image": done["image"], "pid": pid, "camid": record.camid, "index": index}
         if "mask" in done:
             sample["part_mask"] = done["mask"]
+        if "place" in done:
+            sample["place"] = done["place"]
         return sample
 
     def cache(self) -> None:

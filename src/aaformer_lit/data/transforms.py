@@ -150,7 +150,8 @@ class Transforms:
         if self.pad:
             steps += [A.Pad(padding=self.pad, fill=0, fill_mask=NO_PART), A.RandomCrop(*size)]
         steps += [RandomErasing(fill, self.erase_area, p=self.erase), *self._to_tensor()]
-        return A.Compose(steps)
+        # the place of each pixel is of interest only where boxes move
+        return A.Compose(steps, additional_targets={"place": "mask"} if self.box else None)
 
     def test(self) -> A.Compose:
         """Normalizes; nothing is random."""

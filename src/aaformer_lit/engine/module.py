@@ -15,7 +15,7 @@ from aaformer_lit.engine.fsdp import shard
 from aaformer_lit.engine.results import Results, flatten_results
 from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank
 from aaformer_lit.errors import NumericsError
-from aaformer_lit.losses import Loss
+from aaformer_lit.losses import Loss, PlaceLoss
 from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
@@ -34,6 +34,7 @@ class ReIDModule(LightningModule):
         about: the model and data config that a checkpoint carries, so that `load_model` can build the network again.
         retrieval: further arguments of `ReIDRetrieval`, such as `ranks` or `rerank`.
         flip_test: average the descriptor with that of the mirrored image (test-time augmentation).
+        place_loss: teaches an AAformer's scores where its parts belong, beside `loss`; None as in the paper.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class ReIDModule(LightningModule):
         about: Mapping[str, Any] | None = None,
         retrieval: Mapping[str, Any] | None = None,
         flip_test: bool = False,
+        place_loss: PlaceLoss | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.loss, self.optimization = network, loss, optimization
+        self.network, self.loss, self.optimization, self.place_loss = network, loss, optimization, place_loss
         self.about, self.retrieval, self.flip_test = dict(about or {}), dict(retrieval or {}), flip_test
         self.results: Results = {}
         self._metrics: dict[str, ReIDRetrieval] = {}
@@ -71,8 +73,12 @@ class ReIDModule(LightningModule):
 
     def training_step(self, batch: ReIDBatch, batch_idx: int) -> Tensor:
         assert self.loss is not None, "built for testing only"
-        output = self.network(batch["image"], batch.get("part_mask"))
+        taught = self.place_loss is not None
+        output = self.network(batch["image"], batch.get("part_mask"), return_scores=taught)
         terms = self.loss(output, batch["pid"], gather_batch if is_distributed() else None)
+        if self.place_loss is not None:
+            place = self.place_loss(output.scores, self.network.granularities, self.network.grid, batch.get("place"))
+            terms |= {"place": place, "loss": terms["loss"] + self.place_loss.weight * place}
         self._check_finite(terms, batch)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["pid"]))

@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.assign import Assigner, Sinkhorn
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.attention import AutoAlignedAttention, Visibility
-from aaformer_lit.models.base import Descriptor, NeckFeature, ReIDViT
+from aaformer_lit.models.attention import Attended, AutoAlignedAttention, Visibility
+from aaformer_lit.models.base import Descriptor, Encoding, NeckFeature, ReIDViT
 from aaformer_lit.ops import Similarity
 
 
@@ -71,25 +71,26 @@ class AAformer(ReIDViT):
         return tuple(self.parts)
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
-    ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[Tensor, ...]]:
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+    ) -> Encoding:
         backbone = self.backbone
         sequence = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
         parts = self.part_tokens if self.part_pos_embed is None else self.part_tokens + self.part_pos_embed
         parts = parts.expand(images.shape[0], -1, -1).to(sequence.dtype)
         sequence = torch.cat([sequence[:, : self.prefix], parts, sequence[:, self.prefix :]], dim=1)
-        assignments = []
+        assignments, scores = [], []
         for block in backbone.blocks:
+            asked = (block, sequence, part_mask, return_assignments, return_scores)
             if self.grad_checkpointing and self.training:
-                sequence, membership = checkpoint(
-                    self._block, block, sequence, part_mask, return_assignments, use_reentrant=False
-                )
+                sequence, membership, compared = checkpoint(self._block, *asked, use_reentrant=False)
             else:
-                sequence, membership = self._block(block, sequence, part_mask, return_assignments)
+                sequence, membership, compared = self._block(*asked)
             if membership is not None:
                 assignments.append(membership)
+            if compared is not None:
+                scores.append(compared)
         tokens = torch.cat([sequence[:, :1], sequence[:, self.prefix : self.prefix + sum(self.parts)]], dim=1)
-        return backbone.norm(tokens), tuple(assignments)
+        return Encoding(backbone.norm(tokens), tuple(assignments), tuple(scores))
 
     @torch.no_grad()
     def part_attention_maps(
@@ -109,9 +110,14 @@ class AAformer(ReIDViT):
         return weights, membership
 
     def _block(
-        self, block: Block, sequence: Tensor, part_mask: Tensor | None, return_membership: bool
-    ) -> tuple[Tensor, Tensor | None]:
+        self,
+        block: Block,
+        sequence: Tensor,
+        part_mask: Tensor | None,
+        return_membership: bool,
+        return_scores: bool,
+    ) -> Attended:
         # timm's blocks pass on neither grid nor membership, so their two lines are written out here
-        attended, membership = block.attn(block.norm1(sequence), self.grid, part_mask, return_membership)
-        sequence = sequence + block.drop_path1(block.ls1(attended))
-        return sequence + block.drop_path2(block.ls2(block.mlp(block.norm2(sequence)))), membership
+        attended = block.attn(block.norm1(sequence), self.grid, part_mask, return_membership, return_scores)
+        sequence = sequence + block.drop_path1(block.ls1(attended.sequence))
+        return attended._replace(sequence=sequence + block.drop_path2(block.ls2(block.mlp(block.norm2(sequence)))))

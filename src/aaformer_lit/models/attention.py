@@ -6,7 +6,7 @@ Built from a timm attention, whose projections it keeps: a pre-trained ViT's wei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,9 +16,17 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
 from aaformer_lit.errors import ConfigError, check_choice
-from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, unpack_projections
+from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, similarity_scores, unpack_projections
 
 Visibility = Literal["mutual", "isolated"]
+
+
+class Attended(NamedTuple):
+    """The output sequence; membership and scores (B, h, P, N), where they were asked for."""
+
+    sequence: Float[Tensor, "batch length dim"]
+    membership: Tensor | None = None
+    scores: Float[Tensor, "batch heads parts patches"] | None = None
 
 
 class AutoAlignedAttention(nn.Module):
@@ -62,8 +70,9 @@ class AutoAlignedAttention(nn.Module):
         grid: tuple[int, int],
         part_mask: Tensor | None = None,
         return_membership: bool = False,
-    ) -> tuple[Float[Tensor, "batch length dim"], Tensor | None]:
-        """Output sequence, and the membership (B, h, P, N) where it was asked for."""
+        return_scores: bool = False,
+    ) -> Attended:
+        """The layer's output, and what it is asked for beside it."""
         batch, length, _ = sequence.shape
         q, k, v, *parts_and_patches = self.project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
@@ -88,7 +97,9 @@ class AutoAlignedAttention(nn.Module):
         output = self.norm(output.reshape(batch, length, -1))
         if self.gate is not None:
             output = output * self.gate(sequence).sigmoid()
-        return self.proj_drop(self.proj(output)), membership if return_membership else None
+        # once more than the assigner, whose own may be a kernel's and without gradient: a few scores per patch
+        scores = similarity_scores(*parts_and_patches[:2], self.similarity) if return_scores else None
+        return Attended(self.proj_drop(self.proj(output)), membership if return_membership else None, scores)
 
     @torch.no_grad()
     def part_weights(

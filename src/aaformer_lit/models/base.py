@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypedDict, get_args
+from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
 import torch
 from jaxtyping import Float
@@ -53,6 +53,14 @@ class Decider(Protocol):
 
     def decide(self, distance: float, cameras: tuple[str, str] = ("", "")) -> Literal["accepted", "unsure", "rejected"]:
         """About two pictures at a distance, of these cameras where they are known."""
+
+
+class Encoding(NamedTuple):
+    """Descriptor tokens before the neck; each layer's membership and scores (B, h, P, N), where they were asked for."""
+
+    tokens: Float[Tensor, "batch tokens dim"]
+    assignments: tuple[Tensor, ...] = ()
+    scores: tuple[Tensor, ...] = ()
 
 
 class ReIDViT(nn.Module):
@@ -147,17 +155,18 @@ class ReIDViT(nn.Module):
         return {"": (0, 1), **groups, "concat": (0, *range(2, 2 + sum(self.granularities)))}
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
-    ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[Tensor, ...]]:
-        """Descriptor tokens before the neck, and the membership of each layer where asked for."""
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+    ) -> Encoding:
+        """The descriptor's tokens; what else is asked for a network without parts does not have."""
         self.backbone.set_grad_checkpointing(self.grad_checkpointing and self.training)
-        return self.backbone.forward_features(images)[:, :1], ()
+        return Encoding(self.backbone.forward_features(images)[:, :1])
 
     def forward(
         self,
         images: Float[Tensor, "batch 3 height width"],
         part_mask: Tensor | None = None,
         return_assignments: bool = False,
+        return_scores: bool = False,
     ) -> ReIDOutput:
         """All that training, evaluation and pictures need of one pass.
 
@@ -165,6 +174,7 @@ class ReIDViT(nn.Module):
             images: normalized images of this network's `image_size`.
             part_mask: (B, H, W) part of each pixel, for the parsing assigner.
             return_assignments: keep each layer's membership (B, h, P, N).
+            return_scores: keep each layer's scores (B, h, P, N), from which an AAformer's assigner groups the patches.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ConfigError(
@@ -177,7 +187,7 @@ class ReIDViT(nn.Module):
                 f"this network was built for {self.image_size[0]}x{self.image_size[1]} images; got "
                 f"{images.shape[-2]}x{images.shape[-1]}. Resize the images, or build it with that image_size."
             )
-        tokens, assignments = self.encode(images, part_mask, return_assignments)
+        tokens, assignments, scores = self.encode(images, part_mask, return_assignments, return_scores)
         joined_parts = None
         if self.joined:
             parts = tokens[:, 1:]
@@ -193,6 +203,7 @@ class ReIDViT(nn.Module):
             descriptor=descriptor,
             logits=logits,
             assignments=assignments,
+            scores=scores,
             joined_parts=joined_parts,
         )
 

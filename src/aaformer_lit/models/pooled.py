@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner, Parsing, Stripes
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.base import Options, ReIDViT
+from aaformer_lit.models.base import Encoding, Options, ReIDViT
 
 
 class PooledViT(ReIDViT):
@@ -57,14 +57,14 @@ class PooledViT(ReIDViT):
         return tuple(self.parts)
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
-    ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[Tensor, ...]]:
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+    ) -> Encoding:
         self.backbone.set_grad_checkpointing(self.grad_checkpointing and self.training)
         sequence = self.backbone.forward_features(images)
         cls, patches = sequence[:, :1], sequence[:, self.backbone.num_prefix_tokens :]
         membership = self._membership(cls.detach(), patches.detach(), part_mask)
         tokens = torch.cat([cls, pool(patches, membership)], dim=1)
-        return tokens, (membership[:, None],) if return_assignments else ()
+        return Encoding(tokens, (membership[:, None],) if return_assignments else ())
 
     def _membership(
         self, cls: Float[Tensor, "batch 1 dim"], patches: Float[Tensor, "batch patches dim"], part_mask: Tensor | None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models.base import Options, ReIDViT
+from aaformer_lit.models.base import Encoding, Options, ReIDViT
 from aaformer_lit.structures import ReIDOutput
 
 
@@ -62,8 +62,8 @@ class TransReID(ReIDViT):
         return (self.groups,)
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool
-    ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[Tensor, ...]]:
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+    ) -> Encoding:
         backbone = self.backbone
         sequence = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
         for block in backbone.blocks[:-1]:
@@ -74,15 +74,16 @@ class TransReID(ReIDViT):
         for members in self.members:
             local = self._run(self.local_block, torch.cat([cls, patches[:, members]], dim=1))
             tokens.append(self.local_norm(local[:, :1]))
-        return torch.cat(tokens, dim=1), (self._membership(images.shape[0]),) if return_assignments else ()
+        return Encoding(torch.cat(tokens, dim=1), (self._membership(images.shape[0]),) if return_assignments else ())
 
     def forward(
         self,
         images: Float[Tensor, "batch 3 height width"],
         part_mask: Tensor | None = None,
         return_assignments: bool = False,
+        return_scores: bool = False,
     ) -> ReIDOutput:
-        output = super().forward(images, part_mask, return_assignments)
+        output = super().forward(images, part_mask, return_assignments, return_scores)
         weights = output.descriptor.new_tensor([1.0] + [1 / self.groups] * self.groups)
         return dataclasses.replace(output, descriptor=output.descriptor * weights[:, None])
 
