@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -54,7 +55,13 @@ def people(data_dir, trained):
 
 
 @pytest.fixture
-def small_files():
+def no_bytecode(monkeypatch):
+    """Where files may not grow, Python would keep half of what it compiles, and every later process would stumble over it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
+@pytest.fixture
+def small_files(no_bytecode):
     """No file of this process may grow beyond 1 kB: writing fails in its middle, as on a full disk."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

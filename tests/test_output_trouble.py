@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be(command, trouble, says, places, tmp_path, capsys
 
 
 @pytest.fixture
-def full_disk(monkeypatch):
+def full_disk(monkeypatch, no_bytecode):
     """Once a command has started, the kernel lets no file of this process grow beyond 100 bytes."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

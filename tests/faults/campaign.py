@@ -166,6 +166,7 @@ def disk_full(nth: int) -> Fault:
 
     def plant() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        sys.dont_write_bytecode = True  # half a compiled module would break the children that come after
         serialized, seen = io.serialized, Counter()
 
         def limited(content):
