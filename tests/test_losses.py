@@ -232,8 +232,6 @@ def test_patches_that_lie_in_no_image_teach_nothing():
     assert (scores[0].grad[..., [0, 2, 3]] != 0).all()
 
 
-def test_a_network_without_parts_has_no_place_to_learn():
-    with pytest.raises(ConfigError, match="model=aaformer"):
-        PlaceLoss()((), [], (4, 2))
+def test_wrong_settings_of_the_place_loss_are_named():
     with pytest.raises(ConfigError, match="weight=-1"):
         PlaceLoss(weight=-1)

@@ -76,6 +76,15 @@ def test_the_checkpoint_says_what_it_is_and_loads_safely(trained):
     assert about["model"]["_target_"] == "aaformer_lit.models.AAformer"
 
 
+def test_the_place_of_parts_is_taught_beside_the_loss(tmp_path, data_dir):
+    code = run_cli("train", *TINY, "ablation=placed_taught", f"paths.data={data_dir}", f"run_dir={tmp_path}")
+    assert code == 0
+    log = pd.read_csv(tmp_path / "metrics.csv").dropna(subset=["train/loss"]).iloc[-1]
+    assert 0.3 < log["train/place"] < 10  # a cross entropy over 2 and 3 parts
+    others = log["train/id"] + log["train/triplet"]
+    assert log["train/loss"] == pytest.approx(others + 0.3 * log["train/place"], rel=1e-4)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_killed_run_continues_to_the_same_weights(tmp_path, data_dir, monkeypatch, workers):
     """Weights and optimizer of an interrupted and a whole run are equal to the bit, drop path included."""
@@ -203,6 +212,10 @@ def test_options_that_promise_to_work(overrides, tmp_path, data_dir):
         (["ckpt_path=absent.ckpt"], "no checkpoint at absent.ckpt"),
         (["seed=[1"], "no viable alternative at input '[1'"),
         (["trainer=nope"], "Options: "),
+        (
+            ["model=vit_baseline", "place_loss=stripes"],
+            "the place loss teaches part tokens, which ViTBaseline does not have",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(overrides, message, tmp_path, data_dir, capsys):

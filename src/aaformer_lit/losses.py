@@ -205,15 +205,7 @@ class PlaceLoss(nn.Module):
         grid: tuple[int, int],
         place: UInt8[Tensor, "batch height width"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Without `place` each patch is where it is in the image given.
-
-        Raises:
-            ConfigError: a network without part tokens, which has no scores.
-        """
-        if not scores:
-            raise ConfigError(
-                "the place loss teaches part tokens, which this network does not have. Use model=aaformer, or place_loss=null."
-            )
+        """Without `place` each patch is where it is in the image given."""
         heights = patch_places(place, grid) if place is not None else _rows(grid, scores[0])
         terms = []
         for layer in scores:

@@ -14,10 +14,10 @@ from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.engine.fsdp import shard
 from aaformer_lit.engine.results import Results, flatten_results
 from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank
-from aaformer_lit.errors import NumericsError
+from aaformer_lit.errors import ConfigError, NumericsError
 from aaformer_lit.losses import Loss, PlaceLoss
 from aaformer_lit.metrics import ReIDRetrieval
-from aaformer_lit.models import ReIDViT
+from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.models.base import descriptors
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
@@ -48,6 +48,11 @@ class ReIDModule(LightningModule):
         place_loss: PlaceLoss | None = None,
     ) -> None:
         super().__init__()
+        if place_loss is not None and not isinstance(network, AAformer):
+            raise ConfigError(
+                f"the place loss teaches part tokens, which {type(network).__name__} does not have. Use model=aaformer, or "
+                "place_loss=null."
+            )
         self.network, self.loss, self.optimization, self.place_loss = network, loss, optimization, place_loss
         self.about, self.retrieval, self.flip_test = dict(about or {}), dict(retrieval or {}), flip_test
         self.results: Results = {}
