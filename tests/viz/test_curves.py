@@ -121,6 +121,13 @@ def test_the_identity_loss_has_axes_of_its_own(tmp_path: Path) -> None:
     assert [line.get_label() for line in both.lines] == ["train/loss", "train/triplet"]
 
 
+def test_a_nearly_level_line_lies_below_the_upper_edge(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.csv"
+    log.write_text("epoch,step,train/loss\n0,1,3.5\n1,2,3.499\n")
+    (axes,) = training_curves(log).axes
+    assert axes.get_ylim() == (0, pytest.approx(1.05 * 3.5))
+
+
 def test_a_run_without_validation_has_one_panel(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     # the last line is cut off, as a killed run leaves it

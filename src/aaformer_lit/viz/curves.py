@@ -186,7 +186,7 @@ def training_curves(path: str | Path, *, title: str | None = "Training") -> Figu
         for name, line in lines.items():
             axes.plot(line.epochs, scale * line.values, label=name, marker=_marker(len(line.epochs)))
         axes.set(xlabel="epoch", ylabel=label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * max(axes.dataLim.y1, 0) or None)  # a level line would lie on the upper edge
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
     return figure

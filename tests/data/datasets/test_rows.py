@@ -81,6 +81,18 @@ def test_columns_that_are_not_read_are_said_where_no_camera_is_known(root: Path)
     assert opened(root, [(*row, "left") for row in ROWS], [*COLUMNS, "note"]).remarks == []
 
 
+def test_a_table_beside_the_split_folders_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    for person in ("train/ann", "query/eve", "gallery/eve"):
+        (tmp_path / person).mkdir(parents=True)
+        (tmp_path / person / "a.jpg").touch()
+    assert FolderDataset(tmp_path).remarks == []
+    (tmp_path / "people.csv").write_text("path,pid,camid,split\ntrain/ann/a.jpg,ann,door,train\n")
+    assert said(FolderDataset(tmp_path)).startswith(
+        "1 table beside the folders train, query, gallery, not read: people.csv. "
+    )
+    assert FolderDataset(tmp_path, table="people.csv").train[0].camid == 0
+
+
 def test_groups_of_a_pattern_that_nothing_reads_are_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"has a group cam, .* pid, camid and sequence are"):
         FolderDataset(root, pattern="(?P<pid>[a-z]+)_(?P<cam>[a-z]+)_.*")

@@ -75,7 +75,7 @@ class FolderDataset(ReIDDataset):
         elif any((self.root / split).is_dir() for split in SPLITS):
             return self.root
         else:
-            tables = [p for p in sorted(self.root.glob("*")) if p.suffix in TABLE_SUFFIXES]
+            tables = _tables(self.root)
             if len(tables) != 1:
                 found = (
                     f"it holds {len(tables)} tables: {some(p.name for p in tables)}" if tables else contents(self.root)
@@ -117,6 +117,13 @@ class FolderDataset(ReIDDataset):
 
     def _walk(self) -> list[Row]:
         """The images below the split folders, those in a format that is not read among them."""
+        if tables := _tables(self.folder):
+            self.remark(
+                f"{plural(len(tables), 'table')} beside the folders {', '.join(SPLITS)}, not read",
+                tables,
+                f"The folders say who is who, and without data.pattern nothing of cameras. Add data.table={tables[0].name} to "
+                "go by the table.",
+            )
         rows, strays = [], []
         for split in SPLITS:
             top = self.folder / split
@@ -139,6 +146,10 @@ class FolderDataset(ReIDDataset):
             self.unused |= dict.fromkeys(strays, "its name or place says no person")
             self.remark(f"left out: {says}", names)
         return rows
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*")) if path.suffix in TABLE_SUFFIXES]
 
 
 class FolderDataModule(ReIDDataModule):
