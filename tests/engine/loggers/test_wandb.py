@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -23,7 +25,7 @@ from aaformer_lit.assign import Sinkhorn
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.engine.callbacks.assignment import marginal_errors
 from aaformer_lit.engine.loggers.csv import MetricsCSV
-from aaformer_lit.engine.loggers.media import hardest
+from aaformer_lit.engine.loggers.media import hardest, log_picture
 from aaformer_lit.engine.loggers.wandb import flat
 from aaformer_lit.models.attention import AutoAlignedAttention
 from cli_tools import TINY, only, read_json
@@ -152,6 +154,16 @@ def test_pictures_leave_the_training_as_it_was(logged, trained):
     ours, theirs = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (logged, trained))
     assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in theirs["state_dict"])
     assert torch.equal(ours["random_state"]["cpu"], theirs["random_state"]["cpu"])
+
+
+def test_a_picture_that_cannot_be_written_costs_a_warning(tmp_path, caplog, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    logger, figure = TensorBoardLogger(tmp_path), Figure()
+    monkeypatch.setattr(logger.experiment, "add_image", full)
+    log_picture([logger], "pictures/assignment", figure, step=3)
+    assert "pictures/assignment is missing on the dashboard: [Errno 28] No space left on device" in caplog.text
 
 
 def test_ties_of_the_hardest_are_broken():

@@ -5,7 +5,9 @@ The same content goes to every logger that can take it, W&B and TensorBoard; the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import markdown_table
 from aaformer_lit.viz.figure import rasterise
 
+log = logging.getLogger(__name__)
 COLUMNS = ("set", "query", "pid", "camid", "average_precision", "first_hit_rank")
 
 
@@ -28,10 +31,20 @@ def log_picture(loggers: Iterable[Logger], name: str, figure: Figure, step: int)
     """The figure as an image of that name, such as `pictures/assignment`."""
     pixels = rasterise(figure)
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(name, [pixels], step=step)
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+        with _not_at_any_price(name):
+            if isinstance(logger, WandbLogger):
+                logger.log_image(name, [pixels], step=step)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+
+
+@contextmanager
+def _not_at_any_price(name: str) -> Iterator[None]:
+    """A picture that cannot be written, as W&B does by way of a temporary folder, costs a warning and not the training."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s is missing on the dashboard: %s", name, error)
 
 
 def hardest(per_query: pd.DataFrame, count: int = 20) -> pd.DataFrame:
@@ -57,11 +70,12 @@ def log_hardest(
             import wandb
 
             paths = {(name, record.path.name): record.path for name, records in queries.items() for record in records}
-            rows = [
-                [wandb.Image(str(paths[row["set"], row["query"]])), *(row[name] for name in COLUMNS)]
-                for row in table.to_dict("records")
-            ]
-            logger.log_table("test/hardest", columns=["image", *COLUMNS], data=rows, step=step)
+            with _not_at_any_price("test/hardest"):
+                rows = [
+                    [wandb.Image(str(paths[row["set"], row["query"]])), *(row[name] for name in COLUMNS)]
+                    for row in table.to_dict("records")
+                ]
+                logger.log_table("test/hardest", columns=["image", *COLUMNS], data=rows, step=step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text("test/hardest", _markdown(table), step)
             logger.experiment.flush()
