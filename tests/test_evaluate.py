@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from aaformer_lit.metrics import evaluate_retrieval, expand_features
 from aaformer_lit.structures import FeatureSet
-from cli_tools import TINY_DATA, only, read_json, run_cli
+from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
 
 
 def evaluated(ckpt, data_dir, runs, *options):
@@ -64,6 +64,30 @@ def test_short_descriptors_are_tested_beside_the_whole_ones_and_kept_as_models(t
     assert written["test/mAP"] == read_json(trained / "metrics.json")["test/mAP"]
     names = [key for key in written if key.startswith("test/") and f"{key}_pca_4" in written]
     assert any(written[f"{name}_pca_{size}"] != written[name] for name in names for size in (4, 8)), "a test of nothing"
+
+
+def test_short_descriptors_of_cls_and_the_mean_of_the_parts_on_crops_that_are_cut_off(data_dir, tmp_path):
+    """All three together: the test of a compressed model is the row of the one that it was made from."""
+    options = (
+        *TINY,
+        f"paths.data={data_dir}",
+        f"paths.runs={tmp_path / 'train'}",
+        "pictures=[]",
+        "test_untrained=false",
+    )
+    assert run_cli("train", *options, "model.descriptor=cls_mean") == 0
+    ckpt = only((tmp_path / "train").rglob("last.ckpt"))
+    whole = read_json(evaluated(ckpt, data_dir, tmp_path / "whole") / "metrics.json")
+    run = evaluated(ckpt, data_dir, tmp_path / "cut", "compress=[8]", "data.cut=0.3", "save_features=true")
+    cut = read_json(run / "metrics.json")
+    saved = load_file(run / "features.safetensors")
+    assert saved["synthetic/query/features"].shape[1] == 48, "CLS and the mean of five parts, 24 numbers each"
+    assert cut["test/mAP"] != whole["test/mAP"], "nothing was cut off"
+    again = evaluated(run / "compressed_8", data_dir, tmp_path / "short", "data.cut=0.3", "save_features=true")
+    assert load_file(again / "features.safetensors")["synthetic/query/features"].shape[1] == 8
+    assert read_json(again / "metrics.json")["test/mAP"] == pytest.approx(cut["test/mAP_pca_8"], abs=1e-3)
+    for name in ("_global", "_parts", "_concat", "_pca_8"):
+        assert 0 < cut[f"test/mAP{name}"] <= 1
 
 
 @pytest.mark.parametrize(
