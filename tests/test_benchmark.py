@@ -22,6 +22,8 @@ def test_every_suite_runs_and_writes_its_table(tmp_path):
     for row in content["rows"]:
         assert row["ratio"] == pytest.approx(min(row["ours_seconds"]) / min(row["baseline_seconds"]))
         assert row["floor_ratio"] == pytest.approx(min(row["ours_seconds"]) / row["floor_seconds"])
+    boxes = [row["against"] for row in content["rows"] if " boxes of a " in row["what"]]
+    assert boxes == ["a tracker's own loop", "the same ViT without parts"]
     assert {"device", "versions", "threads", "size"} <= content.keys()
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from aaformer_lit.benchmarks.measure import Measurement, check, compare, fastest
+from aaformer_lit.benchmarks.measure import Measurement, check, compare, fastest, in_turns
 
 if TYPE_CHECKING:
     from aaformer_lit.models import ReIDViT
@@ -49,18 +49,22 @@ def extract(full: bool, repeats: int) -> list[Measurement]:
     against = "the network alone"
     return [
         Measurement("extract", what, against, *seconds, min(seconds[1]), against),
-        _boxes(network, name, count, batch, repeats),
+        *_boxes(network, name, count, batch, repeats),
     ]
 
 
-def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) -> Measurement:
-    """People in a frame of 1080 lines, against the loop that trackers have: OpenCV's linear resize, one normalization, the
-    network in batches."""
+def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) -> list[Measurement]:
+    """People in a frame of 1080 lines, against the loop that trackers have (OpenCV's linear resize, one normalization, the
+    network in batches), and against the same ViT without parts."""
     from aaformer_lit.data import ImageTransform
+    from aaformer_lit.models import ViTBaseline, build_backbone
     from aaformer_lit.tracking import Embedder
 
     network.transform = transform = ImageTransform(SIZE)
     embedder, device = Embedder(network, batch_size=batch), next(network.parameters()).device
+    baseline = ViTBaseline(build_backbone(name, SIZE)).to(device)
+    baseline.transform = transform
+    without_parts = Embedder(baseline, batch_size=batch)
     rng = np.random.default_rng(0)
     frame = cv2.resize(rng.integers(0, 256, (135, 240, 3), dtype=np.uint8), (1920, 1080))
     heights = rng.uniform(80, 500, count)
@@ -84,6 +88,11 @@ def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) ->
     images = torch.randn(batch, 3, *SIZE, device=device)
     wanted = network.embed(transform.batch([crop[..., ::-1] for crop in crops()[:batch]]).to(device)).detach()
     check("extract", embedder(frame, boxes[:batch]).features, wanted, 1e-4)
-    seconds = compare(lambda: embedder(frame, boxes), plain, repeats)
+    runs = (lambda: embedder(frame, boxes), plain, lambda: without_parts(frame, boxes))
+    ours, *others = in_turns(runs, repeats)
+    floor = fastest(alone, repeats)
     what = f"{count} boxes of a 1920x1080 frame -> {SIZE[0]}x{SIZE[1]}, {name}"
-    return Measurement("extract", what, "a tracker's own loop", *seconds, fastest(alone, repeats), "the network alone")
+    return [
+        Measurement("extract", what, against, ours, seconds, floor, "the network alone")
+        for against, seconds in zip(("a tracker's own loop", "the same ViT without parts"), others, strict=True)
+    ]
