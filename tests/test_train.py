@@ -77,7 +77,14 @@ def test_the_checkpoint_says_what_it_is_and_loads_safely(trained):
 
 
 def test_the_place_of_parts_is_taught_beside_the_loss(tmp_path, data_dir):
-    code = run_cli("train", *TINY, "ablation=placed_taught", f"paths.data={data_dir}", f"run_dir={tmp_path}")
+    code = run_cli(
+        "train",
+        *TINY,
+        "ablation=placed_taught",
+        "data.transforms.box=0.2",
+        f"paths.data={data_dir}",
+        f"run_dir={tmp_path}",
+    )
     assert code == 0
     log = pd.read_csv(tmp_path / "metrics.csv").dropna(subset=["train/loss"]).iloc[-1]
     assert 0.3 < log["train/place"] < 10  # a cross entropy over 2 and 3 parts

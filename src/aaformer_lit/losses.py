@@ -181,9 +181,9 @@ class ReIDLoss(nn.Module):
 class PlaceLoss(nn.Module):
     """What a part's place teaches its scores: cross entropy of each patch's parts with the one that its place belongs to.
 
-    Not in the paper, where nothing teaches the scores. A patch belongs to part i of P if it lies in stripe i of the image as it
-    was before the augmentation: where boxes are moved (`data.transforms.box`), the place in the image given does not tell,
-    so that looks have to. The mean over layers, heads, granularities and patches that lie in the image.
+    Not in the paper, where nothing teaches the scores. A patch belongs to part i of P if it lies in stripe i of the image;
+    where boxes are moved (`data.transforms.box`), of the unmoved one: the place in the image given does not tell then, so
+    that looks have to. The mean over layers, heads, granularities and patches that lie in the image.
 
     Args:
         weight: of the term beside the others.
