@@ -118,6 +118,6 @@ class AAformer(ReIDViT):
         return_scores: bool,
     ) -> Attended:
         # timm's blocks pass on neither grid nor membership, so their two lines are written out here
-        attended = block.attn(block.norm1(sequence), self.grid, part_mask, return_membership, return_scores)
+        attended: Attended = block.attn(block.norm1(sequence), self.grid, part_mask, return_membership, return_scores)
         sequence = sequence + block.drop_path1(block.ls1(attended.sequence))
         return attended._replace(sequence=sequence + block.drop_path2(block.ls2(block.mlp(block.norm2(sequence)))))

@@ -98,7 +98,9 @@ class AutoAlignedAttention(nn.Module):
         if self.gate is not None:
             output = output * self.gate(sequence).sigmoid()
         # once more than the assigner, whose own may be a kernel's and without gradient: a few scores per patch
-        scores = similarity_scores(*parts_and_patches[:2], self.similarity) if return_scores else None
+        scores = (
+            similarity_scores(parts_and_patches[0], parts_and_patches[1], self.similarity) if return_scores else None
+        )
         return Attended(self.proj_drop(self.proj(output)), membership if return_membership else None, scores)
 
     @torch.no_grad()
