@@ -71,7 +71,7 @@ class AAformer(ReIDViT):
         return tuple(self.parts)
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False
     ) -> Encoding:
         backbone = self.backbone
         sequence = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))

@@ -155,7 +155,7 @@ class ReIDViT(nn.Module):
         return {"": (0, 1), **groups, "concat": (0, *range(2, 2 + sum(self.granularities)))}
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False
     ) -> Encoding:
         """The descriptor's tokens; what else is asked for a network without parts does not have."""
         self.backbone.set_grad_checkpointing(self.grad_checkpointing and self.training)

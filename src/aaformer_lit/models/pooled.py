@@ -57,7 +57,7 @@ class PooledViT(ReIDViT):
         return tuple(self.parts)
 
     def encode(
-        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool
+        self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False
     ) -> Encoding:
         self.backbone.set_grad_checkpointing(self.grad_checkpointing and self.training)
         sequence = self.backbone.forward_features(images)
