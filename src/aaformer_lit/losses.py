@@ -5,16 +5,16 @@ Everything is computed in float32: in half precision the distance of two equal f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.structures import NO_PART, ReIDOutput
+from aaformer_lit.structures import ReIDOutput
 
 Gather = Callable[[Tensor], Tensor]
 
@@ -176,58 +176,3 @@ class ReIDLoss(nn.Module):
             feature = _full(feature)
             terms[name] = self.triplet(feature, pids, feature if gather is None else gather(feature), all_pids)
         return terms
-
-
-class PlaceLoss(nn.Module):
-    """What a part's place teaches its scores: cross entropy of each patch's parts with the one that its place belongs to.
-
-    Not in the paper, where nothing teaches the scores. A patch belongs to part i of P if it lies in stripe i of the image;
-    where boxes are moved (`data.transforms.box`), of the unmoved one: the place in the image given does not tell then, so
-    that looks have to. The mean over layers, heads, granularities and patches that lie in the image.
-
-    Args:
-        weight: of the term beside the others.
-        epsilon: of the softmax over parts, in the units of the scores (that of the transport: 0.05).
-    """
-
-    def __init__(self, weight: float = 0.3, epsilon: float = 0.05) -> None:
-        super().__init__()
-        if weight < 0 or epsilon <= 0:
-            raise ConfigError(
-                f"the place loss needs weight >= 0 and epsilon > 0; got weight={weight}, epsilon={epsilon}."
-            )
-        self.weight, self.epsilon = weight, epsilon
-
-    def forward(
-        self,
-        scores: Sequence[Float[Tensor, "batch heads parts patches"]],
-        granularities: Sequence[int],
-        grid: tuple[int, int],
-        place: UInt8[Tensor, "batch height width"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Without `place` each patch is where it is in the image given."""
-        heights = patch_places(place, grid) if place is not None else _rows(grid, scores[0])
-        terms = []
-        for layer in scores:
-            logits = _full(layer) / self.epsilon
-            for group in logits.split(list(granularities), dim=-2):
-                parts = group.shape[-2]
-                labels = (heights * parts).long().clamp_max(parts - 1).masked_fill(heights.isnan(), -1)
-                # (batch, heads, parts, patches) as cross_entropy has it: classes second
-                labels = labels[:, None].expand(len(group), group.shape[1], -1)
-                terms.append(F.cross_entropy(group.transpose(1, 2), labels, ignore_index=-1))
-        return torch.stack(terms).mean()
-
-
-def patch_places(place: UInt8[Tensor, "batch height width"], grid: tuple[int, int]) -> Float[Tensor, "batch patches"]:
-    """How far down in the original image, from 0 to 1, the middle of each patch was; NaN where it was not in it."""
-    rows, columns = (
-        ((torch.arange(count, device=place.device) + 0.5) * size / count).long()
-        for count, size in zip(grid, place.shape[1:], strict=True)
-    )
-    middle = place[:, rows[:, None], columns].flatten(1)
-    return (middle.float() / NO_PART).masked_fill(middle == NO_PART, torch.nan)
-
-
-def _rows(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "1 patches"]:
-    return ((torch.arange(grid[0], device=like.device) + 0.5) / grid[0]).repeat_interleave(grid[1])[None]

@@ -9,13 +9,14 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from aaformer_lit.assign import PlaceLoss
 from aaformer_lit.checkpoints.load import check_same_model, describe
 from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.engine.fsdp import shard
 from aaformer_lit.engine.results import Results, flatten_results
 from aaformer_lit.engine.rng import random_states, restore_random_states, seed_rank
 from aaformer_lit.errors import ConfigError, NumericsError
-from aaformer_lit.losses import Loss, PlaceLoss
+from aaformer_lit.losses import Loss
 from aaformer_lit.metrics import ReIDRetrieval
 from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.models.base import descriptors
