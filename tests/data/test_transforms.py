@@ -98,8 +98,9 @@ def test_another_box_moves_both_ends_of_image_and_mask_alike(image: np.ndarray) 
     row = np.repeat(np.arange(height, dtype=np.uint8)[:, None], SIZE[1], axis=1)
     boxes = []
     for key in range(300):
-        result = run(only(box=0.25), key, image=image, mask=row)
+        result = run(only(box=0.25), key, image=image, mask=row, place=row)
         mask = result["mask"].numpy()
+        np.testing.assert_array_equal(result["place"].numpy(), mask)
         assert (mask == mask[:, :1]).all()
         fitting = [
             (top, bottom)
