@@ -155,7 +155,10 @@ class PerQuery:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalMetrics:
-    """Retrieval quality as fractions of 1. `cmc[k]` is Rank-k; `mAP` the step form, `mAP_trapezoid` the Market toolbox's."""
+    """Retrieval quality as fractions of 1. `cmc[k]` is Rank-k; `mAP` the step form, `mAP_trapezoid` the Market toolbox's.
+
+    The means are over the `num_valid_queries` queries that have a match in the gallery.
+    """
 
     mAP: float
     mINP: float

@@ -156,13 +156,11 @@ def test_junk_is_dropped_and_distractors_stay():
         evaluate_retrieval(FeatureSet(query.features, torch.tensor([-1]), query.camids), gallery)
 
 
-def test_queries_without_a_match_are_skipped_and_counted(caplog):
+def test_queries_without_a_match_are_skipped_and_counted():
     query = FeatureSet(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([7, 8, 9]), torch.zeros(3).long())
     gallery = FeatureSet(torch.tensor([[0.0], [2.0]]), torch.tensor([7, 9]), torch.ones(2).long())
-    with caplog.at_level("INFO"):
-        got = evaluate_retrieval(query, gallery)
+    got = evaluate_retrieval(query, gallery)
     assert (got.num_valid_queries, got.mAP, got.per_query.index.tolist()) == (2, 1.0, [0, 2])
-    assert "1 of 3 queries have no match" in caplog.text
 
 
 def test_errors_say_what_to_do():

@@ -13,7 +13,6 @@ From `hits`, the ascending ranks r_1 < ... < r_m of one query's m matches (1 = n
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -28,8 +27,6 @@ from aaformer_lit.metrics.distance import RowDistances, SquaredEuclidean
 from aaformer_lit.metrics.protocol import MatchIndex, Pairs, without_junk
 from aaformer_lit.structures import FeatureSet, PerQuery, RetrievalMetrics
 from aaformer_lit.utils.sequences import tiles
-
-logger = logging.getLogger(__name__)
 
 
 class Reranker(Protocol):
@@ -48,6 +45,8 @@ def evaluate_retrieval(
     chunk_size: int = 256,
 ) -> RetrievalMetrics:
     """CMC, mAP (both forms) and mINP by Euclidean distance, on the device of the gallery's features.
+
+    Queries without a match in the gallery are skipped: `num_valid_queries` is the number of the others.
 
     Args:
         query: a `FeatureSet`, `(features, pids)` or `(features, pids, camids)`. Features are compared as they are: normalize
@@ -87,8 +86,6 @@ def summarize(hits: Sequence[Int[Tensor, "rows hits"]], ranks: Sequence[int]) ->
             f"none of the {len(valid)} queries has a match in the gallery (same pid seen by another camera). Check that "
             "query and gallery belong to the same data set; where the cameras are unknown, give camid -1."
         )
-    if not valid.all():
-        logger.info("%d of %d queries have no match in the gallery and are skipped", int((~valid).sum()), len(valid))
     per_slice = [(average_precision(h), trapezoid_average_precision(h), inverse_penalty(h), first_hit(h)) for h in hits]
     ap, trapezoid, inp, first = (torch.cat(column)[valid] for column in zip(*per_slice, strict=True))
     return RetrievalMetrics(
