@@ -39,7 +39,7 @@ def groups_help(*, _root_: DictConfig) -> str:
 
 @cache
 def ablation_pins(name: str) -> dict[str, Any]:
-    """The config values that make a training this ablation: network, parts, assigner, and where part tokens start.
+    """The config values that make a training this ablation: network, parts, assigner, and how part tokens start and are taught.
 
     What the data decide (`parts: ${one_part_per_mask:}`) is not among them.
     """
@@ -48,8 +48,7 @@ def ablation_pins(name: str) -> dict[str, Any]:
     pins: dict[str, Any] = {
         key: model[key] for key in ("_target_", "parts", "assigner") if key in model and "${" not in str(model[key])
     }
-    start = content["part_start"]
-    return {"model": pins} | ({"part_start": start} if start != usual.part_start else {})
+    return {"model": pins} | {key: content[key] for key in ("part_start", "place_loss") if content[key] != usual[key]}
 
 
 def composed(command: str, overrides: Sequence[str]) -> DictConfig:
