@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aaformer_lit.assign import Assigner
 from aaformer_lit.assign import Sinkhorn as SinkhornAssigner
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import auto_alignment, part_attention, similarity_scores, soft_attention_weights
+from aaformer_lit.ops import auto_alignment, compare, part_attention, similarity_scores, soft_attention_weights
 
 
 def slow_scores(query, keys, similarity):
@@ -305,6 +305,16 @@ def test_soft_computes_in_float32_under_autocast():
     expected = auto_alignment(*(x.float() for x in inputs), parts=[2, 3], rounding="soft").output
     assert output.dtype == torch.bfloat16
     torch.testing.assert_close(output.float(), expected, rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("rounding", ["soft", "argmax"])
+def test_what_is_known_is_not_compared_again(rounding, monkeypatch):
+    _, q, k, v = head_inputs([2, 3])
+    expected = auto_alignment(q, k, v, parts=[2, 3], rounding=rounding).output
+    known = compare(q, k)
+    monkeypatch.setattr("aaformer_lit.ops.reference.part_products", None)  # called again, it fails
+    output = auto_alignment(q, k, v, parts=[2, 3], rounding=rounding, compared=known).output
+    assert torch.equal(output, expected)
 
 
 def test_membership_is_returned_only_on_request():

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import PartAttention, Similarity, part_attention, part_attention_weights, similarity_scores
+from aaformer_lit.ops import Comparison, PartAttention, Similarity, compare, part_attention, part_attention_weights
 
 Grid = tuple[int, int]
 
@@ -60,16 +60,16 @@ class Assigner(nn.Module):
         similarity: Similarity,
         grid: Grid,
         part_mask: UInt8[Tensor, "batch height width"] | None = None,
+        compared: Comparison | None = None,
         return_membership: bool = False,
     ) -> PartAttention:
-        """Part outputs of one layer: assign, then Eq. 2 within each subset."""
+        """Part outputs of one layer: assign, then Eq. 2 within each subset; `compared` as in `auto_alignment`."""
+        compared = compare(queries, keys, similarity) if compared is None else compared
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            scores = similarity_scores(queries, keys, similarity)
-            groups = [self(s, grid, part_mask) for s in scores.split(list(parts), dim=-2)]
+            groups = [self(s, grid, part_mask) for s in compared.scores.split(list(parts), dim=-2)]
             membership = torch.cat(groups, dim=-2)
-        return PartAttention(
-            part_attention(queries, keys, values, membership), membership if return_membership else None
-        )
+        output = part_attention(queries, keys, values, membership, compared)
+        return PartAttention(output, membership if return_membership else None)
 
     def part_weights(
         self,

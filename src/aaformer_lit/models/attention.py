@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from timm.layers import Attention
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
 from aaformer_lit.errors import ConfigError, check_choice
-from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, similarity_scores, unpack_projections
+from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, attention, compare, unpack_projections
 
 Visibility = Literal["mutual", "isolated"]
 
@@ -74,34 +73,37 @@ class AutoAlignedAttention(nn.Module):
     ) -> Attended:
         """The layer's output, and what it is asked for beside it."""
         batch, length, _ = sequence.shape
-        q, k, v, *parts_and_patches = self.project(sequence)
+        q, k, v, part_q, patch_k, patch_v = self.project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
+        compared = compare(part_q, patch_k, self.similarity) if return_scores else None
         if self.assigner.whole_sequence:
-            part_output = F.scaled_dot_product_attention(parts_and_patches[0], k, v)
+            part_output = attention(part_q, k, v)
             membership: Tensor | None = q.new_ones(batch, self.num_heads, last - first, length - last, dtype=torch.bool)
         else:
             part_output, membership = self.assigner.attend(
-                *parts_and_patches,
+                part_q,
+                patch_k,
+                patch_v,
                 parts=self.parts,
                 similarity=self.similarity,
                 grid=grid,
                 part_mask=part_mask,
+                compared=compared,
                 return_membership=return_membership,
             )
         if self.visibility == "isolated":
             k, v = (torch.cat([t[:, :, :first], t[:, :, last:]], dim=2) for t in (k, v))
         # the parts' queries ride along and are overwritten: 5 of 134 rows cost less than gathering the others
-        output = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0)
+        output = attention(q, k, v, dropout=self.attn_drop.p if self.training else 0.0)
         # transposed first, as attention leaves its result in memory: only the scatter copies
         output = torch.slice_scatter(output.transpose(1, 2), part_output.transpose(1, 2), 1, first, last)
         output = self.norm(output.reshape(batch, length, -1))
         if self.gate is not None:
             output = output * self.gate(sequence).sigmoid()
-        # once more than the assigner, whose own may be a kernel's and without gradient: a few scores per patch
-        scores = (
-            similarity_scores(parts_and_patches[0], parts_and_patches[1], self.similarity) if return_scores else None
+        output = self.proj_drop(self.proj(output))
+        return Attended(
+            output, membership if return_membership else None, None if compared is None else compared.scores
         )
-        return Attended(self.proj_drop(self.proj(output)), membership if return_membership else None, scores)
 
     @torch.no_grad()
     def part_weights(

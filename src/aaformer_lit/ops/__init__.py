@@ -1,10 +1,13 @@
 """The mathematics of auto-alignment: pure functions on tensors."""
 
+from aaformer_lit.ops.attention import attention
 from aaformer_lit.ops.auto_alignment import PartAttention, auto_alignment
 from aaformer_lit.ops.packed import Projections, unpack_projections
 from aaformer_lit.ops.reference import (
     SIMILARITIES,
+    Comparison,
     Similarity,
+    compare,
     part_attention,
     part_attention_weights,
     similarity_scores,
@@ -16,12 +19,15 @@ from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn, sinkhorn
 __all__ = [
     "ROUNDING",
     "SIMILARITIES",
+    "Comparison",
     "PartAttention",
     "Projections",
     "Rounding",
     "Similarity",
+    "attention",
     "auto_alignment",
     "check_sinkhorn",
+    "compare",
     "fill_empty",
     "log_sinkhorn",
     "part_attention",

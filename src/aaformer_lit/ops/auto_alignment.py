@@ -18,10 +18,12 @@ from torch import Tensor
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.ops.reference import (
     SIMILARITIES,
+    Comparison,
     Similarity,
+    compare,
     part_attention,
-    similarity_scores,
     soft_attention_weights,
+    weighted,
 )
 from aaformer_lit.ops.rounding import ROUNDING, Rounding, round_argmax
 from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
@@ -60,6 +62,7 @@ def auto_alignment(
     rounding: Rounding = "argmax",
     similarity: Similarity = "cosine",
     cost: Float[Tensor, "parts patches"] | None = None,
+    compared: Comparison | None = None,
     return_membership: bool = False,
 ) -> PartAttention:
     """Eq. 2-5 for every image, head and granularity; the grouping is computed without gradient unless it is `soft`.
@@ -69,6 +72,7 @@ def auto_alignment(
         rounding: `argmax` and `balanced` make disjoint subsets of the plan; `soft` takes the plan itself as a prior of
             the attention, and its gradient too.
         cost: what the scores lose in the transport, besides the similarity.
+        compared: queries and keys by `similarity`, where that is known; plain torch need not compare them again.
         return_membership: also return the subsets, for pictures and metrics.
 
     Raises:
@@ -100,19 +104,26 @@ def auto_alignment(
             )
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
 
+    compared = compare(queries, keys, similarity) if compared is None else compared
     if rounding == "soft":
         weights, log_plan = soft_attention_weights(
-            queries, keys, parts=parts, epsilon=epsilon, iterations=iterations, similarity=similarity, cost=cost
+            queries,
+            keys,
+            parts=parts,
+            epsilon=epsilon,
+            iterations=iterations,
+            similarity=similarity,
+            cost=cost,
+            compared=compared,
         )
+        if not return_membership:
+            return PartAttention(weighted(weights, values), None)
         subsets = [round_argmax(group) for group in log_plan.detach().split(list(parts), dim=-2)]
-        return PartAttention(
-            weights.to(values.dtype) @ values, torch.cat(subsets, dim=-2) if return_membership else None
-        )
+        return PartAttention(weighted(weights, values), torch.cat(subsets, dim=-2))
 
     with torch.no_grad():
-        scores = similarity_scores(queries, keys, similarity)
-        if cost is not None:
-            scores = scores - cost
+        scores = compared.scores if cost is None else compared.scores - cost
         groups = [transport_membership(s, epsilon, iterations, rounding) for s in scores.split(list(parts), dim=-2)]
         membership = torch.cat(groups, dim=-2)
-    return PartAttention(part_attention(queries, keys, values, membership), membership if return_membership else None)
+    output = part_attention(queries, keys, values, membership, compared)
+    return PartAttention(output, membership if return_membership else None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,15 +21,38 @@ Similarity = Literal["cosine", "dot", "scaled"]
 SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 
 
+class Comparison(NamedTuple):
+    """What parts and patches have to do with each other, in float32 or better: q.k, and what the transport compares."""
+
+    products: Float[Tensor, "*batch parts patches"]
+    scores: Float[Tensor, "*batch parts patches"]
+
+
 def part_products(
     queries: Float[Tensor, "*batch parts dim"], keys: Float[Tensor, "*batch patches dim"]
 ) -> Float[Tensor, "*batch parts patches"]:
     """q.k of each part and patch, in float32 or better."""
     with torch.autocast(queries.device.type, enabled=False):
-        if queries.dtype != torch.float64:
-            queries, keys = queries.float(), keys.float()
-        # one copy of strided keys beats a matrix product over heads that lie apart in memory (threefold on a CPU)
-        return queries @ keys.contiguous().transpose(-2, -1)
+        return _dense(queries) @ _dense(keys).transpose(-2, -1)
+
+
+def compare(
+    queries: Float[Tensor, "*batch parts dim"],
+    keys: Float[Tensor, "*batch patches dim"],
+    similarity: Similarity = "cosine",
+) -> Comparison:
+    """Products, and scores: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d))."""
+    check_choice("similarity", similarity, SIMILARITIES)
+    queries, keys = _dense(queries), _dense(keys)
+    products = part_products(queries, keys)
+    if similarity == "dot":
+        return Comparison(products, products)
+    if similarity == "scaled":
+        return Comparison(products, products / math.sqrt(queries.shape[-1]))
+    # normalizing the few scores is cheaper than normalizing every key
+    q_length: Tensor = torch.linalg.vector_norm(queries, dim=-1)
+    k_length: Tensor = torch.linalg.vector_norm(keys, dim=-1)
+    return Comparison(products, products / (q_length[..., None] * k_length[..., None, :]).clamp_min(1e-12))
 
 
 def similarity_scores(
@@ -37,22 +60,14 @@ def similarity_scores(
     keys: Float[Tensor, "*batch patches dim"],
     similarity: Similarity = "cosine",
 ) -> Float[Tensor, "*batch parts patches"]:
-    """What the transport compares: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d)); in float32."""
-    check_choice("similarity", similarity, SIMILARITIES)
-    return _scores(part_products(queries, keys), queries, keys, similarity)
+    """The scores of `compare`."""
+    return compare(queries, keys, similarity).scores
 
 
-def _scores(
-    products: Float[Tensor, "*batch parts patches"], queries: Tensor, keys: Tensor, similarity: Similarity
-) -> Float[Tensor, "*batch parts patches"]:
-    if similarity == "dot":
-        return products
-    if similarity == "scaled":
-        return products / math.sqrt(queries.shape[-1])
-    # normalizing the few scores is cheaper than normalizing every key
-    q_length: Tensor = torch.linalg.vector_norm(queries, dim=-1, dtype=products.dtype)
-    k_length: Tensor = torch.linalg.vector_norm(keys, dim=-1, dtype=products.dtype)
-    return products / (q_length[..., None] * k_length[..., None, :]).clamp_min(1e-12)
+def _dense(tensor: Float[Tensor, "*batch rows dim"]) -> Float[Tensor, "*batch rows dim"]:
+    """In float32 or better, no head apart in memory: one copy beats a product over strided heads (threefold on a CPU)."""
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
 
 def subset_softmax(
@@ -64,10 +79,9 @@ def subset_softmax(
     Weights instead of booleans multiply the exponentials, so that a straight-through assigner's gradient gets in.
     """
     members = membership if membership.dtype == torch.bool else membership > 0
-    logits = logits.masked_fill(~members, -torch.inf)
-    # an empty subset would be softmax over -inf alone, which is NaN in value and in gradient
+    # not -inf: an empty subset would be softmax over that alone, which is NaN in value and in gradient
+    logits = logits.masked_fill(~members, torch.finfo(logits.dtype).min)
     occupied = members.any(dim=-1, keepdim=True)
-    logits = logits.masked_fill(~occupied, 0.0)
     if membership.dtype == torch.bool:
         return F.softmax(logits, dim=-1) * occupied
     weights = (logits - logits.detach().amax(dim=-1, keepdim=True)).exp() * membership
@@ -79,12 +93,11 @@ def part_attention_weights(
     queries: Float[Tensor, "*batch parts dim"],
     keys: Float[Tensor, "*batch patches dim"],
     membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"],
-    scale: float | None = None,
+    compared: Comparison | None = None,
 ) -> Float[Tensor, "*batch parts patches"]:
-    """Who looks where and how much, within the subsets. `scale` defaults to 1/sqrt(d)."""
-    return subset_softmax(
-        part_products(queries, keys) * (queries.shape[-1] ** -0.5 if scale is None else scale), membership
-    )
+    """Who looks where and how much, within the subsets. `compared` are queries and keys, where that is known."""
+    products = part_products(queries, keys) if compared is None else compared.products
+    return subset_softmax(products / math.sqrt(queries.shape[-1]), membership)
 
 
 def part_attention(
@@ -92,14 +105,17 @@ def part_attention(
     keys: Float[Tensor, "*batch patches dim"],
     values: Float[Tensor, "*batch patches dim"],
     membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"],
-    scale: float | None = None,
+    compared: Comparison | None = None,
 ) -> Float[Tensor, "*batch parts dim"]:
-    """Eq. 2: each part attends to the patches of its own subset; zeros for an empty one. `scale` defaults to 1/sqrt(d)."""
-    if membership.dtype != torch.bool:
-        return part_attention_weights(queries, keys, membership, scale).to(values.dtype) @ values
-    # torch's own attention has half the gradient's cost of two products and a softmax (on a CPU; the forwards are equal)
-    occupied = membership.any(dim=-1, keepdim=True)
-    return F.scaled_dot_product_attention(queries, keys, values, membership | ~occupied, scale=scale) * occupied
+    """Eq. 2: each part attends to the patches of its own subset; zeros for an empty one."""
+    return weighted(part_attention_weights(queries, keys, membership, compared), values)
+
+
+def weighted(
+    weights: Float[Tensor, "*batch parts patches"], values: Float[Tensor, "*batch patches dim"]
+) -> Float[Tensor, "*batch parts dim"]:
+    """The values of the patches, weighted for each part; in their dtype."""
+    return weights.to(values.dtype) @ values.contiguous()  # as in `_dense`
 
 
 def soft_attention_weights(
@@ -111,6 +127,7 @@ def soft_attention_weights(
     iterations: int,
     similarity: Similarity,
     cost: Float[Tensor, "parts patches"] | None = None,
+    compared: Comparison | None = None,
 ) -> tuple[Float[Tensor, "*batch parts patches"], Float[Tensor, "*batch parts patches"]]:
     """Who looks where where the plan Y* of Eq. 5 is a prior: softmax over all patches of q.k / sqrt(d) + log Y*.
 
@@ -120,13 +137,13 @@ def soft_attention_weights(
     Args:
         parts: granularities, each its own transport problem.
         cost: what the scores lose in the transport, besides the similarity; the attention itself keeps q.k.
+        compared: queries and keys, where that is known.
 
     Returns:
         The weights, and log Y* of each granularity one below the other.
     """
-    products = part_products(queries, keys)
     # one product serves both: what the transport compares, and the attention itself
-    scores = _scores(products, queries, keys, similarity)
+    products, scores = compare(queries, keys, similarity) if compared is None else compared
     if cost is not None:
         scores = scores - cost
     plans = [log_sinkhorn(group, epsilon, iterations) for group in scores.split(list(parts), dim=-2)]
