@@ -12,6 +12,7 @@ from rich.table import Table
 from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,6 +157,7 @@ def _percent(share: float) -> str:
 
 
 def main() -> None:
+    networks_are_enough()
     run(calibrate, "calibrate")
 
 
