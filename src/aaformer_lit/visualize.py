@@ -19,7 +19,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
     from aaformer_lit.checkpoints.load import load
     from aaformer_lit.data.listing import find_images
     from aaformer_lit.engine.training_data import run_folder, use_training_data
-    from aaformer_lit.pictures.kinds import FROM_A_TEST, draw
+    from aaformer_lit.pictures.kinds import FROM_A_TEST, check_drawable, check_place, draw
     from aaformer_lit.pictures.scene import Scene, model_names, prepared_data, scene_of_test, tested
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
@@ -28,6 +28,8 @@ def visualize(cfg: DictConfig) -> list[Path]:
     paths = find_images(cfg.images)
     network, about = load(cfg.ckpt)
     training = run_folder(cfg.ckpt)
+    check_drawable(kinds, network, training)  # before a test is run for the others
+    check_place(network, cfg.layer, cfg.head)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
     if FROM_A_TEST & set(kinds) or not paths:
         use_training_data(cfg, cfg.ckpt, about)
