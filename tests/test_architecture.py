@@ -122,8 +122,8 @@ def test_mathematics_and_pictures_know_no_lightning(where):
     assert not {(name, other) for name in users for other in users[name] if other.split(".")[0] in frameworks}
 
 
-def test_command_line_and_utils_come_up_without_torch():
-    light = [name for name in FILES if folder(name) in {"cli", "utils", "errors"}]
+def test_commands_command_line_and_utils_come_up_without_torch():
+    light = [name for name in FILES if folder(name) in {"cli", "utils", "errors"} | COMMANDS]  # --help needs no more
     heavy = ("torch", "lightning", "timm", "cv2", "matplotlib")
     code = f"import {', '.join(light)}, sys; sys.exit(', '.join(m for m in {heavy} if m in sys.modules) or 0)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

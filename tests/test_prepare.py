@@ -14,6 +14,7 @@ from PIL import Image
 from aaformer_lit.data.check import inspect
 from aaformer_lit.data.datasets.market1501 import Market1501
 from aaformer_lit.data.synthetic import SyntheticSpec, generate
+from aaformer_lit.prepare import _backbones
 from cli_tools import run_cli
 
 SPEC = ("spec.num_train_ids=3", "spec.num_test_ids=2", "spec.images_per_camera=2")
@@ -60,6 +61,7 @@ def test_drawn_data_pass_the_check(
     where = (f"data={data}", f"paths.data={tmp_path}")
     code, says = prepare(*where, "action=synthesize", *SPEC, *more)
     assert code == 0
+    assert says.count(str(tmp_path / folder)) == 1
     assert f"drawn in {tmp_path / folder}" in says
     code, says = prepare(*where)
     assert code == 0
@@ -195,3 +197,9 @@ def test_everything_odd_at_once_is_one_report(prepare: Prepare, tmp_path: Path) 
         "2 not used: no images (pool/notes.txt, people.csv)",
     ):
         assert part in last, part
+
+
+def test_every_backbone_of_the_configs_is_compared_those_that_build_on_others_too() -> None:
+    backbones = _backbones()
+    assert backbones["tiny_scratch"]["name"] == backbones["small_scratch"]["name"]
+    assert all("name" in config for config in backbones.values())

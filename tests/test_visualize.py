@@ -86,8 +86,11 @@ def test_two_models_rank_for_the_same_queries(trained, data_dir, tmp_path, monke
     [
         (["other=last.ckpt"], "ask for kind=rankings"),
         (["kind=alignment", "data.masks=null", "data.mask_parts=null"], "body-part masks (data.masks"),
+        (["kind=[cmc,curves]", "ckpt=synthetic-small"], "kind=curves: there is no metrics.csv in"),
         (["kind=portrait"], "there is no picture kind=portrait"),
         (["images=/nonexistent.jpg"], "no image at /nonexistent.jpg"),
+        (["kind=assignment", "layer=9"], "layer must be between -2 and 1"),
+        (["kind=assignment", "head=-7"], "head=-7 must be between 0 and"),
         (["kind=attention", "layer=9"], "layer must be between -2 and 1"),
     ],
 )

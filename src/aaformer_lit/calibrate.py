@@ -12,6 +12,7 @@ from rich.table import Table
 from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,9 +86,11 @@ def _only(test_sets: dict[str, TestSet]) -> TestSet:
 def _held_out(test_set: TestSet) -> tuple[list[Record], list[Record]]:
     """The pictures of known people, of query and gallery, each file once.
 
-    Nobody knows how many people junk (pid -1) and distractors are (pid 0, of whom there is no query).
+    Nobody knows how many people junk and distractors are.
     """
-    unknown = {-1} | ({0} - {record.pid for record in test_set.query})
+    from aaformer_lit.structures import nobody
+
+    unknown = nobody(test_set.query)
     query = {record.path: record for record in test_set.query if record.pid not in unknown}
     others = {r.path: r for r in test_set.gallery if r.pid not in unknown and r.path not in query}
     return list(query.values()), list(others.values())
@@ -156,6 +159,7 @@ def _percent(share: float) -> str:
 
 
 def main() -> None:
+    networks_are_enough()
     run(calibrate, "calibrate")
 
 

@@ -19,6 +19,7 @@ from aaformer_lit.cli.data_sets import data_configs, several_data
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import write_json, write_text
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from aaformer_lit.data.datamodule import ReIDDataModule
@@ -160,6 +161,7 @@ def _facts(cfg: DictConfig, models: Sequence[Contestant], names: Sequence[str]) 
 
 
 def main() -> None:
+    networks_are_enough()
     sys.argv[1:] = map(several_data, sys.argv[1:])
     run(compare, "compare")
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 from aaformer_lit.cli.console import choices, print_results
 from aaformer_lit.cli.run import run
+from aaformer_lit.utils.lean_imports import networks_are_enough
 
 if TYPE_CHECKING:
     from aaformer_lit.engine.module import ReIDModule
@@ -88,6 +89,7 @@ def _save_model(network: ReIDViT, about: dict[str, Any], folder: Path) -> None:
 
 
 def main() -> None:
+    networks_are_enough()
     run(evaluate, "evaluate")
 
 

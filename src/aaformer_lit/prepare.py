@@ -116,14 +116,21 @@ def _backbones() -> dict[str, dict[str, Any]]:
     from aaformer_lit.cli.paths import CONF_DIR
 
     folder = CONF_DIR / "model" / "backbone"
-    base = OmegaConf.load(folder / "_base.yaml")
-    options: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("[!_]*.yaml")):
-        merged = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.load(path)), resolve=False)
-        assert isinstance(merged, dict)
-        left_out = ("defaults", "_target_", "image_size", "weights")
-        options[path.stem] = {str(key): value for key, value in merged.items() if key not in left_out}
-    return options
+
+    def composed(name: str) -> dict[str, Any]:
+        content = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=False)
+        assert isinstance(content, dict)
+        own: dict[str, Any] = {str(key): value for key, value in content.items()}
+        merged: dict[str, Any] = {}
+        for default in own.pop("defaults", ["_self_"]):
+            merged |= own if default == "_self_" else composed(default)
+        return merged
+
+    left_out = ("_target_", "image_size", "weights")
+    return {
+        path.stem: {key: value for key, value in composed(path.stem).items() if key not in left_out}
+        for path in sorted(folder.glob("[!_]*.yaml"))
+    }
 
 
 @contextmanager

@@ -39,6 +39,11 @@ class Record:
     sequence: int = -1
 
 
+def nobody(query: Sequence[Record]) -> set[int]:
+    """The pids of a test set that are no one person: -1, junk, and 0, distractors, unless a query shows a person 0."""
+    return {-1} | ({0} - {record.pid for record in query})
+
+
 class ReIDBatch(TypedDict):
     """One batch: training `pid`s are labels 0..n-1, test `pid`s the data set's own; `index` is the position in the split.
 

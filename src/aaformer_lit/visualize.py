@@ -9,18 +9,18 @@ from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
-from aaformer_lit.data.listing import find_images
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.pictures.scene import model_names, prepared_data, scene_of_test, tested
+from aaformer_lit.utils.lean_imports import networks_are_enough
 from aaformer_lit.utils.sequences import spread
 
 
 def visualize(cfg: DictConfig) -> list[Path]:
     """Draw the configured kinds; returns the files."""
     from aaformer_lit.checkpoints.load import load
+    from aaformer_lit.data.listing import find_images
     from aaformer_lit.engine.training_data import run_folder, use_training_data
-    from aaformer_lit.pictures.kinds import FROM_A_TEST, draw
-    from aaformer_lit.pictures.scene import Scene
+    from aaformer_lit.pictures.kinds import FROM_A_TEST, check_drawable, check_place, draw
+    from aaformer_lit.pictures.scene import Scene, model_names, prepared_data, scene_of_test, tested
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
     if cfg.other and "rankings" not in kinds:
@@ -28,6 +28,8 @@ def visualize(cfg: DictConfig) -> list[Path]:
     paths = find_images(cfg.images)
     network, about = load(cfg.ckpt)
     training = run_folder(cfg.ckpt)
+    check_drawable(kinds, network, training)  # before a test is run for the others
+    check_place(network, cfg.layer, cfg.head)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
     if FROM_A_TEST & set(kinds) or not paths:
         use_training_data(cfg, cfg.ckpt, about)
@@ -52,6 +54,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
 
 
 def main() -> None:
+    networks_are_enough()
     run(visualize, "visualize")
 
 

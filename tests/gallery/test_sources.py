@@ -27,6 +27,17 @@ def test_boxes_from_a_table(tmp_path):
     assert find_crops("frames", table)[0].path.as_posix() == "frames/a.png"
 
 
+def test_columns_of_boxes_that_are_not_read_are_said_where_no_camera_is_known(tmp_path, caplog):
+    table = tmp_path / "boxes.csv"
+    table.write_text("Path,X,y,w,h,PID,Camera\nb.png,1,2,10,20,7,door\n", encoding="utf-8-sig")
+    assert find_crops(None, table) == [Crop(tmp_path / "b.png", (1, 2, 10, 20), "7")]
+    assert "boxes.csv: no column camid, so no camera rule applies; columns that are not read: camera. If" in caplog.text
+    caplog.clear()
+    table.write_text("path,x,y,w,h,camid,score\nb.png,1,2,10,20,door,0.9\n")
+    find_crops(None, table)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -12,7 +12,7 @@ print(sorted(name for name in {heavy} if name in sys.modules))
 import timm
 assert timm.is_model("deit_tiny_patch16_224")
 from importlib.util import find_spec
-print(all(find_spec(name).origin.endswith("__init__.py") for name in ("torchvision", "timm.data")))
+print(all(find_spec(name).origin.endswith("__init__.py") for name in ("torchvision", "timm.data", "huggingface_hub")))
 """
 HEAVY = (
     "lightning",
@@ -23,6 +23,8 @@ HEAVY = (
     "wandb",
     "matplotlib",
     "timm.data",
+    "huggingface_hub",
+    "httpx",
     "albumentations",
 )
 

@@ -104,9 +104,10 @@ def test_training_curves_draw_losses_and_retrieval_over_epochs(log: Path) -> Non
     (line,) = quality.lines
     assert (line.get_label(), list(line.get_xdata()), list(line.get_ydata())) == (
         "val/mAP",
-        [1, 3],
+        [2, 4],
         pytest.approx([10, 30]),
     )
+    assert list(losses.lines[0].get_xdata()) == [1, 2, 3, 4], "the first epoch is 1, as in the log"
     labels = (losses.get_xlabel(), quality.get_xlabel(), quality.get_ylabel())
     assert labels == ("epoch", "epoch", "held-out people (%)")
 

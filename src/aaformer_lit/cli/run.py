@@ -28,6 +28,7 @@ from aaformer_lit.cli.messages import _known, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.errors import AAformerError, StorageError
+from aaformer_lit.utils.collector import imports_kept
 from aaformer_lit.utils.files import write_text
 from aaformer_lit.utils.malloc import keep_freed_memory
 from aaformer_lit.utils.text import plural
@@ -100,7 +101,8 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
         job_config = run_dir / "config.yaml"
         has_directory = "run_dir" in cfg  # other entry points run where they were started
         try:
-            check_config(_plain(cfg), _defaults())
+            with imports_kept():  # of the classes that the config names: torch, and most of the package
+                check_config(_plain(cfg), _defaults())
             if has_directory:
                 (run_dir / FAILURE).unlink(missing_ok=True)
                 write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True))

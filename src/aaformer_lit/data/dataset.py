@@ -8,11 +8,9 @@ and named.
 
 from __future__ import annotations
 
-import gc
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +23,7 @@ from aaformer_lit.data.locate import locate
 from aaformer_lit.data.remarks import Remark
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record
+from aaformer_lit.utils.collector import collector_paused
 from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class ReIDDataset:
         self.folder = self.find()
         log.info("%s: %s", self.title, self.folder)
         self.variant = self.detect_variant()
-        with _collector_paused():
+        with collector_paused():
             self.train, self.query, self.gallery = self.index()
             self.as_published = self.verify()
 
@@ -248,18 +247,6 @@ class ReIDDataset:
             self.remark(
                 f"{plural(len(both), 'id')} in both train and query, so the test is not on unseen people: pid {some(both)}"
             )
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No garbage collection, which would walk through all new records again and again: half of the time to index."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _same_as(split: str, found: Counts, expected: Counts) -> str:

@@ -174,8 +174,8 @@ class ReIDModule(LightningModule):
         names = [records[int(i)].path.name for i in batch["index"]]
         evidence = {"batch": dict(batch), "files": names, "terms": {k: v.item() for k, v in terms.items()}}
         raise NumericsError(
-            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): {', '.join(bad)} of the batch "
-            f"{', '.join(names[:8])}{' ...' if len(names) > 8 else ''}. "
+            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch + 1}): {', '.join(bad)} of the "
+            f"batch {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}. "
             "Lower optim.optimizer.lr, clip gradients (trainer.gradient_clip_val=1) or use trainer.precision=bf16-mixed or 32.",
             evidence,
         )

@@ -22,12 +22,14 @@ from jaxtyping import UInt8
 from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, read_image
 from aaformer_lit.data.listing import images_below
+from aaformer_lit.data.remarks import unread_columns
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
 from aaformer_lit.utils.text import plural, separators_hint, some
 
 log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]
+_NEEDED, _OPTIONAL = ("path", "x", "y", "w", "h"), ("pid", "camid")
 _COLUMNS = "Give a CSV with the columns path,x,y,w,h and, if known, pid,camid."
 
 
@@ -86,20 +88,23 @@ def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
     if not table.is_file():
         raise ConfigError(f"there is no file boxes={table}. {_COLUMNS}")
     try:
-        frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as cause:  # pandas' parser errors are ValueErrors
         raise ProtocolError(f"{table} cannot be read as a table: {first_line(cause)}. {_COLUMNS}") from cause
-    lacking = [column for column in ("path", "x", "y", "w", "h") if column not in frame]
+    frame.columns = [str(column).strip().lower() for column in frame.columns]
+    lacking = [column for column in _NEEDED if column not in frame]
     if lacking:
-        raise ProtocolError(f"{table} has no column {', '.join(lacking)}, but {', '.join(map(str, frame))}. {_COLUMNS}")
+        raise ProtocolError(f"{table} has no column {', '.join(lacking)}, but {', '.join(frame)}. {_COLUMNS}")
     if frame.empty:
         raise ProtocolError(f"{table} lists no boxes. {_COLUMNS}")
-    for column in ("pid", "camid"):
+    if remark := unread_columns(list(frame.columns), (*_NEEDED, *_OPTIONAL)):
+        log.warning("%s: %s", table, remark)
+    for column in _OPTIONAL:
         if column not in frame:
             frame[column] = ""
     folder = table.parent if root is None else root
     crops = []
-    for number, row in enumerate(frame[["path", "x", "y", "w", "h", "pid", "camid"]].itertuples(index=False), start=1):
+    for number, row in enumerate(frame[[*_NEEDED, *_OPTIONAL]].itertuples(index=False), start=1):
         path, *numbers, pid, camid = (value.strip() for value in row)
         try:
             x, y, w, h = (_rounded(value) for value in numbers)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from aaformer_lit import viz
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
-from aaformer_lit.models import AAformer
+from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.pictures.scene import Scene
-from aaformer_lit.structures import Record
+from aaformer_lit.structures import Record, nobody
 from aaformer_lit.utils.sequences import spread
 
 
@@ -45,10 +45,7 @@ def layers(scene: Scene) -> Figure:
 def attention(scene: Scene) -> Figure:
     """Where in its subset each part token looks (Figure 5)."""
     parts = scene.parts()
-    if not isinstance(scene.network, AAformer):
-        raise ConfigError(
-            f"{type(scene.network).__name__} has no part tokens that look at patches; use a checkpoint of model=aaformer."
-        )
+    assert isinstance(scene.network, AAformer), "see check_drawable"
     weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
     return viz.attention_maps(
         scene.images(), weights.cpu(), membership.cpu(), scene.network.grid, parts, head=scene.head
@@ -57,21 +54,22 @@ def attention(scene: Scene) -> Figure:
 
 def rankings(scene: Scene) -> Figure:
     """Nearest gallery images of some queries (Figure 4), spread over the query set; of several models side by side."""
-    metrics = {scene.name: scene.tested(), **scene.rivals}
+    metrics, unknown = {scene.name: scene.tested(), **scene.rivals}, nobody(scene.query)
     rows = torch.tensor(spread(range(len(scene.query)), 6))
     lists = {name: _ranking(metric, rows, scene.answers) for name, metric in metrics.items()}
     return viz.ranking_lists(
         [scene.query[int(row)].path for row in rows],
         [record.path for record in scene.gallery],
         lists if scene.rivals else lists[scene.name],
-        labels=[_who(scene.query[int(row)]) for row in rows],
-        captions=lambda row: _who(scene.gallery[row]),
+        labels=[_who(scene.query[int(row)], unknown) for row in rows],
+        captions=lambda row: _who(scene.gallery[row], unknown),
     )
 
 
-def _who(record: Record) -> str:
-    """Person and camera, as far as they are known."""
-    return "\n".join([f"pid {record.pid}"] * (record.pid > 0) + [f"camera {record.camid}"] * (record.camid >= 0))
+def _who(record: Record, unknown: Collection[int]) -> str:
+    """Person and camera, as far as they are known; `unknown`: pids that are no one person."""
+    person = [] if record.pid in unknown else [f"pid {record.pid}"]
+    return "\n".join(person + [f"camera {record.camid}"] * (record.camid >= 0))
 
 
 def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) -> viz.Ranking:
@@ -104,8 +102,7 @@ def alignment(scene: Scene) -> Figure:
 
 def curves(scene: Scene) -> Figure:
     """Loss and mAP over the training."""
-    if scene.run_dir is None:
-        raise ConfigError("training curves need the run directory of a training (metrics.csv of logger=csv).")
+    assert scene.run_dir is not None, "see check_drawable"
     return viz.training_curves(scene.run_dir / "metrics.csv")
 
 
@@ -129,15 +126,16 @@ def distances(scene: Scene) -> Figure:
 def embedding(scene: Scene) -> Figure:
     """The gallery's descriptors as a map colored by identity."""
     _, gallery = scene.tested().feature_sets()
-    chosen = torch.isin(gallery.pids, gallery.pids[gallery.pids > 0].unique()[:20]).nonzero().flatten()[:1000]
+    known = [pid for pid in gallery.pids.unique().tolist() if pid not in nobody(scene.query)]
+    chosen = torch.isin(gallery.pids, torch.tensor(known[:20])).nonzero().flatten()[:1000]
     points = viz.project(gallery.features[chosen].cpu())
     return viz.embedding_map(points, gallery.pids[chosen].cpu(), title="Gallery descriptors by t-SNE, colored by pid")
 
 
 def contact_sheet(scene: Scene) -> Figure:
     """The images themselves."""
-    known = {record.path: record for record in scene.query}
-    labels = [_who(known[path]) if path in known else path.stem for path in scene.paths]
+    known, unknown = {record.path: record for record in scene.query}, nobody(scene.query)
+    labels = [_who(known[path], unknown) if path in known else path.stem for path in scene.paths]
     return viz.contact_sheet(scene.images(), labels=labels)
 
 
@@ -157,6 +155,7 @@ KINDS: dict[str, Callable[[Scene], Figure]] = {
         contact_sheet,
     )
 }
+OF_PARTS = frozenset({"assignment", "layers", "attention", "alignment"})
 FROM_A_TEST = frozenset({"rankings", "alignment", "cmc", "roc", "distances", "embedding"})
 
 
@@ -167,12 +166,46 @@ def check_kinds(kinds: Sequence[str]) -> None:
         raise ConfigError(f"there is no picture kind={unknown[0]}. Kinds: {', '.join(KINDS)}.")
 
 
+def check_drawable(kinds: Sequence[str], network: ReIDViT, run_dir: Path | None) -> None:
+    """Raise `ConfigError` for a picture that cannot be drawn of this network, or of the training in `run_dir`.
+
+    Whether the data have masks (kind=alignment) only a test can tell.
+    """
+    check_kinds(kinds)
+    for kind in kinds:
+        if kind in OF_PARTS and not network.granularities:
+            raise ConfigError(
+                f"kind={kind}: {type(network).__name__} has no parts to show. Leave it out, or use a checkpoint of "
+                "model=aaformer."
+            )
+        if kind == "attention" and not isinstance(network, AAformer):
+            raise ConfigError(
+                f"kind={kind}: {type(network).__name__} has no part tokens that look at patches. Leave it out, or use a "
+                "checkpoint of model=aaformer."
+            )
+        if kind == "curves" and (run_dir is None or not (run_dir / "metrics.csv").is_file()):
+            raise ConfigError(
+                f"kind={kind}: there is no metrics.csv in {run_dir}. Leave it out, or give a checkpoint in the run directory "
+                "of a training with logger=csv."
+            )
+
+
+def check_place(network: ReIDViT, layer: int, head: int | None) -> None:
+    """Raise `ConfigError` for a layer (from the last one if negative) or a head that the network does not have."""
+    blocks = network.backbone.blocks
+    if not -len(blocks) <= layer < len(blocks):
+        raise ConfigError(f"layer must be between {-len(blocks)} and {len(blocks) - 1}; got {layer}.")
+    heads = blocks[0].attn.num_heads
+    if head is not None and not 0 <= head < heads:
+        raise ConfigError(f"head={head} must be between 0 and {heads - 1}, or null for what most heads say.")
+
+
 def draw(kinds: Sequence[str], scene: Scene, folder: Path) -> list[Path]:
     """Draw each kind into `folder/<kind>.png`.
 
     Raises:
         ConfigError: an unknown kind, or one that needs what the scene does not have.
     """
-    check_kinds(kinds)
+    check_drawable(kinds, scene.network, scene.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     return [viz.save(KINDS[kind](scene), folder / f"{kind}.png") for kind in kinds]

@@ -19,15 +19,16 @@ def networks_are_enough() -> None:
 
 @contextmanager
 def timm_as_needed() -> Iterator[None]:
-    """Inside, `import timm` brings its networks without its data loaders and torchvision, where the networks are enough.
+    """Inside, `import timm` brings its networks without its data loaders, torchvision and the hub's client, where the
+    networks are enough.
 
-    These bring torch's compiler, sympy and W&B: more than half of the seconds that a search takes to start. The networks
-    need constants of `timm.data`, a class of torchvision to tell layers apart that plain ViTs do not have, and a mark for the
-    compiler. What was imported before stays as it was.
+    These bring torch's compiler, sympy, W&B and an HTTP client: more than half of the seconds that a search takes to start.
+    The networks need constants of `timm.data`, a class of torchvision to tell layers apart that plain ViTs do not have, and a
+    mark for the compiler. timm itself goes on without the hub's client. What was imported before stays as it was.
     """
     stand_ins = _stand_ins() if _process["lean"] else {}
     instead = {name: module for name, module in stand_ins.items() if name not in sys.modules}
-    sys.modules.update(instead)
+    sys.modules.update(instead)  # type: ignore[arg-type]  # None is allowed there
     try:
         yield
     finally:
@@ -35,7 +36,7 @@ def timm_as_needed() -> Iterator[None]:
             del sys.modules[name]
 
 
-def _stand_ins() -> dict[str, ModuleType]:
+def _stand_ins() -> dict[str, ModuleType | None]:
     timm = find_spec("timm")
     assert timm is not None
     assert timm.origin is not None
@@ -50,4 +51,5 @@ def _stand_ins() -> dict[str, ModuleType]:
     vars(torchvision[-1])["FrozenBatchNorm2d"] = type("FrozenBatchNorm2d", (), {})
     compiler = ModuleType("torch._dynamo")
     vars(compiler)["disable"] = lambda function, *_, **_options: function
-    return {module.__name__: module for module in (constants, *torchvision, compiler)}
+    # None: as if it were not installed
+    return {module.__name__: module for module in (constants, *torchvision, compiler)} | {"huggingface_hub": None}

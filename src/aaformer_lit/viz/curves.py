@@ -163,7 +163,8 @@ def _number(text: str | None) -> float:
 
 @styled
 def training_curves(path: str | Path, *, title: str | None = "Training") -> Figure:
-    """The losses and, if the run validated, retrieval quality in percent (right) over the epochs of a `metrics.csv`.
+    """The losses and, if the run validated, retrieval quality in percent (right) over the epochs of a `metrics.csv`, which
+    counts them from 0; the picture counts from 1, as the log does.
 
     The identity loss has axes of its own: beside a triplet loss of unnormalized features it would be a line at the bottom.
     Which columns are drawn: `LOSSES` and `RETRIEVAL`. Raises ConfigError where the log has none of them.
@@ -184,7 +185,7 @@ def training_curves(path: str | Path, *, title: str | None = "Training") -> Figu
     figure, all_axes = plots(len(panels), title=title)
     for axes, (label, lines, scale) in zip(all_axes, panels, strict=True):
         for name, line in lines.items():
-            axes.plot(line.epochs, scale * line.values, label=name, marker=_marker(len(line.epochs)))
+            axes.plot(line.epochs + 1, scale * line.values, label=name, marker=_marker(len(line.epochs)))
         axes.set(xlabel="epoch", ylabel=label)
         axes.set_ylim(0, 1.05 * max(axes.dataLim.y1, 0) or None)  # a level line would lie on the upper edge
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

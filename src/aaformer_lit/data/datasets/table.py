@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from aaformer_lit.data.dataset import SPLITS
+from aaformer_lit.data.remarks import unread_columns
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.utils.text import separators_hint, some
 
@@ -54,7 +55,8 @@ def read_table(path: Path, say: Say) -> list[Row]:
         raise ProtocolError(f"{path} cannot be read as a table: {cause}. {COLUMNS}.") from cause
     frame.columns = [str(column).strip().lower() for column in frame.columns]
     _check_columns(path, list(frame.columns))
-    _say_unread_columns(list(frame.columns), say)
+    if remark := unread_columns(list(frame.columns), (*_NEEDED, *_OPTIONAL)):
+        say(remark.says, remark.items, remark.effect)
     for column in _OPTIONAL:
         if column not in frame:
             frame[column] = ""
@@ -85,17 +87,6 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     raise ProtocolError(
         f"{path} has no column {', '.join(lacking)}, but {', '.join(columns).expandtabs(1)}.{hint} {COLUMNS}."
     )
-
-
-def _say_unread_columns(columns: Sequence[str], say: Say) -> None:
-    """A column called camera, say: without it the results are others, and look better."""
-    unread = [column for column in columns if column not in (*_NEEDED, *_OPTIONAL)]
-    if unread and "camid" not in columns:
-        say(
-            "no column camid, so no camera rule applies; columns that are not read",
-            unread,
-            "If one of them names the camera, call it camid.",
-        )
 
 
 def _check_files(folder: Path, rows: list[Row]) -> None:

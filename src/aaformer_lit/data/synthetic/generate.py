@@ -7,7 +7,6 @@ that looks whole.
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ from aaformer_lit.data.synthetic.layouts import (
 from aaformer_lit.data.synthetic.spec import DRAWING_VERSION, SyntheticSpec
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import whole_folder
-
-log = logging.getLogger(__name__)
 
 STAMP = "synthetic.json"
 LAYOUTS: dict[str, Layout] = {
@@ -79,7 +76,6 @@ def generate(root: str | Path, spec: SyntheticSpec, layout: str = "market1501", 
         kind.write(temporary, spec, lambda: bar.advance(task))
         (temporary / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
     is_made(folder, stamp)  # by another process, which was faster: the same, byte for byte
-    log.info("drew %d synthetic pictures into %s", kind.count(spec), folder)
     return folder
 
 
