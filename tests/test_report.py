@@ -43,7 +43,9 @@ def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
     rows = []
     for job in swept(name):
         cfg = composed(f"sweep={name}", job)
-        plain = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "optim", "place_loss") if cfg[key]}
+        plain = {
+            key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "optim", "place_loss") if cfg[key]
+        }
         row, _ = place(table, Run(CONF_DIR, "finished", plain | {"part_start": cfg.part_start}))
         assert row is not None, job
         rows.append(row.key)

@@ -27,7 +27,12 @@ def report(cfg: DictConfig) -> Report:
         raise ConfigError(f"there is no format {unknown[0]!r}. Formats: {', '.join(FORMATS)}, png.")
     table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True), ablation_pins)  # type: ignore[arg-type]
     folders = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
-    columns, remarks = join(table, collect(folders))
+    runs = collect(folders)
+    if not runs:
+        raise ConfigError(
+            f"there is no training in {', '.join(map(str, folders))}. Give the folder of your runs, runs=DIR, or train first."
+        )
+    columns, remarks = join(table, runs)
     comparisons = [
         compare_rows(column, cfg.reference, table.metrics, cfg.bootstrap.samples, cfg.bootstrap.seed)
         for column in columns

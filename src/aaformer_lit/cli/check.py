@@ -29,6 +29,8 @@ AT_LEAST: Mapping[str, float] = {
     "count": 1,
     "answers": 1,
     "candidates": 1,
+    "stability": 0,
+    "alignment_images": 1,
     "examples": 0,
 }
 ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",), "ops.kernel": ("auto", "triton", "torch")}

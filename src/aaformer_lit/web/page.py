@@ -22,7 +22,7 @@ from gradio.exceptions import ServerFailedToStartError
 from starlette.middleware import Middleware
 
 from aaformer_lit.data.images import decode
-from aaformer_lit.errors import AAformerError, ConfigError
+from aaformer_lit.errors import AAformerError, ConfigError, GalleryError
 from aaformer_lit.gallery import ALL
 from aaformer_lit.web.guard import Guard
 from aaformer_lit.web.listening import LOOPBACK_NAMES, is_loopback, names_of
@@ -111,6 +111,8 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
         return tiles[0].picture, *_seen(query, tiles)
 
     def look_at_answer(event: gr.SelectData, rows: Sequence[int]) -> tuple[Any, ...]:
+        if int(event.index) >= len(rows):  # the server forgets what an idle page has seen
+            raise GalleryError("this ranking is forgotten. Choose the picture again.")
         query, tiles = viewer.look_at(rows[int(event.index)])
         return tiles[0].picture, *_seen(query, tiles)
 
