@@ -14,7 +14,7 @@ from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import config_hash
 from aaformer_lit.data import DATASETS
 from aaformer_lit.tables import PaperTable, Run
-from aaformer_lit.tables.join import place
+from aaformer_lit.tables.join import merge, place
 from cli_tools import only, run_cli
 from table_tools import AAFORMER, BASELINE, NEAREST, SINKHORN, write_run
 
@@ -40,18 +40,19 @@ def swept(name: str) -> list[str]:
 @pytest.mark.parametrize("name", options_of("sweep"))
 def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
     table = paper_table(name)
-    rows = []
+    rows, settings = [], []
     for job in swept(name):
         cfg = composed(f"sweep={name}", job)
-        plain = {
-            key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "optim", "place_loss") if cfg[key]
-        }
-        row, _ = place(table, Run(CONF_DIR, "finished", plain | {"part_start": cfg.part_start}))
+        trained = ("model", "optim", "loss", "place_loss")
+        plain = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in trained if cfg[key]}
+        row, setting = place(table, Run(CONF_DIR, "finished", plain | {"part_start": cfg.part_start}))
         assert row is not None, job
         rows.append(row.key)
+        settings.append(setting)
         if job.startswith("ablation="):
             assert row.key == job.removeprefix("ablation=")
     assert len(set(rows)) == len(rows)
+    assert len(merge(settings)) == 1, "rows of one sweep stand in one column"
     started_apart = {row.key for row in table.rows} - set(rows)  # with values of their own, as the sweep's file says
     header = (CONF_DIR / "sweep" / f"{name}.yaml").read_text()
     assert all(f"-m sweep={name} ablation={row} " in header for row in started_apart)
