@@ -17,10 +17,10 @@ _ABSENT = object()
 
 def several_data(argument: str) -> str:
     """`data=[a,b]`, `data.cut=[0,0.2]` and `data.KEY=VALUE` of a command line under names that are no config group's: Hydra
-    would try to make one config of the two.
+    would try to make one config of the two. `+data.KEY=VALUE`, as `train` takes it, is the same.
     """
     names = {"=": "data_sets=", ".cut=": "cuts=", ".": "+data_options."}
-    return re.sub(r"^data(=|\.cut=|\.)", lambda match: names[match[1]], argument)
+    return re.sub(r"^\+{0,2}data(=|\.cut=|\.)", lambda match: names[match[1]], argument)
 
 
 def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, DictConfig]:
