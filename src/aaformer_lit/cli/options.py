@@ -44,7 +44,8 @@ def ablation_pins(name: str) -> dict[str, Any]:
     What the data decide (`parts: ${one_part_per_mask:}`) is not among them.
     """
     content: Any = OmegaConf.to_container(composed("train", [f"ablation={name}"]))
-    model, usual = content["model"], OmegaConf.load(CONF_DIR / "train.yaml")
+    usual: Any = OmegaConf.load(CONF_DIR / "train.yaml")
+    model = content["model"]
     pins: dict[str, Any] = {
         key: model[key] for key in ("_target_", "parts", "assigner") if key in model and "${" not in str(model[key])
     }
