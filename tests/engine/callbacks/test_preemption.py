@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_leaves_its_weights_and_batch(tmp_path, data_d
     content = read_checkpoint(saved)
     assert f"The weights and the batch are in {saved}." in error
     assert all(name in error for name in content["files"][:8])
-    assert f"at step {content['global_step']} (epoch 1): " in error
+    assert f"at step {content['global_step']} (epoch 2): " in error  # counted from 1, as in the log
     assert content["batch"]["image"][2].isinf().all()
     assert torch.equal(content["batch"]["index"], before.pop("index"))
     assert not torch.isfinite(torch.tensor(content["terms"]["loss"]))
