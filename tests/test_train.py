@@ -76,20 +76,21 @@ def test_the_checkpoint_says_what_it_is_and_loads_safely(trained):
     assert about["model"]["_target_"] == "aaformer_lit.models.AAformer"
 
 
-def test_the_place_of_parts_is_taught_beside_the_loss(tmp_path, data_dir):
+def test_the_place_of_parts_and_of_the_body_is_taught_beside_the_loss(tmp_path, data_dir):
     code = run_cli(
         "train",
         *TINY,
-        "ablation=placed_taught",
-        "data.transforms.box=0.2",
+        "ablation=placed_following",
+        "model.follow_body=2",
         f"paths.data={data_dir}",
         f"run_dir={tmp_path}",
     )
     assert code == 0
     log = pd.read_csv(tmp_path / "metrics.csv").dropna(subset=["train/loss"]).iloc[-1]
     assert 0.3 < log["train/place"] < 10  # a cross entropy over 2 and 3 parts
+    assert 0.01 < log["train/heights"] < 0.2  # of the body's height; moved boxes are off by 0.1 in the mean
     others = log["train/id"] + log["train/triplet"]
-    assert log["train/loss"] == pytest.approx(others + 0.3 * log["train/place"], rel=1e-4)
+    assert log["train/loss"] == pytest.approx(others + 0.3 * log["train/place"] + 10 * log["train/heights"], rel=1e-4)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -223,6 +224,8 @@ def test_options_that_promise_to_work(overrides, tmp_path, data_dir):
             ["model=vit_baseline", "place_loss=stripes"],
             "the place loss teaches part tokens, which ViTBaseline does not have",
         ),
+        (["ablation=placed_soft", "model.follow_body=2"], "model.follow_body needs the place loss"),
+        (["model.follow_body=2"], "Sinkhorn has no cost of place"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(overrides, message, tmp_path, data_dir, capsys):

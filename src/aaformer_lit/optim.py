@@ -118,7 +118,7 @@ class Optimization:
                 lr_factor *= self.bias_lr_factor
             if name.startswith("part_"):
                 lr_factor *= self.part_lr_factor
-            if name.startswith("heads."):
+            if name.startswith(("heads.", "heights.")):
                 lr_factor *= self.head_lr_factor
             is_matrix = parameter.ndim > 1 and not name.endswith(("_token", "_tokens", "pos_embed"))
             decay_factor = 1.0 if self.decay_all or is_matrix else 0.0
@@ -136,7 +136,7 @@ class Optimization:
         """Where in the network a parameter is, as far as learning rates tell places apart."""
         if name.startswith("part_"):
             return "part tokens"
-        if name.startswith("heads."):
+        if name.startswith(("heads.", "heights.")):
             return "heads"
         layer = layer_of(name, depth)
         if self.layer_decay == 1 or layer > depth:

@@ -65,7 +65,8 @@ class ReIDOutput:
 
     A network that joins its tokens to one feature (`ReIDViT.joined`) has it as `global_feat`, and no `part_feats`.
 
-    Its parts one by one, after the neck that their mean passes, are `joined_parts`.
+    Its parts one by one, after the neck that their mean passes, are `joined_parts`. Where patches are on the body, as far as a
+    network estimates that (`BodyHeights`), are `heights`.
 
     `descriptor` keeps the tokens apart (token 0 is global, then the parts) and is not normalized; `logits` are None in eval
     mode. `assignments` holds one membership tensor per layer where they were asked for, else it is empty; so does `scores`
@@ -79,6 +80,7 @@ class ReIDOutput:
     assignments: tuple[Tensor, ...] = ()
     scores: tuple[Tensor, ...] = ()
     joined_parts: Float[Tensor, "batch parts dim"] | None = None
+    heights: Float[Tensor, "batch patches"] | None = None
 
 
 def compared_features(

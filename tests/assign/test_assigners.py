@@ -273,6 +273,20 @@ def test_cost_of_place_is_counted_in_attend_too():
         Placed(weight=-1)
 
 
+@pytest.mark.parametrize("rounding", ["argmax", "soft"])
+def test_a_cost_by_the_body_gives_each_part_what_the_image_shows_of_it(rounding):
+    """Of these two images one shows all of the body, the other its lower 60 percent."""
+    q, k, v = qkv(3)
+    heights = torch.stack([torch.linspace(0, 1, 24), torch.linspace(0.4, 1, 24)])
+    scheme = Placed(weight=100.0, rounding=rounding)
+    member = scheme.attend(
+        q, k, v, parts=[3], similarity="cosine", grid=GRID, heights=heights, return_membership=True
+    ).membership
+    expected = (heights[:, None] * 3).long().clamp_max(2) == torch.arange(3)[:, None]
+    assert torch.equal(member[1, :, 1:], expected[1, 1:].expand(3, -1, -1))
+    assert torch.equal(member[0], expected[0].expand(3, -1, -1))
+
+
 def test_soft_attention_has_the_cost_of_place_in_its_plan_alone():
     """Softmax over the patches of q.k / sqrt(d) + log Y*, written out with a plan of plain exponentials."""
     q, k, v = qkv(2)

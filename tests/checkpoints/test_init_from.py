@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 import weight_nets as nets
 from aaformer_lit import load_model
+from aaformer_lit.assign import Placed
 from aaformer_lit.checkpoints.init_from import find, init_from
 from aaformer_lit.checkpoints.load import describe, description
 from aaformer_lit.errors import CheckpointError
@@ -90,6 +91,26 @@ def test_heads_of_cls_and_the_mean_of_the_parts(tmp_path):
     kind = "classifiers of 5 people (the file has classifiers of 5 people for another descriptor)"
     assert report.new == [necks, kind]
     assert torch.equal(other.heads.neck.running_var[:24], source.heads.neck.running_var[:24])
+
+
+def following(size=(64, 32)):
+    placed = Placed(0.3, rounding="soft")
+    return AAformer(backbone(size), [2, 3], placed, num_classes=5, visibility="isolated", follow_body=1)
+
+
+def test_heights_on_the_body_are_taken_for_as_many_rows(tmp_path):
+    source = randomize(following())
+    path = saved(source, tmp_path / "a.ckpt", parts=[2, 3])
+    made, taller, plain = following(), following((128, 32)), AAformer(backbone(), [2, 3], num_classes=5)
+    assert init_from(made, path).new == []
+    assert torch.equal(made.heights.edges.weight, source.heights.edges.weight)
+    report = init_from(taller, path, source_grid=[8, 4])
+    assert report.new == ["heights on the body"]
+    assert report.dropped["network.heights.edges.weight"] == "not for as many rows of patches as here"
+    assert not taller.heights.edges.weight.any()
+    assert init_from(plain, path).dropped["network.heights.edges.bias"] == "AAformer here has nothing for it"
+    missing = init_from(following(), saved(randomize(plain), tmp_path / "b.ckpt", parts=[2, 3]))
+    assert missing.new == ["heights on the body"]
 
 
 def test_recipes_by_hand():

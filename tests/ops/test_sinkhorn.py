@@ -52,6 +52,17 @@ def test_agrees_with_pot(epsilon):
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6)
 
 
+def test_shares_of_ones_own_agree_with_pot():
+    values, shares = scores(3, 40, scale=0.2), torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
+    ours = log_sinkhorn(values, epsilon=0.1, iterations=2000, log_shares=shares[:, None].log()).exp()
+    theirs = ot.bregman.sinkhorn_log(
+        shares.numpy(), np.full(40, 1 / 40), -values.numpy(), reg=0.1, numItermax=5000, stopThr=1e-14
+    )
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6)
+    equal = torch.full((3, 1), 1 / 3, dtype=torch.float64)
+    torch.testing.assert_close(log_sinkhorn(values, log_shares=equal.log()), log_sinkhorn(values))
+
+
 def test_step_order_is_rows_then_columns():
     values = scores(3, 8)
     plan = (values / 0.05).exp()

@@ -60,10 +60,14 @@ class Assigner(nn.Module):
         similarity: Similarity,
         grid: Grid,
         part_mask: UInt8[Tensor, "batch height width"] | None = None,
+        heights: Float[Tensor, "batch patches"] | None = None,
         compared: Comparison | None = None,
         return_membership: bool = False,
     ) -> PartAttention:
-        """Part outputs of one layer: assign, then Eq. 2 within each subset; `compared` as in `auto_alignment`."""
+        """Part outputs of one layer: assign, then Eq. 2 within each subset.
+
+        `heights`: where on the body each patch is (`BodyHeights`), for a cost of place; `compared` as in `auto_alignment`.
+        """
         compared = compare(queries, keys, similarity) if compared is None else compared
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
             groups = [self(s, grid, part_mask) for s in compared.scores.split(list(parts), dim=-2)]
@@ -80,6 +84,7 @@ class Assigner(nn.Module):
         parts: Sequence[int],
         similarity: Similarity,
         grid: Grid,
+        heights: Tensor | None = None,
     ) -> Float[Tensor, "batch heads parts patches"]:
         """The attention of parts to patches behind the outputs of `attend`, which gave `membership`; for pictures."""
         return part_attention_weights(queries, keys, membership)

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aaformer_lit.assign.placed import patch_heights
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import NO_PART
 
@@ -23,15 +24,17 @@ class PlaceLoss(nn.Module):
     Args:
         weight: of the term beside the others.
         epsilon: of the softmax over parts, in the units of the scores (that of the transport: 0.05).
+        heights_weight: of the error of an estimate of the patches' heights on the body, where a network makes one.
     """
 
-    def __init__(self, weight: float = 0.3, epsilon: float = 0.05) -> None:
+    def __init__(self, weight: float = 0.3, epsilon: float = 0.05, heights_weight: float = 10.0) -> None:
         super().__init__()
-        if weight < 0 or epsilon <= 0:
+        if min(weight, heights_weight) < 0 or epsilon <= 0:
             raise ConfigError(
-                f"the place loss needs weight >= 0 and epsilon > 0; got weight={weight}, epsilon={epsilon}."
+                f"the place loss needs weights >= 0 and epsilon > 0; got weight={weight}, epsilon={epsilon}, "
+                f"heights_weight={heights_weight}."
             )
-        self.weight, self.epsilon = weight, epsilon
+        self.weight, self.epsilon, self.heights_weight = weight, epsilon, heights_weight
 
     def forward(
         self,
@@ -41,7 +44,7 @@ class PlaceLoss(nn.Module):
         place: UInt8[Tensor, "batch height width"] | None = None,
     ) -> Float[Tensor, ""]:
         """Without `place` each patch is where it is in the image given."""
-        heights = patch_places(place, grid) if place is not None else _rows(grid, scores[0])
+        heights = _true_heights(place, grid, scores[0].device)
         terms = []
         for layer in scores:
             logits = layer / self.epsilon  # float32 or better, as similarity_scores has them
@@ -52,6 +55,17 @@ class PlaceLoss(nn.Module):
                 labels = labels[:, None].expand(len(group), group.shape[1], -1)
                 terms.append(F.cross_entropy(group.transpose(1, 2), labels, ignore_index=-1))
         return torch.stack(terms).mean()
+
+    def height_error(
+        self,
+        heights: Float[Tensor, "batch patches"],
+        grid: tuple[int, int],
+        place: UInt8[Tensor, "batch height width"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean absolute error of an estimate over the patches that lie in the image, in shares of the body's height."""
+        true = _true_heights(place, grid, heights.device).expand_as(heights)
+        known = ~true.isnan()
+        return (heights - true.nan_to_num()).abs().mul(known).sum() / known.sum().clamp_min(1)
 
 
 def patch_places(place: UInt8[Tensor, "batch height width"], grid: tuple[int, int]) -> Float[Tensor, "batch patches"]:
@@ -64,5 +78,7 @@ def patch_places(place: UInt8[Tensor, "batch height width"], grid: tuple[int, in
     return (middle.float() / NO_PART).masked_fill(middle == NO_PART, torch.nan)
 
 
-def _rows(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "1 patches"]:
-    return ((torch.arange(grid[0], device=like.device) + 0.5) / grid[0]).repeat_interleave(grid[1])[None]
+def _true_heights(
+    place: UInt8[Tensor, "batch height width"] | None, grid: tuple[int, int], device: torch.device
+) -> Float[Tensor, "*batch patches"]:
+    return patch_heights(grid, device)[None] if place is None else patch_places(place, grid)

@@ -36,16 +36,23 @@ class Placed(Sinkhorn):
             raise ConfigError(f"the weight of the cost of place must be 0 or more; got {weight}.")
         self.weight = weight
 
-    def cost(self, parts: Sequence[int], grid: Grid, device: torch.device) -> Float[Tensor, "parts patches"]:
-        distances = torch.cat([place_distances(granularity, grid) for granularity in parts])
-        return self.weight * distances.to(device)
+    def cost(
+        self, parts: Sequence[int], grid: Grid, device: torch.device, heights: Tensor | None = None
+    ) -> Float[Tensor, "*batch parts patches"]:
+        heights = patch_heights(grid, device) if heights is None else heights.detach()[:, None]
+        return self.weight * torch.cat([place_distances(granularity, heights) for granularity in parts], dim=-2)
 
     def extra_repr(self) -> str:
         return f"weight={self.weight}, {super().extra_repr()}"
 
 
-def place_distances(parts: int, grid: Grid) -> Float[Tensor, "parts patches"]:
+def place_distances(parts: int, heights: Float[Tensor, "*batch patches"]) -> Float[Tensor, "*batch parts patches"]:
     """Squared vertical distance of each patch from the middle of each part's stripe, in stripe heights."""
+    middles = torch.arange(parts, device=heights.device)[:, None] + 0.5
+    return (heights[..., None, :] * parts - middles).square()
+
+
+def patch_heights(grid: Grid, device: torch.device | None = None) -> Float[Tensor, " patches"]:
+    """How far down the image, from 0 to 1, the middle of each patch is."""
     rows, columns = grid
-    row = (torch.arange(rows) + 0.5) * parts / rows
-    return (row.repeat_interleave(columns) - (torch.arange(parts)[:, None] + 0.5)).square()
+    return ((torch.arange(rows, device=device) + 0.5) / rows).repeat_interleave(columns)

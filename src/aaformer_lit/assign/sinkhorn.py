@@ -52,7 +52,9 @@ class Sinkhorn(Assigner):
         """Y* of one granularity (Eq. 5): it sums to 1, its columns to 1/N each, its rows nearly to 1/P."""
         return sinkhorn(self._compared(scores, grid), self.epsilon, self.iterations)
 
-    def cost(self, parts: Sequence[int], grid: Grid, device: torch.device) -> Float[Tensor, "parts patches"] | None:
+    def cost(
+        self, parts: Sequence[int], grid: Grid, device: torch.device, heights: Tensor | None = None
+    ) -> Float[Tensor, "*batch parts patches"] | None:
         """What the scores of these granularities lose in the transport; the paper's: nothing."""
         return None
 
@@ -65,6 +67,7 @@ class Sinkhorn(Assigner):
         parts: Sequence[int],
         grid: Grid,
         part_mask: Tensor | None = None,
+        heights: Tensor | None = None,
         **options: Any,
     ) -> PartAttention:
         """As the base, through the fused kernel where there is one."""
@@ -76,7 +79,7 @@ class Sinkhorn(Assigner):
             epsilon=self.epsilon,
             iterations=self.iterations,
             rounding=self.rounding,
-            cost=self.cost(parts, grid, queries.device),
+            cost=self.cost(parts, grid, queries.device, heights),
             **options,
         )
 
@@ -89,10 +92,13 @@ class Sinkhorn(Assigner):
         parts: Sequence[int],
         similarity: Similarity,
         grid: Grid,
+        heights: Tensor | None = None,
     ) -> Float[Tensor, "batch heads parts patches"]:
         """As the base; of the soft form, the attention over all patches."""
         if self.rounding != "soft":
-            return super().part_weights(queries, keys, membership, parts=parts, similarity=similarity, grid=grid)
+            return super().part_weights(
+                queries, keys, membership, parts=parts, similarity=similarity, grid=grid, heights=heights
+            )
         weights, _ = soft_attention_weights(
             queries,
             keys,
@@ -100,7 +106,7 @@ class Sinkhorn(Assigner):
             epsilon=self.epsilon,
             iterations=self.iterations,
             similarity=similarity,
-            cost=self.cost(parts, grid, queries.device),
+            cost=self.cost(parts, grid, queries.device, heights),
         )
         return weights
 

@@ -39,7 +39,8 @@ def groups_help(*, _root_: DictConfig) -> str:
 
 @cache
 def ablation_pins(name: str) -> dict[str, Any]:
-    """The config values that make a training this ablation: network, parts, assigner, and how part tokens start and are taught.
+    """The config values that make a training this ablation: network, parts, assigner, what follows the body, how part
+    tokens start and are taught.
 
     What the data decide (`parts: ${one_part_per_mask:}`) is not among them.
     """
@@ -49,6 +50,8 @@ def ablation_pins(name: str) -> dict[str, Any]:
     pins: dict[str, Any] = {
         key: model[key] for key in ("_target_", "parts", "assigner") if key in model and "${" not in str(model[key])
     }
+    if model.get("follow_body"):
+        pins["follow_body"] = model["follow_body"]
     return {"model": pins} | {key: content[key] for key in ("part_start", "place_loss") if content[key] != usual[key]}
 
 

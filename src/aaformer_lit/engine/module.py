@@ -22,7 +22,7 @@ from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.models.base import descriptors
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
-from aaformer_lit.structures import ReIDBatch
+from aaformer_lit.structures import ReIDBatch, ReIDOutput
 
 
 class ReIDModule(LightningModule):
@@ -54,6 +54,11 @@ class ReIDModule(LightningModule):
                 f"the place loss teaches part tokens, which {type(network).__name__} does not have. Use model=aaformer, or "
                 "place_loss=null."
             )
+        if loss is not None and place_loss is None and getattr(network, "follow_body", 0):
+            raise ConfigError(
+                "model.follow_body needs the place loss, which alone teaches where on the body a patch is. Use "
+                "place_loss=stripes, or model.follow_body=0."
+            )
         self.network, self.loss, self.optimization, self.place_loss = network, loss, optimization, place_loss
         self.about, self.retrieval, self.flip_test = dict(about or {}), dict(retrieval or {}), flip_test
         self.results: Results = {}
@@ -83,8 +88,7 @@ class ReIDModule(LightningModule):
         output = self.network(batch["image"], batch.get("part_mask"), return_scores=taught)
         terms = self.loss(output, batch["pid"], gather_batch if is_distributed() else None)
         if self.place_loss is not None:
-            place = self.place_loss(output.scores, self.network.granularities, self.network.grid, batch.get("place"))
-            terms |= {"place": place, "loss": terms["loss"] + self.place_loss.weight * place}
+            terms |= self._place_terms(output, batch.get("place"), terms["loss"])
         self._check_finite(terms, batch)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["pid"]))
@@ -93,6 +97,16 @@ class ReIDModule(LightningModule):
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
         loss: Tensor = terms["loss"]
         return loss
+
+    def _place_terms(self, output: ReIDOutput, place: Tensor | None, loss: Tensor) -> dict[str, Tensor]:
+        teacher, grid = self.place_loss, self.network.grid
+        assert teacher is not None
+        terms = {"place": teacher(output.scores, self.network.granularities, grid, place)}
+        loss = loss + teacher.weight * terms["place"]
+        if output.heights is not None:
+            terms["heights"] = teacher.height_error(output.heights, grid, place)
+            loss = loss + teacher.heights_weight * terms["heights"]
+        return terms | {"loss": loss}
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         assert self.optimization is not None, "built for testing only"

@@ -14,10 +14,11 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from aaformer_lit.assign import Assigner, Sinkhorn
+from aaformer_lit.assign import Assigner, Placed, Sinkhorn
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models.attention import Attended, AutoAlignedAttention, Visibility
 from aaformer_lit.models.base import Descriptor, Encoding, NeckFeature, ReIDViT
+from aaformer_lit.models.heights import BodyHeights
 from aaformer_lit.ops import Similarity
 
 
@@ -33,6 +34,8 @@ class AAformer(ReIDViT):
         similarity: what the assigner compares: `cosine`, `dot` (Eq. 3 as printed), `scaled`.
         visibility: whether CLS and patches see the part tokens: `mutual` or `isolated`.
         part_pos_embed: learn a position embedding for the part tokens.
+        follow_body: number of last blocks whose cost of place goes by where on the body the patches are, as estimated before
+            the first of them (`BodyHeights`); in the others it goes by where in the image they are.
         neck_feature: as in `ReIDViT`.
         normalize: as in `ReIDViT`.
         grad_checkpointing: as in `ReIDViT`.
@@ -49,6 +52,7 @@ class AAformer(ReIDViT):
         similarity: Similarity = "cosine",
         visibility: Visibility = "mutual",
         part_pos_embed: bool = False,
+        follow_body: int = 0,
         neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
@@ -65,6 +69,21 @@ class AAformer(ReIDViT):
         self.part_tokens = nn.Parameter(torch.empty(1, sum(self.parts), self.dim))
         nn.init.trunc_normal_(self.part_tokens, std=0.02)
         self.part_pos_embed = nn.Parameter(torch.zeros(1, sum(self.parts), self.dim)) if part_pos_embed else None
+        self._check_follows(follow_body)
+        self.follow_body = follow_body
+        self.heights = BodyHeights(self.dim, self.grid) if follow_body else None
+
+    def _check_follows(self, follow_body: int) -> None:
+        depth = len(self.backbone.blocks)
+        if not 0 <= follow_body <= depth:
+            raise ConfigError(
+                f"follow_body={follow_body} is the number of last blocks that go by the body. Use 0 (none) to {depth}."
+            )
+        if follow_body and not isinstance(self.assigner, Placed):
+            raise ConfigError(
+                f"follow_body={follow_body} moves the cost of place with the body; {type(self.assigner).__name__} has no cost "
+                "of place. Use model/assigner=placed_soft or placed, or follow_body=0."
+            )
 
     @property
     def granularities(self) -> tuple[int, ...]:
@@ -73,14 +92,16 @@ class AAformer(ReIDViT):
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False
     ) -> Encoding:
-        backbone = self.backbone
+        backbone, heights = self.backbone, None
         sequence = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
         parts = self.part_tokens if self.part_pos_embed is None else self.part_tokens + self.part_pos_embed
         parts = parts.expand(images.shape[0], -1, -1).to(sequence.dtype)
         sequence = torch.cat([sequence[:, : self.prefix], parts, sequence[:, self.prefix :]], dim=1)
         assignments, scores = [], []
-        for block in backbone.blocks:
-            asked = (block, sequence, part_mask, return_assignments, return_scores)
+        for number, block in enumerate(backbone.blocks):
+            if self.heights is not None and number == len(backbone.blocks) - self.follow_body:
+                heights = self.heights(sequence[:, self.prefix + sum(self.parts) :])
+            asked = (block, sequence, part_mask, heights, return_assignments, return_scores)
             if self.grad_checkpointing and self.training:
                 sequence, membership, compared = checkpoint(self._block, *asked, use_reentrant=False)
             else:
@@ -90,7 +111,7 @@ class AAformer(ReIDViT):
             if compared is not None:
                 scores.append(compared)
         tokens = torch.cat([sequence[:, :1], sequence[:, self.prefix : self.prefix + sum(self.parts)]], dim=1)
-        return Encoding(backbone.norm(tokens), tuple(assignments), tuple(scores))
+        return Encoding(backbone.norm(tokens), tuple(assignments), tuple(scores), heights)
 
     @torch.no_grad()
     def part_attention_maps(
@@ -103,10 +124,12 @@ class AAformer(ReIDViT):
         inputs: list[Tensor] = []
         handle = blocks[layer].norm1.register_forward_hook(lambda _module, _args, output: inputs.append(output))
         try:
-            self.forward(images, part_mask)
+            heights = self.forward(images, part_mask).heights
         finally:
             handle.remove()
-        weights, membership = blocks[layer].attn.part_weights(inputs[0], self.grid, part_mask)
+        if layer % len(blocks) < len(blocks) - self.follow_body:
+            heights = None  # estimated later
+        weights, membership = blocks[layer].attn.part_weights(inputs[0], self.grid, part_mask, heights)
         return weights, membership
 
     def _block(
@@ -114,10 +137,13 @@ class AAformer(ReIDViT):
         block: Block,
         sequence: Tensor,
         part_mask: Tensor | None,
+        heights: Tensor | None,
         return_membership: bool,
         return_scores: bool,
     ) -> Attended:
         # timm's blocks pass on neither grid nor membership, so their two lines are written out here
-        attended: Attended = block.attn(block.norm1(sequence), self.grid, part_mask, return_membership, return_scores)
+        attended: Attended = block.attn(
+            block.norm1(sequence), self.grid, part_mask, heights, return_membership, return_scores
+        )
         sequence = sequence + block.drop_path1(block.ls1(attended.sequence))
         return attended._replace(sequence=sequence + block.drop_path2(block.ls2(block.mlp(block.norm2(sequence)))))

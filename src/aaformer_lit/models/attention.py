@@ -68,6 +68,7 @@ class AutoAlignedAttention(nn.Module):
         sequence: Float[Tensor, "batch length dim"],
         grid: tuple[int, int],
         part_mask: Tensor | None = None,
+        heights: Tensor | None = None,
         return_membership: bool = False,
         return_scores: bool = False,
     ) -> Attended:
@@ -88,6 +89,7 @@ class AutoAlignedAttention(nn.Module):
                 similarity=self.similarity,
                 grid=grid,
                 part_mask=part_mask,
+                heights=heights,
                 compared=compared,
                 return_membership=return_membership,
             )
@@ -107,7 +109,11 @@ class AutoAlignedAttention(nn.Module):
 
     @torch.no_grad()
     def part_weights(
-        self, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int], part_mask: Tensor | None = None
+        self,
+        sequence: Float[Tensor, "batch length dim"],
+        grid: tuple[int, int],
+        part_mask: Tensor | None = None,
+        heights: Tensor | None = None,
     ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
         """Attention of the part tokens over the patches, and their subsets: what Figure 5 shows."""
         q, k, v = self.project(sequence)[3:]
@@ -119,10 +125,13 @@ class AutoAlignedAttention(nn.Module):
             similarity=self.similarity,
             grid=grid,
             part_mask=part_mask,
+            heights=heights,
             return_membership=True,
         )
         assert membership is not None
-        weights = self.assigner.part_weights(q, k, membership, parts=self.parts, similarity=self.similarity, grid=grid)
+        weights = self.assigner.part_weights(
+            q, k, membership, parts=self.parts, similarity=self.similarity, grid=grid, heights=heights
+        )
         return weights, membership > 0
 
     def project(self, sequence: Float[Tensor, "batch length dim"]) -> Projections:

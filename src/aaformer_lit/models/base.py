@@ -56,11 +56,15 @@ class Decider(Protocol):
 
 
 class Encoding(NamedTuple):
-    """Descriptor tokens before the neck; each layer's membership and scores (B, h, P, N), where they were asked for."""
+    """Descriptor tokens before the neck; each layer's membership and scores (B, h, P, N), where they were asked for.
+
+    `heights`: where on the body each patch is, of a network that estimates it.
+    """
 
     tokens: Float[Tensor, "batch tokens dim"]
     assignments: tuple[Tensor, ...] = ()
     scores: tuple[Tensor, ...] = ()
+    heights: Float[Tensor, "batch patches"] | None = None
 
 
 class ReIDViT(nn.Module):
@@ -187,7 +191,7 @@ class ReIDViT(nn.Module):
                 f"this network was built for {self.image_size[0]}x{self.image_size[1]} images; got "
                 f"{images.shape[-2]}x{images.shape[-1]}. Resize the images, or build it with that image_size."
             )
-        tokens, assignments, scores = self.encode(images, part_mask, return_assignments, return_scores)
+        tokens, assignments, scores, heights = self.encode(images, part_mask, return_assignments, return_scores)
         joined_parts = None
         if self.joined:
             parts = tokens[:, 1:]
@@ -205,6 +209,7 @@ class ReIDViT(nn.Module):
             assignments=assignments,
             scores=scores,
             joined_parts=joined_parts,
+            heights=heights,
         )
 
     def _through_neck(self, parts: Float[Tensor, "batch parts dim"]) -> Float[Tensor, "batch parts dim"]:

@@ -21,6 +21,7 @@ from aaformer_lit.ops.reference import (
     Comparison,
     Similarity,
     compare,
+    log_shares,
     part_attention,
     soft_attention_weights,
     weighted,
@@ -40,10 +41,14 @@ class PartAttention(NamedTuple):
 
 
 def transport_membership(
-    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: Rounding
+    scores: Float[Tensor, "batch heads parts patches"],
+    epsilon: float,
+    iterations: int,
+    rounding: Rounding,
+    log_shares: Float[Tensor, "*batch parts 1"] | None = None,
 ) -> Bool[Tensor, "batch heads parts patches"]:
     """One granularity: scores -> Sinkhorn plan -> disjoint subsets."""
-    return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations))
+    return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations, log_shares))
 
 
 def prefers_kernel(queries: Tensor) -> bool:
@@ -61,7 +66,7 @@ def auto_alignment(
     iterations: int = 3,
     rounding: Rounding = "argmax",
     similarity: Similarity = "cosine",
-    cost: Float[Tensor, "parts patches"] | None = None,
+    cost: Float[Tensor, "*batch parts patches"] | None = None,
     compared: Comparison | None = None,
     return_membership: bool = False,
 ) -> PartAttention:
@@ -71,7 +76,8 @@ def auto_alignment(
         parts: granularities; `sum(parts)` part queries in this order, each granularity its own transport problem.
         rounding: `argmax` and `balanced` make disjoint subsets of the plan; `soft` takes the plan itself as a prior of
             the attention, and its gradient too.
-        cost: what the scores lose in the transport, besides the similarity.
+        cost: what the scores lose in the transport, besides the similarity; of each image and head its own (four axes, of
+            which the first two may be 1), each part then receives what the cost alone would give it (`log_shares`).
         compared: queries and keys by `similarity`, where that is known; plain torch need not compare them again.
         return_membership: also return the subsets, for pictures and metrics.
 
@@ -123,7 +129,7 @@ def auto_alignment(
 
     with torch.no_grad():
         scores = compared.scores if cost is None else compared.scores - cost
-        groups = [transport_membership(s, epsilon, iterations, rounding) for s in scores.split(list(parts), dim=-2)]
-        membership = torch.cat(groups, dim=-2)
+        groups = zip(scores.split(list(parts), dim=-2), log_shares(cost, parts, epsilon), strict=True)
+        membership = torch.cat([transport_membership(s, epsilon, iterations, rounding, r) for s, r in groups], dim=-2)
     output = part_attention(queries, keys, values, membership, compared)
     return PartAttention(output, membership if return_membership else None)

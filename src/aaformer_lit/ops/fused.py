@@ -35,7 +35,7 @@ def supports(
     keys: Float[Tensor, "batch heads patches dim"],
     values: Float[Tensor, "batch heads patches dim"],
     rounding: Rounding = "argmax",
-    cost: Float[Tensor, "parts patches"] | None = None,
+    cost: Float[Tensor, "*batch parts patches"] | None = None,
 ) -> bool:
     """Whether the kernel takes these shapes, dtypes and options; plain torch takes the others."""
     parts, patches, dim = queries.shape[-2], keys.shape[-2], queries.shape[-1]
@@ -50,7 +50,7 @@ def supports(
         and dim <= MAX_DIM
         and forward_tile(parts, patches, dim, size) is not None
         and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(parts, patches, size) is not None))
-        and not (cost is not None and cost.requires_grad)
+        and (cost is None or (cost.ndim == 2 and not cost.requires_grad))
     )
 
 

@@ -126,7 +126,7 @@ def soft_attention_weights(
     epsilon: float,
     iterations: int,
     similarity: Similarity,
-    cost: Float[Tensor, "parts patches"] | None = None,
+    cost: Float[Tensor, "*batch parts patches"] | None = None,
     compared: Comparison | None = None,
 ) -> tuple[Float[Tensor, "*batch parts patches"], Float[Tensor, "*batch parts patches"]]:
     """Who looks where where the plan Y* of Eq. 5 is a prior: softmax over all patches of q.k / sqrt(d) + log Y*.
@@ -146,6 +146,24 @@ def soft_attention_weights(
     products, scores = compare(queries, keys, similarity) if compared is None else compared
     if cost is not None:
         scores = scores - cost
-    plans = [log_sinkhorn(group, epsilon, iterations) for group in scores.split(list(parts), dim=-2)]
+    plans = [
+        log_sinkhorn(group, epsilon, iterations, shares)
+        for group, shares in zip(scores.split(list(parts), dim=-2), log_shares(cost, parts, epsilon), strict=True)
+    ]
     log_plan = torch.cat(plans, dim=-2)
     return F.softmax(products / math.sqrt(queries.shape[-1]) + log_plan, dim=-1), log_plan
+
+
+def log_shares(
+    cost: Float[Tensor, "*batch parts patches"] | None, parts: Sequence[int], epsilon: float
+) -> list[Float[Tensor, "*batch parts 1"]] | list[None]:
+    """Log of what each part of each granularity is to receive, None for equal shares (Eq. 4).
+
+    Where each image has a cost of its own, a part receives what the cost alone would give it, so that one of which an image
+    shows little takes little.
+    """
+    if cost is None or cost.ndim == 2:
+        return [None] * len(parts)
+    patches = math.log(cost.shape[-1])
+    groups = ((-group / epsilon).log_softmax(dim=-2) for group in cost.split(list(parts), dim=-2))
+    return [group.logsumexp(dim=-1, keepdim=True) - patches for group in groups]

@@ -29,7 +29,10 @@ def check_sinkhorn(epsilon: float, iterations: int) -> None:
 
 
 def log_sinkhorn(
-    scores: Float[Tensor, "*batch parts patches"], epsilon: float = 0.05, iterations: int = 3
+    scores: Float[Tensor, "*batch parts patches"],
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    log_shares: Float[Tensor, "*batch parts 1"] | None = None,
 ) -> Float[Tensor, "*batch parts patches"]:
     """Log of the transport plan Y* of Eq. 5 after `iterations` row and column steps.
 
@@ -37,6 +40,7 @@ def log_sinkhorn(
         scores: similarity of each part to each patch; higher is closer. Half precision is computed in float32.
         epsilon: smoothness (weight of the entropy in Eq. 3), in the units of the scores.
         iterations: row-then-column steps; 0 is the column step alone.
+        log_shares: log of the share of the mass that each part is to receive; None is Eq. 4, 1/P each.
     """
     check_sinkhorn(epsilon, iterations)
     with torch.autocast(scores.device.type, enabled=False):
@@ -45,7 +49,8 @@ def log_sinkhorn(
         # a step divides each row (column) by its sum: log_softmax in the log domain. The marginals 1/P and 1/N of all
         # steps but the last cancel
         for _ in range(iterations):
-            log_plan = log_plan.log_softmax(dim=-1).log_softmax(dim=-2)
+            log_plan = log_plan.log_softmax(dim=-1)
+            log_plan = (log_plan if log_shares is None else log_plan + log_shares).log_softmax(dim=-2)
         if iterations == 0:
             log_plan = log_plan.log_softmax(dim=-2)
         return log_plan - math.log(scores.shape[-1])

@@ -24,6 +24,8 @@ _CANNOT_CHANGE_RESULTS = (
 _UNSAID: Mapping[str, Any] = {
     "model.backbone.init": "timm",
     "model.descriptor": "tokens",
+    "model.follow_body": 0,
+    "place_loss.heights_weight": 10.0,
     "data.spec.box_width": 1.0,
     "data.cut": 0.0,
     "data.transforms.box": 0.0,

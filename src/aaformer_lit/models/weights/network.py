@@ -65,7 +65,7 @@ def load_network_weights(
     own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
     parts = part_recipes(source.granularities, network.granularities)
     used = _fill_parts(network.granularities, own, source, parts, report)
-    used |= _fill_branches(own, source, report)
+    used |= _fill_branch(own, source, report) | _fill_heights(own, source, report)
     used |= _fill_heads(network, own, source, parts, report)
     for name in sorted(source.network.keys() - used):
         reason = f"{type(network).__name__} here has nothing for it"
@@ -137,7 +137,7 @@ def _mix(tokens: Float[Tensor, "1 old dim"], recipes: list[Recipe]) -> Float[Ten
     return weights @ tokens
 
 
-def _fill_branches(own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
+def _fill_branch(own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
     """TransReID's second last block: whole, or as it was made."""
     names = [name for name in own if name.startswith(("local_block.", "local_norm."))]
     there = [name for name in names if name in source.network]
@@ -152,6 +152,21 @@ def _fill_branches(own: dict[str, Tensor], source: Translation, report: WeightsR
         raise CheckpointError(
             f"{report.path} has a local branch that is not whole: {(missing or unlike)[0]} is missing or of another shape."
         )
+    for name in names:
+        own[name].copy_(source.network[name])
+        report.took(name, source.sources[name])
+    return set(names)
+
+
+def _fill_heights(own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
+    """Where on the body patches are: as the file has it for as many rows of patches, else as it was made."""
+    names = [name for name in own if name.startswith("heights.")]
+    there = [name for name in names if name in source.network]
+    if not all(name in there and source.network[name].shape == own[name].shape for name in names):
+        report.new.append("heights on the body")
+        for name in there:
+            report.dropped |= dict.fromkeys(source.sources[name], "not for as many rows of patches as here")
+        return set(there)
     for name in names:
         own[name].copy_(source.network[name])
         report.took(name, source.sources[name])
