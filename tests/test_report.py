@@ -45,6 +45,7 @@ def test_each_job_of_a_sweep_is_one_row_of_its_table(name):
         cfg = composed(f"sweep={name}", job)
         trained = ("model", "optim", "loss", "place_loss")
         plain = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in trained if cfg[key]}
+        plain["data"] = {"transforms": OmegaConf.to_container(cfg.data.transforms)}
         row, setting = place(table, Run(CONF_DIR, "finished", plain | {"part_start": cfg.part_start}))
         assert row is not None, job
         rows.append(row.key)

@@ -9,7 +9,7 @@ from aaformer_lit import viz
 from aaformer_lit.checkpoints.load import build_network
 from cli_tools import TINY_DATA, run_cli
 
-KINDS = "[assignment,layers,attention,rankings,alignment,cmc,roc,distances,embedding,curves,contact_sheet]"
+KINDS = "[assignment,cut_off,layers,attention,rankings,alignment,cmc,roc,distances,embedding,curves,contact_sheet]"
 
 
 def test_every_kind_is_drawn(trained, data_dir, tmp_path):

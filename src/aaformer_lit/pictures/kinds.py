@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,19 @@ from aaformer_lit.utils.sequences import spread
 
 def assignment(scene: Scene) -> Figure:
     """Which patches belong to which part (Figure 1d), and where the part tokens look, in the mean over the layers."""
+    return _assignment(scene, range(len(scene.network.backbone.blocks)))
+
+
+def cut_off(scene: Scene) -> Figure:
+    """Whether the parts follow the body: two images whole, without the upper and without the lower 30% of their height."""
+    cuts = ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3))
+    return _assignment(replace(scene, paths=spread(scene.paths, 2), cuts=cuts), [scene.layer])
+
+
+def _assignment(scene: Scene, attended: Sequence[int]) -> Figure:
     network, parts, weights = scene.network, scene.parts(), None
     if isinstance(network, AAformer):
-        depth = range(len(network.backbone.blocks))
-        weights = torch.stack([network.part_attention_maps(scene.batch(), layer)[0] for layer in depth]).mean(dim=0)
+        weights = torch.stack([network.part_attention_maps(scene.batch(), layer)[0] for layer in attended]).mean(dim=0)
     membership = network.assignments(scene.batch())[scene.layer]
     return viz.assignment_maps(
         scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head, attention=weights
@@ -143,6 +153,7 @@ KINDS: dict[str, Callable[[Scene], Figure]] = {
     function.__name__: function
     for function in (
         assignment,
+        cut_off,
         layers,
         attention,
         rankings,
@@ -155,7 +166,7 @@ KINDS: dict[str, Callable[[Scene], Figure]] = {
         contact_sheet,
     )
 }
-OF_PARTS = frozenset({"assignment", "layers", "attention", "alignment"})
+OF_PARTS = frozenset({"assignment", "cut_off", "layers", "attention", "alignment"})
 FROM_A_TEST = frozenset({"rankings", "alignment", "cmc", "roc", "distances", "embedding"})
 
 

@@ -34,6 +34,7 @@ class Scene:
         network: in eval mode.
         mean, std: of the images' normalization.
         paths: images to look at.
+        cuts: shares of the height taken away at the top and at the bottom; each image is looked at with each of them.
         layer, head: of attention and assignment; `head=None` is the majority over heads.
         answers: gallery images per query in ranking lists.
         run_dir: of the training, for its curves.
@@ -47,6 +48,7 @@ class Scene:
     mean: Sequence[float]
     std: Sequence[float]
     paths: Sequence[Path]
+    cuts: Sequence[tuple[float, float]] = ((0.0, 0.0),)
     layer: int = -1
     head: int | None = None
     answers: int = 8
@@ -63,7 +65,8 @@ class Scene:
         """The images at the network's size."""
         if not self.paths:
             raise ConfigError("there are no images to look at; give images=FILE, images=FOLDER or a data set.")
-        return np.stack([resize(read_image(path), self.network.image_size) for path in self.paths])
+        shown = (_cut(read_image(path), *cut) for path in self.paths for cut in self.cuts)
+        return np.stack([resize(image, self.network.image_size) for image in shown])
 
     def batch(self) -> Float[Tensor, "images 3 height width"]:
         """The images as the network takes them."""
@@ -84,6 +87,10 @@ class Scene:
         if self.metric is None:
             raise ConfigError("this picture needs test results; give a data set (data=...) with query and gallery.")
         return self.metric
+
+
+def _cut(image: UInt8[np.ndarray, "height width 3"], top: float, bottom: float) -> UInt8[np.ndarray, "kept width 3"]:
+    return image[round(top * len(image)) : len(image) - round(bottom * len(image))]
 
 
 def prepared_data(cfg: DictConfig, preprocessing: dict[str, Any]) -> Any:
