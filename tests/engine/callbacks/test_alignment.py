@@ -14,11 +14,12 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch.utils.data import DataLoader, DistributedSampler
 
 from aaformer_lit import load_model
+from aaformer_lit.assign import Placed
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.engine.results import flatten_alignment
 from aaformer_lit.metrics import patch_labels
-from aaformer_lit.models import PooledViT, TransReID, ViTBaseline, build_backbone
+from aaformer_lit.models import AAformer, PooledViT, TransReID, ViTBaseline, build_backbone
 from aaformer_lit.structures import NO_PART
 from cli_tools import TINY_DATA, only, read_json, run_cli
 
@@ -83,26 +84,42 @@ def test_a_training_writes_the_alignment_of_its_test(trained, data, network):
         assert 0 < written[f"test/alignment/{name}"] <= 1
 
 
+def counts_of_the_last_layer(network, data, drawn=None) -> torch.Tensor:
+    """A loop over the images (all, or those drawn) with what a forward pass gives."""
+    (loader,) = data.test_dataloader()
+    table, bodies = 0, len(data.part_names)
+    for batch in loader:
+        rows = [row for row, index in enumerate(batch["index"].tolist()) if drawn is None or index in drawn]
+        if rows:
+            labels = patch_labels(batch["part_mask"][rows], network.grid).long()
+            one_hot = torch.nn.functional.one_hot(labels.masked_fill(labels == NO_PART, bodies), bodies + 1).float()
+            membership = network.assignments(batch["image"][rows])[-1].float()
+            table = table + torch.einsum("bhpn,bnc->hpc", membership, one_hot)
+    return table.long()
+
+
 def test_a_sample_is_measured_alone_and_is_the_same_in_every_run(network, data, tmp_path):
     """Its tables are those of a loop over the drawn images, and no other image costs a second pass."""
     test_set = next(iter(data.test_sets.values()))
     images = len(test_set.query) + len(test_set.gallery)
     assert images > 5
     drawn = sorted(np.random.default_rng(0).permutation(images)[:5].tolist())
-    (loader,) = data.test_dataloader()
-    table, bodies = 0, len(data.part_names)
-    for batch in loader:
-        rows = [row for row, index in enumerate(batch["index"].tolist()) if index in drawn]
-        if rows:
-            labels = patch_labels(batch["part_mask"][rows], network.grid).long()
-            one_hot = torch.nn.functional.one_hot(labels.masked_fill(labels == NO_PART, bodies), bodies + 1).float()
-            membership = network.assignments(batch["image"][rows])[-1].float()
-            table = table + torch.einsum("bhpn,bnc->hpc", membership, one_hot)
     (some,) = measured(network, data, tmp_path, images=5).results.values()
     counted = torch.cat([alignment.counts[-1] for alignment in some], dim=1)
-    assert torch.equal(counted, table.long())
+    assert torch.equal(counted, counts_of_the_last_layer(network, data, drawn))
     (every,) = measured(network, data, tmp_path, images=None).results.values()
-    assert every[0].counts.sum() > some[0].counts.sum() >= 5 * labels.shape[1]
+    assert every[0].counts.sum() > some[0].counts.sum() >= 5 * network.grid[0] * network.grid[1]
+
+
+def test_parts_that_follow_the_body_are_measured_where_they_are(data, tmp_path):
+    backbone = build_backbone("vit_tiny_patch16_224", (64, 32), embed_dim=24, depth=2, num_heads=2, patch_size=8)
+    made = AAformer(backbone, [2, 3], Placed(1.0, rounding="soft"), visibility="isolated", follow_body=1).eval()
+    with torch.no_grad():
+        made.heights.edges.bias.copy_(torch.tensor([0.5, 1.0]))  # every image shows the lower half
+    (results,) = measured(made, data, tmp_path, images=None).results.values()
+    counted = torch.cat([alignment.counts[-1] for alignment in results], dim=1)
+    assert torch.equal(counted, counts_of_the_last_layer(made, data))
+    assert results[0].subset_share[-1, :, 1].min() > 0.9
 
 
 def test_the_mirror_image_does_not_count(network, data, tmp_path):

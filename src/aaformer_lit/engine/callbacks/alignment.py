@@ -145,9 +145,9 @@ class PartWatch:
     def _attend(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         if len(self.rows) and len(self.memberships) < self.layers:
             assert isinstance(layer, AutoAlignedAttention)
-            sequence, grid, part_mask = args[:3]
-            part_mask = None if part_mask is None else part_mask[self.rows]
-            weights, membership = layer.part_weights(sequence[self.rows], grid, part_mask)
+            sequence, grid, *of_images = args[:4]
+            part_mask, heights = (None if one is None else one[self.rows] for one in of_images)
+            weights, membership = layer.part_weights(sequence[self.rows], grid, part_mask, heights)
             self.attention.append(weights)
             self.memberships.append(membership)
 

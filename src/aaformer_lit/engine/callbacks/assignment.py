@@ -24,7 +24,8 @@ class AssignmentMonitor(Callback):
 
     `largest_share` is the share of patches that the largest part takes (1/P is equal, 1 is collapse), `empty_share` the
     share of parts without a patch of their own, `entropy` that of the subset sizes over log P (1 is equal). With the
-    `Sinkhorn` assigner `marginal_error` is how far its plan is from equal parts (Eq. 4), in mass: 0 is converged.
+    `Sinkhorn` assigner `marginal_error` is how far its plan is from equal parts (Eq. 4), in mass: 0 is converged; of layers
+    that follow the body, whose parts are not to be equal, it is not measured.
 
     Args:
         every_n_epochs: how often.
@@ -46,7 +47,9 @@ class AssignmentMonitor(Callback):
         mask = batch.get("part_mask")
         errors: list[float] = []
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, args: errors.extend(marginal_errors(layer, args[0], args[1])))
+            layer.register_forward_pre_hook(
+                lambda layer, args: errors.extend(marginal_errors(layer, *args[:2]) if args[3] is None else ())
+            )
             for layer in network.modules()
             if isinstance(layer, AutoAlignedAttention) and isinstance(layer.assigner, Sinkhorn)
         ]
