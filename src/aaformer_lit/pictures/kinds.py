@@ -19,7 +19,7 @@ from aaformer_lit import viz
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
 from aaformer_lit.models import AAformer, ReIDViT
-from aaformer_lit.pictures.scene import Scene
+from aaformer_lit.pictures.scene import NEEDS_MASKS, Scene
 from aaformer_lit.structures import Record, nobody
 from aaformer_lit.utils.sequences import spread
 
@@ -92,10 +92,7 @@ def _ranking(metric: ReIDRetrieval, rows: Int[Tensor, " chosen"], answers: int) 
 def alignment(scene: Scene) -> Figure:
     """How well the subsets match true body parts, layer by layer."""
     if not scene.alignments:
-        raise ConfigError(
-            "the alignment needs a network with parts and data with body-part masks (data.masks, data.mask_parts); "
-            "data=synthetic has them."
-        )
+        raise ConfigError(NEEDS_MASKS)
     scores: dict[str, dict[str, Any]] = {"NMI": {}, "purity": {}, "share of attention on background": {}}
     for one in scene.alignments:
         share = one.background if one.background_attention is None else one.background_attention
@@ -180,7 +177,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 def check_drawable(kinds: Sequence[str], network: ReIDViT, run_dir: Path | None) -> None:
     """Raise `ConfigError` for a picture that cannot be drawn of this network, or of the training in `run_dir`.
 
-    Whether the data have masks (kind=alignment) only a test can tell.
+    Whether the data have masks (kind=alignment) is not known here.
     """
     check_kinds(kinds)
     for kind in kinds:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from aaformer_lit.models import ReIDViT
 
 
+NEEDS_MASKS = (
+    "kind=alignment needs a network with parts and data with body-part masks (data.masks, data.mask_parts); "
+    "data=synthetic has them."
+)
+
+
 @dataclass(frozen=True)
 class Scene:
     """All that a picture may need.
@@ -114,6 +120,8 @@ def tested(cfg: DictConfig, network: ReIDViT, preprocessing: dict[str, Any]) -> 
     from aaformer_lit.engine.module import ReIDModule
 
     data = prepared_data(cfg, preprocessing)
+    if "alignment" in cfg.kind and not data.part_names:
+        raise ConfigError(NEEDS_MASKS)
     module = ReIDModule(network)
     quiet = {"logger": False, "enable_checkpointing": False, "default_root_dir": cfg.run_dir}
     trainer = instantiate(cfg.trainer, callbacks=[AlignmentTest()] if "alignment" in cfg.kind else [], **quiet)
