@@ -27,6 +27,7 @@ from aaformer_lit.ops import (
     trust,
 )
 from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
+from aaformer_lit.ops.reference import log_shares
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 ERROR = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of values and gradients of order 1
@@ -57,9 +58,10 @@ def lead(plan, dim):
     return first - second
 
 
-def place_cost(parts, patches, seed=0):
+def place_cost(parts, patches, seed=0, images=()):
+    """One for all images, or with `images=(batch, 1)` one for each."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(sum(parts), patches, generator=generator).to(DEVICE)
+    return torch.rand(*images, sum(parts), patches, generator=generator).to(DEVICE)
 
 
 def reference_grouping(q, k, parts, epsilon=0.05, iterations=3, similarity="cosine", cost=None):
@@ -69,8 +71,9 @@ def reference_grouping(q, k, parts, epsilon=0.05, iterations=3, similarity="cosi
     # float32 scores of size s are rounded by 6e-8 s, a few times over
     margin = MARGIN + 1e-6 * scores.abs().max()
     groups, decided = [], []
-    for group in scores.split(list(parts), dim=-2):
-        plan = log_sinkhorn(group, 1.0, iterations)
+    shares = log_shares(None if cost is None else cost.double(), parts, epsilon)
+    for group, share in zip(scores.split(list(parts), dim=-2), shares, strict=True):
+        plan = log_sinkhorn(group, 1.0, iterations, share)
         members = round_argmax(plan)
         owned = plan.argmax(dim=-2, keepdim=True) == torch.arange(group.shape[-2], device=plan.device)[:, None]
         clear_owners = (lead(plan, -2) > margin).all(dim=-1)
@@ -87,10 +90,21 @@ def assert_close(actual, expected, dtype, more=0.0):
 
 
 def check(
-    parts, dtype=torch.float32, seed=0, patches=20, dim=32, batch=1, heads=2, soft=False, placed=False, **options
+    parts,
+    dtype=torch.float32,
+    seed=0,
+    patches=20,
+    dim=32,
+    batch=1,
+    heads=2,
+    soft=False,
+    placed=False,
+    followed=False,
+    **options,
 ):
     """The whole contract for one case; returns the share of heads whose grouping the reference decides clearly."""
-    cost = options["cost"] = place_cost(parts, patches, seed) if placed else None
+    images = (batch, 1) if followed else ()
+    cost = options["cost"] = place_cost(parts, patches, seed, images) if placed or followed else None
     qkv, *inputs = layer_inputs(parts, patches=patches, dim=dim, batch=batch, heads=heads, dtype=dtype, seed=seed)
     rounding = "soft" if soft else "argmax"
     assert supports(*inputs, rounding, cost)
@@ -149,11 +163,18 @@ def test_soft_transport_after_any_iteration(iterations, similarity):
     check([2, 3], patches=11, dim=16, soft=True, iterations=iterations, similarity=similarity)
 
 
-def test_the_soft_gradient_is_the_slope_of_the_values():
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("iterations", [0, 1, 3])
+def test_each_image_may_have_a_cost_and_shares_of_its_own(soft, iterations):
+    check([2, 3], patches=11, dim=16, batch=3, soft=soft, followed=True, iterations=iterations)
+
+
+@pytest.mark.parametrize("images", [(), (1, 1)])
+def test_the_soft_gradient_is_the_slope_of_the_values(images):
     """Central differences of the kernel's own values along one direction in q, k and v at once."""
     _, *inputs = layer_inputs([2, 3], patches=9, dim=16)
     leaves = [x.detach().requires_grad_() for x in inputs]
-    options = {"rounding": "soft", "epsilon": 0.3, "cost": place_cost([2, 3], 9)}
+    options = {"rounding": "soft", "epsilon": 0.3, "cost": place_cost([2, 3], 9, images=images)}
     output, _ = run(leaves, [2, 3], **options)
     weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     for moved in range(3):
@@ -266,11 +287,12 @@ def test_torch_finds_the_operators_well_formed():
     operators = torch.ops.aaformer_lit
     leaves = [x.detach().requires_grad_() for x in inputs]
     inputs = [x.detach() for x in inputs]
-    for cost, soft in ((None, False), (place_cost([2, 3], 9), True)):
-        torch.library.opcheck(operators.auto_alignment.default, (*leaves, cost, *transport, soft))
-        output, words, normalizers = operators.auto_alignment(*inputs, cost, *transport, soft)
+    of_images = place_cost([2, 3], 9, images=(1, 1)), torch.zeros(1, 5, device=DEVICE)
+    for (cost, shares), soft in (((None, None), False), ((place_cost([2, 3], 9), None), True), (of_images, True)):
+        torch.library.opcheck(operators.auto_alignment.default, (*leaves, cost, shares, *transport, soft))
+        output, words, normalizers = operators.auto_alignment(*inputs, cost, shares, *transport, soft)
         if soft:
-            arguments = (output, *inputs, cost, normalizers, *transport)
+            arguments = (output, *inputs, cost, shares, normalizers, *transport)
             torch.library.opcheck(operators.soft_alignment_backward.default, arguments)
         else:
             arguments = (output, *inputs, output, words, normalizers)
@@ -292,10 +314,11 @@ def layer(qkv, align=auto_alignment, **options):
     return align(q[:, :, 1:6], k[:, :, 6:], v[:, :, 6:], parts=[2, 3], **options)
 
 
+@pytest.mark.parametrize("images", [(), (2, 1)])
 @pytest.mark.parametrize("rounding", ["argmax", "soft"])
-def test_the_front_door_takes_the_kernel(front_door, rounding):
-    _, *inputs = layer_inputs([2, 3])
-    options = {"parts": [2, 3], "rounding": rounding, "cost": place_cost([2, 3], 20)}
+def test_the_front_door_takes_the_kernel(front_door, rounding, images):
+    _, *inputs = layer_inputs([2, 3], batch=2)
+    options = {"parts": [2, 3], "rounding": rounding, "cost": place_cost([2, 3], 20, images=images)}
     output, membership = front_door(*inputs, return_membership=True, **options)
     expected, expected_membership = run(inputs, **options)
     assert torch.equal(output, expected)

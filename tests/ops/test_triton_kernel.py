@@ -73,22 +73,23 @@ def compile_for(monkeypatch, tmp_path):
 @pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET is set")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a real device would be handed these kernels later")
 @pytest.mark.parametrize(
-    ("architecture", "dtype", "patches", "heads", "rounding"),
+    ("architecture", "dtype", "patches", "heads", "rounding", "images"),
     [
-        (80, torch.float16, 100, 1, "argmax"),
-        (90, torch.bfloat16, 128, 12, "argmax"),
-        (90, torch.float32, 576, 12, "argmax"),
-        (80, torch.float16, 100, 1, "soft"),
-        (90, torch.bfloat16, 128, 12, "soft"),
+        (80, torch.float16, 100, 1, "argmax", ()),
+        (90, torch.bfloat16, 128, 12, "argmax", ()),
+        (90, torch.float32, 576, 12, "argmax", ()),
+        (80, torch.float16, 100, 1, "soft", ()),
+        (90, torch.bfloat16, 128, 12, "soft", ()),
+        (90, torch.bfloat16, 128, 12, "soft", (2, 1)),
     ],
     ids=str,
 )
-def test_compiles_for_gpus(compile_for, architecture, dtype, patches, heads, rounding):
+def test_compiles_for_gpus(compile_for, architecture, dtype, patches, heads, rounding, images):
     """To machine code that fits an SM, on tensor cores in half precision and never in TF32."""
     compiled = compile_for(architecture)
     qkv = torch.zeros(2, 6 + patches, 3, heads, 64, dtype=dtype, requires_grad=True)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    options = {"parts": [2, 3], "rounding": rounding, "cost": torch.zeros(5, patches)}
+    options = {"parts": [2, 3], "rounding": rounding, "cost": torch.zeros(*images, 5, patches)}
     fused_auto_alignment(q[:, :, 1:6], k[:, :, 6:], v[:, :, 6:], **options)[0].sum().backward()
     backward = "soft_backward_kernel" if rounding == "soft" else "backward_kernel"
     assert set(compiled) == {"forward_kernel", backward}

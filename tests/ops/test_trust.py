@@ -11,7 +11,7 @@ import torch
 
 from aaformer_lit.ops import auto_alignment, part_attention, soft_attention_weights, trust
 from aaformer_lit.ops.auto_alignment import transport_membership
-from aaformer_lit.ops.reference import similarity_scores
+from aaformer_lit.ops.reference import log_shares, similarity_scores
 
 PARTS = [2, 3]
 
@@ -21,7 +21,9 @@ def faithful(queries, keys, values, *, parts, epsilon, iterations, rounding, sim
     options = {"parts": parts, "epsilon": epsilon, "iterations": iterations, "similarity": similarity, "cost": cost}
     scores = similarity_scores(queries.detach(), keys.detach(), similarity)
     groups = (scores if cost is None else scores - cost).split(list(parts), dim=-2)
-    membership = torch.cat([transport_membership(g, epsilon, iterations, "argmax") for g in groups], dim=-2)
+    shares = log_shares(cost, parts, epsilon)
+    subsets = [transport_membership(g, epsilon, iterations, "argmax", s) for g, s in zip(groups, shares, strict=True)]
+    membership = torch.cat(subsets, dim=-2)
     words = (membership * 2 ** torch.arange(sum(parts))[:, None]).sum(dim=-2).to(torch.uint8)
     if rounding == "soft":
         return soft_attention_weights(queries, keys, **options)[0] @ values, words
@@ -125,15 +127,16 @@ def test_a_faithful_kernel_is_used_after_one_comparison_per_kind(use, monkeypatc
     assert calls[-1] == 2  # the layer's own call, of two images
     auto_alignment(*inputs(), parts=PARTS)
     assert len(calls) == first + 1
-    cost = torch.rand(sum(PARTS), 40)
-    for kind in ({"cost": cost}, {"rounding": "soft"}, {"rounding": "soft", "cost": cost}):
+    cost, of_images = torch.rand(sum(PARTS), 40), torch.rand(2, 1, sum(PARTS), 40)
+    soft = {"rounding": "soft"}
+    for kind in ({"cost": cost}, {"cost": of_images}, soft, {**soft, "cost": cost}, {**soft, "cost": of_images}):
         before = len(calls)
         auto_alignment(*inputs(), parts=PARTS, **kind)
         assert len(calls) == before + 2  # compared anew, and used
         auto_alignment(*inputs(), parts=PARTS, **kind)
         assert len(calls) == before + 3
     auto_alignment(*inputs(patches=30), parts=PARTS)
-    assert [verdict["kernel"] for verdict in trust.kernel_report()["verdicts"]] == ["triton"] * 5
+    assert [verdict["kernel"] for verdict in trust.kernel_report()["verdicts"]] == ["triton"] * 7
 
 
 def test_a_kernel_that_stops_the_gradient_of_the_transport_is_left_out(use):

@@ -157,12 +157,12 @@ def parity_rows(device: str) -> list[dict[str, Any]]:
 
     rows = []
     shapes = (((2, 3), 128, 64), ((2, 3), 32, 64), ((6,), 210, 64), ((2, 3, 4), 192, 64))
-    forms: tuple[tuple[Rounding, bool], ...] = (("argmax", False), ("soft", True))
+    forms: tuple[tuple[Rounding, int], ...] = (("argmax", 0), ("soft", 2), ("soft", 4))
     for dtype, (parts, patches, dim), (rounding, cost) in itertools.product(
         (torch.bfloat16, torch.float16, torch.float32), shapes, forms
     ):
         problem = Problem(device, dtype, dtype, parts, patches, dim, 0.05, 3, rounding, "cosine", cost)
-        form = f"{rounding} with a cost" if cost else rounding
+        form = rounding + {0: "", 2: " with a cost", 4: " with a cost of each image"}[cost]
         shape = f"{form}, parts {list(parts)}, {patches} patches of {dim}, {str(dtype).removeprefix('torch.')}"
         rows.append({"shape": shape, **asdict(compare_with_torch(problem, 768))})
     return rows

@@ -54,7 +54,7 @@ class ReIDModule(LightningModule):
                 f"the place loss teaches part tokens, which {type(network).__name__} does not have. Use model=aaformer, or "
                 "place_loss=null."
             )
-        if loss is not None and place_loss is None and getattr(network, "follow_body", 0):
+        if loss is not None and place_loss is None and isinstance(network, AAformer) and network.follow_body:
             raise ConfigError(
                 "model.follow_body needs the place loss, which alone teaches where on the body a patch is. Use "
                 "place_loss=stripes, or model.follow_body=0."

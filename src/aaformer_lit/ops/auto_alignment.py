@@ -95,7 +95,7 @@ def auto_alignment(
         from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
 
         if supports(queries, keys, values, rounding, cost) and earned(
-            queries, keys, values, parts, epsilon, iterations, rounding, similarity, cost is not None
+            queries, keys, values, parts, epsilon, iterations, rounding, similarity, 0 if cost is None else cost.ndim
         ):
             output, words = fused_auto_alignment(
                 queries,

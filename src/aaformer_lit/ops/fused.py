@@ -16,6 +16,7 @@ import triton
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from aaformer_lit.ops.reference import log_shares
 from aaformer_lit.ops.rounding import Rounding
 from aaformer_lit.ops.soft_kernel import soft_backward_kernel, soft_backward_tile
 from aaformer_lit.ops.triton_kernel import backward_kernel, backward_tile, forward_kernel, forward_tile
@@ -50,7 +51,8 @@ def supports(
         and dim <= MAX_DIM
         and forward_tile(parts, patches, dim, size) is not None
         and (rounding == "argmax" or (rounding == "soft" and soft_backward_tile(parts, patches, size) is not None))
-        and (cost is None or (cost.ndim == 2 and not cost.requires_grad))
+        and (cost is None or not cost.requires_grad)
+        and (cost is None or cost.ndim == 2 or cost.shape[:-2] == (len(queries), 1))
     )
 
 
@@ -64,16 +66,19 @@ def fused_auto_alignment(
     iterations: int = 3,
     rounding: str = "argmax",
     similarity: str = "cosine",
-    cost: Float[Tensor, "parts patches"] | None = None,
+    cost: Float[Tensor, "*batch parts patches"] | None = None,
 ) -> tuple[Float[Tensor, "batch heads parts dim"], Int[Tensor, "batch heads patches"]]:
     """Part outputs, and for each patch the word of the parts that hold it (see `unpack_membership`).
 
     Differentiable once, in queries, keys and values: `argmax` at the given grouping, `soft` through the transport. Strided
     views are read where they lie.
     """
-    cost = None if cost is None else cost.float().contiguous()
-    soft = rounding == "soft"
-    output, words, _ = _align(queries, keys, values, cost, list(parts), epsilon, iterations, similarity, soft)
+    soft, shares = rounding == "soft", None
+    if cost is not None:
+        cost = cost.float().contiguous()
+        of_images = [share for share in log_shares(cost, parts, epsilon) if share is not None]
+        shares = (torch.cat(of_images, dim=-2) * LOG2_E).flatten(1) if of_images else None
+    output, words, _ = _align(queries, keys, values, cost, shares, list(parts), epsilon, iterations, similarity, soft)
     return output, words
 
 
@@ -114,23 +119,23 @@ def _constants(queries: Tensor, parts: list[int], epsilon: float, iterations: in
 @torch.library.custom_op(
     "aaformer_lit::auto_alignment",
     mutates_args=(),
-    schema="(Tensor queries, Tensor keys, Tensor values, Tensor? cost, int[] parts, float epsilon, int iterations,"
-    " str similarity, bool soft) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor queries, Tensor keys, Tensor values, Tensor? cost, Tensor? shares, int[] parts, float epsilon,"
+    " int iterations, str similarity, bool soft) -> (Tensor, Tensor, Tensor)",
 )
 def _align(
-    queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, parts: list[int], epsilon: float,
-    iterations: int, similarity: str, soft: bool,
+    queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, shares: Tensor | None, parts: list[int],
+    epsilon: float, iterations: int, similarity: str, soft: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     batch, heads, total, dim = queries.shape
     patches = keys.shape[-2]
     results: tuple[Tensor, Tensor, Tensor] = _empty_outputs(
-        queries, keys, values, cost, parts, epsilon, iterations, similarity, soft
+        queries, keys, values, cost, shares, parts, epsilon, iterations, similarity, soft
     )
     tile = forward_tile(total, patches, dim, max(queries.itemsize, values.itemsize))
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):  # triton launches on the current device, which need not be the tensors'
         forward_kernel[(batch * heads,)](
-            *_rows(queries), *_rows(keys), *_rows(values), cost, *results, heads, SOFT=soft, PATCHES=patches,
+            *_rows(queries), *_rows(keys), *_rows(values), cost, shares, *results, heads, SOFT=soft, PATCHES=patches,
             **_constants(queries, parts, epsilon, iterations, similarity), **tile,
         )  # fmt: skip
     return results
@@ -159,12 +164,12 @@ def _align_backward(
 @torch.library.custom_op(
     "aaformer_lit::soft_alignment_backward",
     mutates_args=(),
-    schema="(Tensor grad, Tensor queries, Tensor keys, Tensor values, Tensor? cost, Tensor normalizers, int[] parts,"
-    " float epsilon, int iterations, str similarity) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor grad, Tensor queries, Tensor keys, Tensor values, Tensor? cost, Tensor? shares, Tensor normalizers,"
+    " int[] parts, float epsilon, int iterations, str similarity) -> (Tensor, Tensor, Tensor)",
 )
 def _soft_backward(
-    grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, normalizers: Tensor,
-    parts: list[int], epsilon: float, iterations: int, similarity: str,
+    grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, shares: Tensor | None,
+    normalizers: Tensor, parts: list[int], epsilon: float, iterations: int, similarity: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     batch, heads, total, _ = queries.shape
     patches = keys.shape[-2]
@@ -173,16 +178,16 @@ def _soft_backward(
     assert tile is not None  # `supports` said so
     with torch.cuda.device_of(queries):
         soft_backward_kernel[(batch * heads,)](
-            *_rows(queries), *_rows(keys), *_rows(values), *_rows(grad), cost, normalizers, *grads, heads, PATCHES=patches,
-            **_constants(queries, parts, epsilon, iterations, similarity), **tile,
+            *_rows(queries), *_rows(keys), *_rows(values), *_rows(grad), cost, shares, normalizers, *grads, heads,
+            PATCHES=patches, **_constants(queries, parts, epsilon, iterations, similarity), **tile,
         )  # fmt: skip
     return grads
 
 
 @_align.register_fake
 def _empty_outputs(
-    queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, parts: list[int], epsilon: float,
-    iterations: int, similarity: str, soft: bool,
+    queries: Tensor, keys: Tensor, values: Tensor, cost: Tensor | None, shares: Tensor | None, parts: list[int],
+    epsilon: float, iterations: int, similarity: str, soft: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Output; a word per patch whose bit p says that part p holds it; log2 of what each part was divided by.
 
@@ -207,14 +212,14 @@ def _empty_grads(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor,
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    queries, keys, values, cost, *ctx.transport, ctx.soft = inputs
+    queries, keys, values, cost, shares, *ctx.transport, ctx.soft = inputs
     _, _, normalizers = output
-    ctx.save_for_backward(queries, keys, values, *((cost, normalizers) if ctx.soft else output))
+    ctx.save_for_backward(queries, keys, values, *((cost, shares, normalizers) if ctx.soft else output))
 
 
 def _differentiate(ctx: Any, grad: Tensor, *_: object) -> tuple[Tensor | None, ...]:
     backward, options = (_soft_backward, ctx.transport) if ctx.soft else (_align_backward, ())
-    return *backward(grad, *ctx.saved_tensors, *options), *(None,) * 6
+    return *backward(grad, *ctx.saved_tensors, *options), *(None,) * 7
 
 
 _align.register_autograd(_differentiate, setup_context=_save)

@@ -18,6 +18,7 @@ from aaformer_lit.ops.triton_steps import (
     compared,
     dot,
     load_rows,
+    of_image,
     patch_step,
     power_of_2,
     products_and_lengths,
@@ -26,7 +27,7 @@ from aaformer_lit.ops.triton_steps import (
 
 @triton.jit
 def _back_through_part_step(grad, plan, real_patch):
-    """`plan` is the one after the step."""
+    """`plan` is the one after the step, each part's a distribution over the patches."""
     return tl.where(real_patch, grad - tl.exp2(plan) * tl.sum(grad, axis=0)[None, :], 0.0)
 
 
@@ -57,7 +58,7 @@ def _over_parts(
 @triton.jit
 def soft_backward_kernel(
     q, q_batch, q_head, q_row, k, k_batch, k_head, k_row, v, v_batch, v_head, v_row, g, g_batch, g_head, g_row,
-    cost, normalizers, q_grad, k_grad, v_grad, heads, sharpness, price, scale,
+    cost, shares, normalizers, q_grad, k_grad, v_grad, heads, sharpness, price, scale,
     COSINE: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr, PATCHES: tl.constexpr, DIM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
@@ -75,6 +76,7 @@ def soft_backward_kernel(
     v_grad += image * PATCHES * row + head * DIM
     normalizers += (image * heads + head) * PARTS * (1 + ITERATIONS) + parts
 
+    cost, share = of_image(cost, shares, image, parts, PARTS, PATCHES, BLOCK_P)
     products, q_lengths, k_lengths = products_and_lengths(
         q, q_row, k, k_row, parts, patches, PARTS, PATCHES, DIM, BLOCK_P, BLOCK_N, BLOCK_D, COSINE, INTERPRETED
     )
@@ -101,11 +103,11 @@ def soft_backward_kernel(
     for i in range(1, ITERATIONS):
         before = tl.load(normalizers + (ITERATIONS - i) * PARTS, mask=real_part, other=0.0)
         plan = patch_step(start - before[None, :], parts, BOUNDS, INTERPRETED)
-        grad = _back_through_part_step(grad, plan - (divided - before)[None, :], real_patch)
+        grad = _back_through_part_step(grad, plan - (divided - before + share)[None, :], real_patch)
         grad = _back_through_patch_step(grad, plan, parts, BOUNDS)
         divided = before
     if ITERATIONS > 0:
-        grad = _back_through_part_step(grad, start - divided[None, :], real_patch)
+        grad = _back_through_part_step(grad, start - (divided + share)[None, :], real_patch)
 
     # scales count in powers of two; the derivative of 2**x brings log(2)
     to_products *= scale * 0.6931471805599453

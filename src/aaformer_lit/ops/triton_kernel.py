@@ -34,6 +34,7 @@ from aaformer_lit.ops.triton_steps import (
     dot,
     load_rows,
     log2,
+    of_image,
     part_sums,
     patch_step,
     power_of_2,
@@ -59,7 +60,7 @@ def _round(plan, bit, parts, patches, real_patch, BOUNDS: tl.constexpr):
 @triton.jit
 def forward_kernel(
     q, q_batch, q_head, q_row, k, k_batch, k_head, k_row, v, v_batch, v_head, v_row,
-    cost, output, words, normalizers, heads, sharpness, price, scale,
+    cost, shares, output, words, normalizers, heads, sharpness, price, scale,
     COSINE: tl.constexpr, SOFT: tl.constexpr, ITERATIONS: tl.constexpr, BOUNDS: tl.constexpr,
     PATCHES: tl.constexpr, DIM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, INTERPRETED: tl.constexpr,
@@ -74,6 +75,7 @@ def forward_kernel(
     v += image * v_batch + head * v_head
     normalizers += (image * heads + head) * PARTS * (1 + ITERATIONS * SOFT) + parts
 
+    cost, share = of_image(cost, shares, image, parts, PARTS, PATCHES, BLOCK_P)
     products, q_lengths, k_lengths = products_and_lengths(
         q, q_row, k, k_row, parts, patches, PARTS, PATCHES, DIM, BLOCK_P, BLOCK_N, BLOCK_D, COSINE, INTERPRETED
     )
@@ -82,7 +84,7 @@ def forward_kernel(
         plan = patch_step(plan, parts, BOUNDS, INTERPRETED)
     divided = tl.zeros((BLOCK_P,), tl.float32)
     for i in range(ITERATIONS):
-        sums = part_sums(plan, real_patch, INTERPRETED)
+        sums = part_sums(plan, real_patch, INTERPRETED) - share
         plan = patch_step(plan - sums[None, :], parts, BOUNDS, INTERPRETED)
         if SOFT:
             divided += sums

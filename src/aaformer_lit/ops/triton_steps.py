@@ -77,6 +77,18 @@ def compared(
 
 
 @triton.jit
+def of_image(cost, shares, image, parts, PARTS: tl.constexpr, PATCHES: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Where the image's cost starts, and the log of what each of its parts is to receive: 0, the same for all, where the cost
+    is that of every image.
+    """
+    share = tl.zeros((BLOCK_P,), tl.float32)
+    if shares is not None:
+        cost += image * PARTS * PATCHES
+        share = tl.load(shares + image * PARTS + parts, mask=parts < PARTS, other=0.0)
+    return cost, share
+
+
+@triton.jit
 def part_sums(plan, real_patch, INTERPRETED: tl.constexpr):
     """Log of each part's sum over the patches; the part's step divides its column by it."""
     column = tl.where(real_patch, plan, -float("inf"))

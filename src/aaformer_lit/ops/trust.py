@@ -18,7 +18,13 @@ import torch
 from torch import Tensor
 
 from aaformer_lit.errors import check_choice, first_line
-from aaformer_lit.ops.reference import Similarity, part_attention, similarity_scores, soft_attention_weights
+from aaformer_lit.ops.reference import (
+    Similarity,
+    log_shares,
+    part_attention,
+    similarity_scores,
+    soft_attention_weights,
+)
 from aaformer_lit.ops.rounding import Rounding, round_argmax
 from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
@@ -47,7 +53,7 @@ class Problem:
     iterations: int
     rounding: Rounding
     similarity: Similarity
-    cost: bool
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +95,11 @@ def earned(
     iterations: int,
     rounding: Rounding,
     similarity: Similarity,
-    cost: bool,
+    cost: int,
 ) -> bool:
     """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind.
 
-    `cost` says whether there is one.
+    `cost` says how many axes it has: 0 where there is none, 2 where it is that of all images, 4 where each has its own.
     """
     if _chosen[0] != "auto":
         return _chosen[0] == "triton"
@@ -193,7 +199,8 @@ def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tens
         for n, dtype in rows
     )
     direction = torch.randn(count, 1, total, problem.dim, generator=generator).to(problem.device, problem.value_dtype)
-    cost = torch.rand(total, problem.patches, generator=generator).to(problem.device) if problem.cost else None
+    shape = (count, 1, total, problem.patches)[-problem.cost :]
+    cost = torch.rand(shape, generator=generator).to(problem.device) if problem.cost else None
     return q, k, v, cost, direction
 
 
@@ -201,7 +208,9 @@ def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tens
 def _grouping(problem: Problem, queries: Tensor, keys: Tensor, cost: Tensor | None) -> Tensor:
     scores = similarity_scores(queries, keys, problem.similarity)
     groups = (scores if cost is None else scores - cost).split(list(problem.parts), dim=-2)
-    return torch.cat([round_argmax(log_sinkhorn(g, problem.epsilon, problem.iterations)) for g in groups], dim=-2)
+    shares = log_shares(cost, problem.parts, problem.epsilon)
+    plans = (log_sinkhorn(g, problem.epsilon, problem.iterations, s) for g, s in zip(groups, shares, strict=True))
+    return torch.cat([round_argmax(plan) for plan in plans], dim=-2)
 
 
 def _milliseconds(work: Callable[[], object], device: str) -> float:
