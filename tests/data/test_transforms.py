@@ -123,6 +123,14 @@ def test_another_box_moves_both_ends_of_image_and_mask_alike(image: np.ndarray) 
         assert cut.max() > 12
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_so_many_boxes_move(image: np.ndarray, share: float) -> None:
+    row = np.repeat(np.arange(SIZE[0], dtype=np.uint8)[:, None], SIZE[1], axis=1)
+    transforms = only(box=0.4, move_box=share)
+    moved = [(run(transforms, key, image=image, mask=row)["mask"].numpy() != row).any() for key in range(300)]
+    assert np.mean(moved) == pytest.approx(share, abs=0.06)
+
+
 def _row(top: int, bottom: int, i: int) -> int:
     """Which row of the image the nearest pixel of row i of the box is from."""
     row = top + int((i + 0.5) * (bottom - top) / SIZE[0])
@@ -216,6 +224,7 @@ def test_resize_mask_keeps_labels() -> None:
         {"flip": 1.5},
         {"erase": -0.1},
         {"box": 0.5},
+        {"move_box": 1.5},
         {"pad": -1},
         {"erase_fill": "black"},
         {"erase_area": (0.4, 0.02)},

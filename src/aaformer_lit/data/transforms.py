@@ -32,7 +32,7 @@ class RandomBox(A.DualTransform):  # type: ignore[misc]  # albumentations is unt
     What lies outside of the image repeats its border's row, and belongs to no part. The result has the image's size.
     """
 
-    def __init__(self, off: float, p: float = 0.75) -> None:
+    def __init__(self, off: float, p: float) -> None:
         super().__init__(p=p)
         self.off = off
 
@@ -105,14 +105,15 @@ class Normalize(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations i
 class Transforms:
     """The settings of augmentation and normalization; `train` and `test` build the pipelines from them.
 
-    `flip` and `erase` are probabilities, `box` the share of the height by which three boxes of four may be off at either end
-    (`RandomBox`; below 0.5, 0 for none), `pad` the zero border in pixels before the random crop, `erase_area` the
+    `flip`, `move_box` and `erase` are probabilities, `box` the share of the height by which a moved box may be off at either
+    end (`RandomBox`; below 0.5, 0 for none), `pad` the zero border in pixels before the random crop, `erase_area` the
     smallest and largest share of the image to erase, `erase_fill` noise ("random") or the mean color ("mean"); `mean`
     and `std` are per channel (RGB) in [0, 1].
     """
 
     flip: float = 0.5
     box: float = 0.0
+    move_box: float = 0.75
     pad: int = 10
     erase: float = 0.5
     erase_area: Sequence[float] = (0.02, 0.4)
@@ -121,7 +122,7 @@ class Transforms:
     std: Sequence[float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        for name in ("flip", "erase"):
+        for name in ("flip", "move_box", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"data.transforms.{name}={getattr(self, name)} is a probability. Use a value from 0 to 1."
@@ -146,7 +147,7 @@ class Transforms:
         fill = self.erase_fill if self.erase_fill == "random" else [round(255 * m) for m in self.mean]
         steps: list[A.BasicTransform] = [A.HorizontalFlip(p=self.flip)]
         if self.box:
-            steps.append(RandomBox(self.box))
+            steps.append(RandomBox(self.box, self.move_box))
         if self.pad:
             steps += [A.Pad(padding=self.pad, fill=0, fill_mask=NO_PART), A.RandomCrop(*size)]
         steps += [RandomErasing(fill, self.erase_area, p=self.erase), *self._to_tensor()]

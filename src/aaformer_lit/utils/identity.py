@@ -29,6 +29,7 @@ _UNSAID: Mapping[str, Any] = {
     "data.spec.box_width": 1.0,
     "data.cut": 0.0,
     "data.transforms.box": 0.0,
+    "data.transforms.move_box": 0.75,
 }
 _CALLBACKS = ("callbacks.ema",)  # the others watch and write
 
