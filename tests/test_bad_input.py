@@ -105,7 +105,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("trainer.precision=7",), "trainer.precision=7 must be one of 64, 32, 16"),
     # values
     ("train", ("seed=-1",), "seed=-1 is too small. Use 0 or more"),
-    ("train", ("pictures=[portrait]",), "there is no picture kind=portrait. Kinds: assignment, layers"),
+    ("train", ("pictures=[portrait]",), "there is no picture kind=portrait. Kinds: assignment, cut_off, layers"),
     ("train", ("part_start=middle",), "part_start must be one of normal, cls, stripes, kmeans; got 'middle'"),
     ("train", ("loss.part_warmup=-1",), "part_warmup is a number of epochs, 0 or more; got -1"),
     ("train", ("resume=maybe",), "resume=maybe is unknown. Use auto or null"),

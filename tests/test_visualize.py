@@ -59,7 +59,7 @@ def test_two_models_rank_for_the_same_queries(trained, data_dir, tmp_path, monke
     checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     model = checkpoint["aaformer_lit"]["model"]
     model |= {"_target_": "aaformer_lit.models.ViTBaseline"}
-    for key in ("parts", "assigner", "similarity", "visibility", "part_pos_embed"):
+    for key in ("parts", "assigner", "similarity", "visibility", "part_pos_embed", "follow_body"):
         model.pop(key, None)
     torch.manual_seed(0)
     network = build_network(checkpoint["aaformer_lit"])

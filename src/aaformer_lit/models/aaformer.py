@@ -34,12 +34,12 @@ class AAformer(ReIDViT):
         similarity: what the assigner compares: `cosine`, `dot` (Eq. 3 as printed), `scaled`.
         visibility: whether CLS and patches see the part tokens: `mutual` or `isolated`.
         part_pos_embed: learn a position embedding for the part tokens.
-        follow_body: number of last blocks whose cost of place goes by where on the body the patches are, as estimated before
-            the first of them (`BodyHeights`); in the others it goes by where in the image they are.
         neck_feature: as in `ReIDViT`.
         normalize: as in `ReIDViT`.
         grad_checkpointing: as in `ReIDViT`.
         descriptor: as in `ReIDViT`.
+        follow_body: number of last blocks whose cost of place goes by where on the body the patches are, as estimated before
+            the first of them (`BodyHeights`); in the others it goes by where in the image they are.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class AAformer(ReIDViT):
         similarity: Similarity = "cosine",
         visibility: Visibility = "mutual",
         part_pos_embed: bool = False,
-        follow_body: int = 0,
         neck_feature: NeckFeature = "after",
         normalize: bool = True,
         grad_checkpointing: bool = False,
         descriptor: Descriptor = "tokens",
+        follow_body: int = 0,
     ) -> None:
         self.parts = list(parts)
         super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing, descriptor)
