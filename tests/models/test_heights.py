@@ -11,6 +11,11 @@ from aaformer_lit.models.heights import BodyHeights
 from aaformer_lit.structures import NO_PART
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def network(follow_body: int, assigner=None, visibility="isolated") -> AAformer:
     torch.manual_seed(0)
     backbone = build_backbone("vit_tiny_patch16_224", (64, 32), depth=4, embed_dim=32, num_heads=2)
