@@ -7,6 +7,7 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 
+from aaformer_lit.assign import Placed
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import AAformer, build_backbone
 from aaformer_lit.optim import Optimization, WarmupCosine
@@ -79,6 +80,14 @@ def test_factors_reach_the_right_parameters():
     assert decay("backbone.blocks.0.mlp.fc1.weight") == 1e-4
     for name in ("backbone.blocks.0.mlp.fc1.bias", "backbone.norm.weight", "backbone.pos_embed", "part_tokens"):
         assert decay(name) == 0
+
+
+def test_the_estimate_of_the_body_learns_at_the_rate_of_the_heads():
+    net = AAformer("vit_tiny_patch16_224", [2], Placed(), image_size=(64, 32), follow_body=1)
+    optimizer, _ = Optimization(SGD, WarmupCosine(warmup_epochs=0), head_lr_factor=5).build(net, 10)
+    of = {id(p): group["lr"] / 8e-3 for group in optimizer.param_groups for p in group["params"]}
+    assert of[id(net.heights.edges.weight)] == 5
+    assert of[id(net.backbone.norm.weight)] == 1
 
 
 def names(**options):

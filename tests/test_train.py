@@ -88,6 +88,7 @@ def test_the_place_of_parts_and_of_the_body_is_taught_beside_the_loss(tmp_path, 
     assert code == 0
     log = pd.read_csv(tmp_path / "metrics.csv").dropna(subset=["train/loss"]).iloc[-1]
     assert 0.3 < log["train/place"] < 10  # a cross entropy over 2 and 3 parts
+    assert pd.isna(log.get("assign/marginal_error"))  # parts that follow are not to be equal
     assert 0.01 < log["train/heights"] < 0.2  # of the body's height; moved boxes are off by 0.1 in the mean
     others = log["train/id"] + log["train/triplet"]
     assert log["train/loss"] == pytest.approx(others + 0.3 * log["train/place"] + 10 * log["train/heights"], rel=1e-4)

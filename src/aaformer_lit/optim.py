@@ -55,7 +55,7 @@ class Optimization:
         layer_decay: factor per layer below the last (1: none; BEiT and MAE fine-tune with 0.65-0.75).
         bias_lr_factor: on bias parameters (TransReID: 2).
         part_lr_factor: on the part tokens.
-        head_lr_factor: on necks and classifiers.
+        head_lr_factor: on necks and classifiers, and on the estimate of where the body is (`BodyHeights`).
         decay_all: whether biases, norms and tokens have weight decay too, as in BoT and the paper; off for AdamW.
         freeze: name prefixes of backbone parameters that stay as they are, such as `patch_embed` or `blocks.0.`.
     """

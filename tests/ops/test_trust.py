@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from aaformer_lit.ops import auto_alignment, part_attention, soft_attention_weights, trust
-from aaformer_lit.ops.auto_alignment import transport_membership
-from aaformer_lit.ops.reference import log_shares, similarity_scores
+from aaformer_lit.ops.reference import log_plans, similarity_scores
+from aaformer_lit.ops.rounding import round_argmax
 
 PARTS = [2, 3]
 
@@ -20,10 +20,8 @@ def faithful(queries, keys, values, *, parts, epsilon, iterations, rounding, sim
     """What the kernel returns: the output, and for each patch the word of the parts that hold it."""
     options = {"parts": parts, "epsilon": epsilon, "iterations": iterations, "similarity": similarity, "cost": cost}
     scores = similarity_scores(queries.detach(), keys.detach(), similarity)
-    groups = (scores if cost is None else scores - cost).split(list(parts), dim=-2)
-    shares = log_shares(cost, parts, epsilon)
-    subsets = [transport_membership(g, epsilon, iterations, "argmax", s) for g, s in zip(groups, shares, strict=True)]
-    membership = torch.cat(subsets, dim=-2)
+    plans = log_plans(scores, parts, epsilon, iterations, cost)
+    membership = torch.cat([round_argmax(plan) for plan in plans], dim=-2)
     words = (membership * 2 ** torch.arange(sum(parts))[:, None]).sum(dim=-2).to(torch.uint8)
     if rounding == "soft":
         return soft_attention_weights(queries, keys, **options)[0] @ values, words

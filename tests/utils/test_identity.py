@@ -78,5 +78,7 @@ def test_classes_count_by_name_and_files_by_theirs():
 def test_a_run_from_before_a_key_is_the_run_that_says_its_default(plain):
     earlier = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(plain, resolve=True)))
     del earlier["model"]["backbone"]["init"], earlier["data"]["spec"]["box_width"], earlier["init_from"]
+    del earlier["model"]["follow_body"], earlier["data"]["transforms"]["move_box"]
     assert identity_hash(earlier) == config_hash(plain)
+    assert config_hash(composed("model.follow_body=2")) != config_hash(plain)
     assert config_hash(composed("model.backbone.init=nearby")) != config_hash(plain)

@@ -21,7 +21,7 @@ from aaformer_lit.ops.reference import (
     Comparison,
     Similarity,
     compare,
-    log_shares,
+    log_plans,
     part_attention,
     soft_attention_weights,
     weighted,
@@ -41,14 +41,10 @@ class PartAttention(NamedTuple):
 
 
 def transport_membership(
-    scores: Float[Tensor, "batch heads parts patches"],
-    epsilon: float,
-    iterations: int,
-    rounding: Rounding,
-    log_shares: Float[Tensor, "*batch parts 1"] | None = None,
+    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: Rounding
 ) -> Bool[Tensor, "batch heads parts patches"]:
     """One granularity: scores -> Sinkhorn plan -> disjoint subsets."""
-    return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations, log_shares))
+    return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations))
 
 
 def prefers_kernel(queries: Tensor) -> bool:
@@ -128,8 +124,7 @@ def auto_alignment(
         return PartAttention(weighted(weights, values), torch.cat(subsets, dim=-2))
 
     with torch.no_grad():
-        scores = compared.scores if cost is None else compared.scores - cost
-        groups = zip(scores.split(list(parts), dim=-2), log_shares(cost, parts, epsilon), strict=True)
-        membership = torch.cat([transport_membership(s, epsilon, iterations, rounding, r) for s, r in groups], dim=-2)
+        plans = log_plans(compared.scores, parts, epsilon, iterations, cost)
+        membership = torch.cat([ROUNDING[rounding](plan) for plan in plans], dim=-2)
     output = part_attention(queries, keys, values, membership, compared)
     return PartAttention(output, membership if return_membership else None)

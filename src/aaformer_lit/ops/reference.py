@@ -144,14 +144,21 @@ def soft_attention_weights(
     """
     # one product serves both: what the transport compares, and the attention itself
     products, scores = compare(queries, keys, similarity) if compared is None else compared
-    if cost is not None:
-        scores = scores - cost
-    plans = [
-        log_sinkhorn(group, epsilon, iterations, shares)
-        for group, shares in zip(scores.split(list(parts), dim=-2), log_shares(cost, parts, epsilon), strict=True)
-    ]
-    log_plan = torch.cat(plans, dim=-2)
+    log_plan = torch.cat(log_plans(scores, parts, epsilon, iterations, cost), dim=-2)
     return F.softmax(products / math.sqrt(queries.shape[-1]) + log_plan, dim=-1), log_plan
+
+
+def log_plans(
+    scores: Float[Tensor, "*batch parts patches"],
+    parts: Sequence[int],
+    epsilon: float,
+    iterations: int,
+    cost: Float[Tensor, "*batch parts patches"] | None = None,
+) -> list[Float[Tensor, "*batch parts patches"]]:
+    """Log Y* of each granularity, a transport problem of its own, of scores that lose `cost`."""
+    groups = (scores if cost is None else scores - cost).split(list(parts), dim=-2)
+    shares = log_shares(cost, parts, epsilon)
+    return [log_sinkhorn(group, epsilon, iterations, share) for group, share in zip(groups, shares, strict=True)]
 
 
 def log_shares(

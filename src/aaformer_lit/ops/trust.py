@@ -20,13 +20,12 @@ from torch import Tensor
 from aaformer_lit.errors import check_choice, first_line
 from aaformer_lit.ops.reference import (
     Similarity,
-    log_shares,
+    log_plans,
     part_attention,
     similarity_scores,
     soft_attention_weights,
 )
 from aaformer_lit.ops.rounding import Rounding, round_argmax
-from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
 log = logging.getLogger(__name__)
 
@@ -207,9 +206,7 @@ def _example(problem: Problem, count: int) -> tuple[Tensor, Tensor, Tensor, Tens
 @torch.no_grad()
 def _grouping(problem: Problem, queries: Tensor, keys: Tensor, cost: Tensor | None) -> Tensor:
     scores = similarity_scores(queries, keys, problem.similarity)
-    groups = (scores if cost is None else scores - cost).split(list(problem.parts), dim=-2)
-    shares = log_shares(cost, problem.parts, problem.epsilon)
-    plans = (log_sinkhorn(g, problem.epsilon, problem.iterations, s) for g, s in zip(groups, shares, strict=True))
+    plans = log_plans(scores, problem.parts, problem.epsilon, problem.iterations, cost)
     return torch.cat([round_argmax(plan) for plan in plans], dim=-2)
 
 
