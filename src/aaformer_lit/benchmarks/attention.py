@@ -13,7 +13,7 @@ from torch import Tensor
 from aaformer_lit.benchmarks.measure import Measurement, check, compare, flops_of, product_rate
 
 if TYPE_CHECKING:
-    from timm.layers import Attention
+    from timm.models.vision_transformer import Attention
 
     from aaformer_lit.assign import Sinkhorn
 
@@ -23,7 +23,7 @@ GRID = (16, 8)
 
 def attention(full: bool, repeats: int) -> list[Measurement]:
     """AutoAlignedAttention over CLS, 5 parts and 128 patches against timm's attention over CLS and 128 patches."""
-    from timm.layers import Attention
+    from timm.models.vision_transformer import Attention
 
     from aaformer_lit.assign import Placed, Sinkhorn
     from aaformer_lit.models.attention import AutoAlignedAttention

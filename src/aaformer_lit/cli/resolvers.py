@@ -107,6 +107,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_labels", _run_labels, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("config_hash", _job_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("groups_help", groups_help, replace=True)
+    OmegaConf.register_new_resolver("is_null", lambda value: value is None, replace=True)
     OmegaConf.register_new_resolver("one_part_per_mask", _one_part_per_mask, replace=True)
 
 

@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
-from timm.layers import Attention
-from torch import Tensor, nn
+from timm.models.vision_transformer import Attention
+from torch import Tensor
 
 from aaformer_lit.assign import Assigner
-from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.errors import check_choice
+from aaformer_lit.models.plain_attention import PlainAttention
 from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, attention, compare, unpack_projections
 
 Visibility = Literal["mutual", "isolated"]
@@ -28,11 +29,11 @@ class Attended(NamedTuple):
     scores: Float[Tensor, "batch heads parts patches"] | None = None
 
 
-class AutoAlignedAttention(nn.Module):
+class AutoAlignedAttention(PlainAttention):
     """Multi-head attention over [prefix tokens, parts, patches].
 
     Args:
-        attention: timm's attention module to take over.
+        taken: the attention module to take over.
         parts: granularities.
         assigner: who belongs to which part.
         similarity: what the assigner compares, `cosine`, `dot` or `scaled`.
@@ -43,27 +44,20 @@ class AutoAlignedAttention(nn.Module):
 
     def __init__(
         self,
-        attention: Attention,
+        taken: Attention | PlainAttention,
         parts: Sequence[int],
         assigner: Assigner,
         similarity: Similarity = "cosine",
         visibility: Visibility = "mutual",
         prefix: int = 1,
     ) -> None:
-        super().__init__()
-        if type(attention) is not Attention:
-            raise ConfigError(f"part tokens need timm's plain Attention; this backbone has {type(attention).__name__}.")
+        super().__init__(taken)
         check_choice("similarity", similarity, SIMILARITIES)
         check_choice("visibility", visibility, get_args(Visibility))
-        self.qkv, self.proj = attention.qkv, attention.proj
-        self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
-        self.norm, self.gate = attention.norm, attention.gate
-        self.attn_drop, self.proj_drop = attention.attn_drop, attention.proj_drop
-        self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
         self.parts, self.similarity, self.visibility, self.prefix = list(parts), similarity, visibility, prefix
         self.assigner = assigner
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         sequence: Float[Tensor, "batch length dim"],
         grid: tuple[int, int],
@@ -96,15 +90,13 @@ class AutoAlignedAttention(nn.Module):
         if self.visibility == "isolated":
             k, v = (torch.cat([t[:, :, :first], t[:, :, last:]], dim=2) for t in (k, v))
         # the parts' queries ride along and are overwritten: 5 of 134 rows cost less than gathering the others
-        output = attention(q, k, v, dropout=self.attn_drop.p if self.training else 0.0)
+        output = attention(q, k, v, dropout=self.dropout)
         # transposed first, as attention leaves its result in memory: only the scatter copies
         output = torch.slice_scatter(output.transpose(1, 2), part_output.transpose(1, 2), 1, first, last)
-        output = self.norm(output.reshape(batch, length, -1))
-        if self.gate is not None:
-            output = output * self.gate(sequence).sigmoid()
-        output = self.proj_drop(self.proj(output))
         return Attended(
-            output, membership if return_membership else None, None if compared is None else compared.scores
+            self.project_out(output, sequence),
+            membership if return_membership else None,
+            None if compared is None else compared.scores,
         )
 
     @torch.no_grad()

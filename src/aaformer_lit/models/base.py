@@ -19,6 +19,7 @@ from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_
 from aaformer_lit.models.compression import Compression
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
+from aaformer_lit.models.plain_attention import PlainAttention
 from aaformer_lit.structures import Picture, Pictures, ReIDOutput, Tokens, compared_features
 
 NeckFeature = Literal["after", "before"]
@@ -105,6 +106,8 @@ class ReIDViT(nn.Module):
         self.backbone = build_backbone(backbone, image_size) if isinstance(backbone, str) else backbone
         check_plain_vit(self.backbone)
         self.backbone.head = nn.Identity()
+        for block in self.backbone.blocks:
+            block.attn = PlainAttention(block.attn)
         self.grid = patch_grid(self.backbone)
         height, width = self.backbone.patch_embed.img_size
         self.image_size = (int(height), int(width))

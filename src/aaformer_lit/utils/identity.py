@@ -18,7 +18,7 @@ _CANNOT_CHANGE_RESULTS = (
     "data.root", "data.options.*.root", "data.num_workers", "data.pin_memory", "data.cache", "data.eval_batch_size",
     "model.grad_checkpointing", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
     "trainer.deterministic", "trainer.benchmark", "trainer.enable_*", "trainer.log_every_n_steps",
-    "trainer.use_distributed_sampler", "trainer.num_sanity_val_steps", "*._convert_", "*._recursive_",
+    "trainer.use_distributed_sampler", "trainer.num_sanity_val_steps", "optim.optimizer.fused", "*._convert_", "*._recursive_",
 )  # fmt: skip
 # what every run had before there was a key to say it
 _UNSAID: Mapping[str, Any] = {

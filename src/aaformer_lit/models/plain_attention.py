@@ -1,0 +1,54 @@
+"""Self-attention of a plain ViT, built from timm's, whose projections it keeps; on a CPU in the dtype in which it is fast."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from timm.models.vision_transformer import Attention
+from torch import Tensor, nn
+
+from aaformer_lit.errors import ConfigError
+from aaformer_lit.ops import attention
+
+
+class PlainAttention(nn.Module):
+    """timm's `Attention` with `ops.attention` in it: the same parameters under the same names, the same values.
+
+    Args:
+        taken: the attention module to take over.
+
+    Raises:
+        ConfigError: it is another kind of attention.
+    """
+
+    def __init__(self, taken: Attention | PlainAttention) -> None:
+        super().__init__()
+        if type(taken) not in (Attention, PlainAttention):
+            raise ConfigError(f"a backbone needs timm's plain Attention; this one has {type(taken).__name__}.")
+        self.qkv, self.proj = taken.qkv, taken.proj
+        self.q_norm, self.k_norm = taken.q_norm, taken.k_norm
+        self.norm, self.gate = getattr(taken, "norm", nn.Identity()), getattr(taken, "gate", None)  # of newer timm
+        self.attn_drop, self.proj_drop = taken.attn_drop, taken.proj_drop
+        self.num_heads, self.head_dim = taken.num_heads, taken.head_dim
+
+    def forward(
+        self, sequence: Float[Tensor, "batch length dim"], attn_mask: None = None, is_causal: bool = False
+    ) -> Float[Tensor, "batch length dim"]:
+        """What timm's blocks ask for; a ViT's attention has no mask and looks both ways."""
+        batch, length, _ = sequence.shape
+        packed = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim)
+        q, k, v = packed.permute(2, 0, 3, 1, 4).unbind(0)
+        output = attention(self.q_norm(q), self.k_norm(k), v, dropout=self.dropout)
+        return self.project_out(output.transpose(1, 2), sequence)
+
+    @property
+    def dropout(self) -> float:
+        """The share of attention weights that is dropped: none outside of training."""
+        return float(self.attn_drop.p) if self.training else 0.0
+
+    def project_out(self, output: Float[Tensor, "batch length heads dim"], sequence: Tensor) -> Tensor:
+        """The heads' outputs, put together and projected; `sequence` is what the layer was given."""
+        output = self.norm(output.reshape(*output.shape[:2], -1))
+        if self.gate is not None:
+            output = output * self.gate(sequence).sigmoid()
+        projected: Tensor = self.proj_drop(self.proj(output))
+        return projected
