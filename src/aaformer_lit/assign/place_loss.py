@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from aaformer_lit.assign.placed import patch_heights
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.structures import NO_PART
+from aaformer_lit.structures import NO_PART, ReIDOutput
+
+Place = UInt8[Tensor, "batch height width"]
 
 
 class PlaceLoss(nn.Module):
@@ -37,13 +39,31 @@ class PlaceLoss(nn.Module):
         self.weight, self.epsilon, self.heights_weight = weight, epsilon, heights_weight
 
     def forward(
+        self, output: ReIDOutput, granularities: Sequence[int], grid: tuple[int, int], place: Place | None = None
+    ) -> dict[str, Tensor]:
+        """The terms by name, all of which are logged, and their weighted sum as `loss`.
+
+        Args:
+            output: of a network that was asked for its scores.
+            granularities: parts per granularity, in the scores' order.
+            grid: rows and columns of patches.
+            place: how far down in the original image each pixel was; None where each is where it is in the image given.
+        """
+        terms = {"place": self.score_error(output.scores, granularities, grid, place)}
+        loss = self.weight * terms["place"]
+        if output.heights is not None:
+            terms["heights"] = self.height_error(output.heights, grid, place)
+            loss = loss + self.heights_weight * terms["heights"]
+        return terms | {"loss": loss}
+
+    def score_error(
         self,
         scores: Sequence[Float[Tensor, "batch heads parts patches"]],
         granularities: Sequence[int],
         grid: tuple[int, int],
-        place: UInt8[Tensor, "batch height width"] | None = None,
+        place: Place | None = None,
     ) -> Float[Tensor, ""]:
-        """Without `place` each patch is where it is in the image given."""
+        """Mean cross entropy of the patches' parts, by each layer's scores, with those that their places belong to."""
         heights = _true_heights(place, grid, scores[0].device)
         terms = []
         for layer in scores:
@@ -60,7 +80,7 @@ class PlaceLoss(nn.Module):
         self,
         heights: Float[Tensor, "batch patches"],
         grid: tuple[int, int],
-        place: UInt8[Tensor, "batch height width"] | None = None,
+        place: Place | None = None,
     ) -> Float[Tensor, ""]:
         """Mean absolute error of an estimate over the patches that lie in the image, in shares of the body's height."""
         true = _true_heights(place, grid, heights.device).expand_as(heights)
@@ -68,7 +88,7 @@ class PlaceLoss(nn.Module):
         return (heights - true.nan_to_num()).abs().mul(known).sum() / known.sum().clamp_min(1)
 
 
-def patch_places(place: UInt8[Tensor, "batch height width"], grid: tuple[int, int]) -> Float[Tensor, "batch patches"]:
+def patch_places(place: Place, grid: tuple[int, int]) -> Float[Tensor, "batch patches"]:
     """How far down in the original image, from 0 to 1, the middle of each patch was; NaN where it was not in it."""
     rows, columns = (
         ((torch.arange(count, device=place.device) + 0.5) * size / count).long()
@@ -78,7 +98,5 @@ def patch_places(place: UInt8[Tensor, "batch height width"], grid: tuple[int, in
     return (middle.float() / NO_PART).masked_fill(middle == NO_PART, torch.nan)
 
 
-def _true_heights(
-    place: UInt8[Tensor, "batch height width"] | None, grid: tuple[int, int], device: torch.device
-) -> Float[Tensor, "*batch patches"]:
+def _true_heights(place: Place | None, grid: tuple[int, int], device: torch.device) -> Float[Tensor, "*batch patches"]:
     return patch_heights(grid, device)[None] if place is None else patch_places(place, grid)

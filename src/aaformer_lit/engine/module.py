@@ -22,7 +22,7 @@ from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.models.base import descriptors
 from aaformer_lit.ops.distributed import gather_batch, is_distributed
 from aaformer_lit.optim import Optimization
-from aaformer_lit.structures import ReIDBatch, ReIDOutput
+from aaformer_lit.structures import ReIDBatch
 
 
 class ReIDModule(LightningModule):
@@ -84,11 +84,11 @@ class ReIDModule(LightningModule):
 
     def training_step(self, batch: ReIDBatch, batch_idx: int) -> Tensor:
         assert self.loss is not None, "built for testing only"
-        taught = self.place_loss is not None
-        output = self.network(batch["image"], batch.get("part_mask"), return_scores=taught)
+        output = self.network(batch["image"], batch.get("part_mask"), return_scores=self.place_loss is not None)
         terms = self.loss(output, batch["pid"], gather_batch if is_distributed() else None)
         if self.place_loss is not None:
-            terms |= self._place_terms(output, batch.get("place"), terms["loss"])
+            place = self.place_loss(output, self.network.granularities, self.network.grid, batch.get("place"))
+            terms |= place | {"loss": terms["loss"] + place["loss"]}
         self._check_finite(terms, batch)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["pid"]))
@@ -97,16 +97,6 @@ class ReIDModule(LightningModule):
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
         loss: Tensor = terms["loss"]
         return loss
-
-    def _place_terms(self, output: ReIDOutput, place: Tensor | None, loss: Tensor) -> dict[str, Tensor]:
-        teacher, grid = self.place_loss, self.network.grid
-        assert teacher is not None
-        terms = {"place": teacher(output.scores, self.network.granularities, grid, place)}
-        loss = loss + teacher.weight * terms["place"]
-        if output.heights is not None:
-            terms["heights"] = teacher.height_error(output.heights, grid, place)
-            loss = loss + teacher.heights_weight * terms["heights"]
-        return terms | {"loss": loss}
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         assert self.optimization is not None, "built for testing only"

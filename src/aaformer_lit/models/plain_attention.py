@@ -20,6 +20,17 @@ class PlainAttention(nn.Module):
         ConfigError: it is another kind of attention.
     """
 
+    qkv: nn.Linear
+    proj: nn.Linear
+    q_norm: nn.Module
+    k_norm: nn.Module
+    norm: nn.Module
+    gate: nn.Linear | None
+    attn_drop: nn.Dropout
+    proj_drop: nn.Dropout
+    num_heads: int
+    head_dim: int
+
     def __init__(self, taken: Attention | PlainAttention) -> None:
         super().__init__()
         if type(taken) not in (Attention, PlainAttention):
