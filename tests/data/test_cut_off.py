@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aaformer_lit.data.cut_off import cut_off, loses_top
+from aaformer_lit.data.cut_off import cut_off, cut_rows, loses_top
 from aaformer_lit.data.datasets.market1501 import Market1501DataModule
 from aaformer_lit.data.masks import PartTable
 from aaformer_lit.data.person_images import PersonImages
@@ -24,6 +24,14 @@ def test_a_share_of_the_rows_goes_at_one_end(share, rows):
     pixels = np.arange(60).reshape(10, 2, 3)
     np.testing.assert_array_equal(cut_off(pixels, share, TOP), np.delete(pixels, range(rows), axis=0))
     np.testing.assert_array_equal(cut_off(pixels, share, BOTTOM), np.delete(pixels, range(10 - rows, 10), axis=0))
+
+
+def test_both_ends_may_go_and_one_row_is_kept():
+    pixels = np.arange(10)
+    assert cut_rows(pixels, 0.2, 0.3).tolist() == [2, 3, 4, 5, 6]
+    assert cut_rows(pixels, 0.7, 0.7).tolist() == [7]
+    assert cut_rows(pixels, 0.99, 0.0).tolist() == [9]
+    assert cut_rows(pixels, 0.0, 0.99).tolist() == [0]
 
 
 def test_ends_are_drawn_by_name_alone():

@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 
 def cut_off(pixels: Num[NDArray[Any], "height ..."], share: float, path: Path) -> Num[NDArray[Any], "kept ..."]:
     """The pixels, or the mask, of the image `path` without `share` of the rows; one row is kept at least."""
-    rows = min(round(len(pixels) * share), len(pixels) - 1)
-    return pixels[rows:] if loses_top(path) else pixels[: len(pixels) - rows]
+    top, bottom = (share, 0.0) if loses_top(path) else (0.0, share)
+    return cut_rows(pixels, top, bottom)
+
+
+def cut_rows(pixels: Num[NDArray[Any], "height ..."], top: float, bottom: float) -> Num[NDArray[Any], "kept ..."]:
+    """The pixels without these shares of the rows; one row is kept at least."""
+    first = min(round(len(pixels) * top), len(pixels) - 1)
+    return pixels[first : max(len(pixels) - round(len(pixels) * bottom), first + 1)]
 
 
 def loses_top(path: Path) -> bool:

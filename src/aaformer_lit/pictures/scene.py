@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
 
+from aaformer_lit.data.cut_off import cut_rows
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.preparation import resize
 from aaformer_lit.errors import ConfigError
@@ -71,7 +72,7 @@ class Scene:
         """The images at the network's size."""
         if not self.paths:
             raise ConfigError("there are no images to look at; give images=FILE, images=FOLDER or a data set.")
-        shown = (_cut(read_image(path), *cut) for path in self.paths for cut in self.cuts)
+        shown = (cut_rows(read_image(path), *cut) for path in self.paths for cut in self.cuts)
         return np.stack([resize(image, self.network.image_size) for image in shown])
 
     def batch(self) -> Float[Tensor, "images 3 height width"]:
@@ -93,10 +94,6 @@ class Scene:
         if self.metric is None:
             raise ConfigError("this picture needs test results; give a data set (data=...) with query and gallery.")
         return self.metric
-
-
-def _cut(image: UInt8[np.ndarray, "height width 3"], top: float, bottom: float) -> UInt8[np.ndarray, "kept width 3"]:
-    return image[round(top * len(image)) : len(image) - round(bottom * len(image))]
 
 
 def prepared_data(cfg: DictConfig, preprocessing: dict[str, Any]) -> Any:
