@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from aaformer_lit.data.check import inspect
@@ -203,3 +205,24 @@ def test_every_backbone_of_the_configs_is_compared_those_that_build_on_others_to
     backbones = _backbones()
     assert backbones["tiny_scratch"]["name"] == backbones["small_scratch"]["name"]
     assert all("name" in config for config in backbones.values())
+
+
+def test_a_file_of_weights_is_told_with_the_backbones_that_it_fits_or_those_nearest(
+    prepare: Prepare, tmp_path: Path
+) -> None:
+    tiny = {name: tensor.half() for name, tensor in timm.create_model("vit_tiny_patch16_224").state_dict().items()}
+    torch.save(tiny, tmp_path / "tiny.pth")
+    code, said = prepare(f"weights={tmp_path / 'tiny.pth'}")
+    assert code == 0
+    assert "a ViT of 12 blocks, 192 channels" in said
+    assert said.endswith("for 256x128 images: model/backbone=vit_tiny pos_embed 14x14 to 16x8")
+    without = {name: tensor for name, tensor in tiny.items() if ".11." not in name}
+    torch.save(without, tmp_path / "eleven.pth")
+    code, said = prepare(f"weights={tmp_path / 'eleven.pth'}")
+    assert code == 0
+    assert "the nearest: vit_tiny: 12 missing (such as blocks.11.attn.proj.bias)" in said
+    assert said.count(" tensors") == 3
+    (tmp_path / "text.pth").write_text("hello")
+    code, said = prepare(f"weights={tmp_path / 'text.pth'}")
+    assert code == 2
+    assert "cannot be read as weights (KeyError: 101)" in said

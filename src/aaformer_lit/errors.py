@@ -70,4 +70,7 @@ def first_line(error: BaseException) -> str:
     """What another library's error says, in one line and without its terminal colors."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    # what a KeyError says is the key alone
+    return f"{type(error).__name__}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

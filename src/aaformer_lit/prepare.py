@@ -104,8 +104,9 @@ def weights(cfg: DictConfig) -> dict[str, str]:
     for name, verdict in found.fits.items():
         console.print(f"  [green]model/backbone={name}[/] {escape(verdict)}", highlight=False)
     if not found.fits:
-        reasons = "".join(f"\n  {name}: {reason}" for name, reason in found.misfits.items())
-        console.print(f"  [yellow]fits none of conf/model/backbone[/]{escape(reasons)}", highlight=False)
+        nearest = "".join(f"\n  {name}: {reason}" for name, reason in list(found.misfits.items())[:3])
+        none = f"fits none of the {len(found.misfits)} in conf/model/backbone; the nearest:"
+        console.print(f"  [yellow]{none}[/]{escape(nearest)}", highlight=False)
     return dict(found.fits)
 
 

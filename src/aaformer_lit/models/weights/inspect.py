@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from aaformer_lit.errors import AAformerError
 from aaformer_lit.models.weights.file import WeightsFile
-from aaformer_lit.models.weights.load import describe, fill_backbone, translate
+from aaformer_lit.models.weights.load import Misfit, describe, fill_backbone, translate
 from aaformer_lit.models.weights.report import WeightsReport
 
 
@@ -30,7 +31,7 @@ class Backbone:
 
 @dataclass
 class Inspection:
-    """What was found. `fits`: backbone and what would be resampled; `misfits`: backbone and why not."""
+    """What was found. `fits`: backbone and what would be resampled; `misfits`: backbone and why not, the nearest first."""
 
     path: str
     layout: str
@@ -64,13 +65,16 @@ def inspect_weights(
         [f"{name} ({why})" for name, why in source.dropped.items()],
         list(source.warnings),
     )
+    apart: dict[str, float] = {}
     for name, backbone in backbones.items():
         try:
             resampled = _try(file, backbone, image_size, source_grid)
         except AAformerError as error:
-            found.misfits[name] = str(error).split(". ")[0]
+            found.misfits[name] = str(error).split(". ")[0].rpartition("does not fit this backbone: ")[2]
+            apart[name] = error.tensors if isinstance(error, Misfit) else math.inf
         else:
             found.fits[name] = ", ".join(f"{what} {sizes}" for what, sizes in resampled.items()) or "as it is"
+    found.misfits = {name: found.misfits[name] for name in sorted(apart, key=lambda name: apart[name])}
     return found
 
 

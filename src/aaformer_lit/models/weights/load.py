@@ -72,6 +72,14 @@ def load_backbone_weights(
     return report
 
 
+class Misfit(CheckpointError):
+    """A file and a backbone that do not fit; `tensors` is the number of those that are not alike."""
+
+    def __init__(self, message: str, tensors: int) -> None:
+        super().__init__(message)
+        self.tensors = tensors
+
+
 def fill_backbone(
     backbone: VisionTransformer, file: Translation, report: WeightsReport, source_grid: Sequence[int] | None = None
 ) -> None:
@@ -152,10 +160,11 @@ def _check_fit(wanted: dict[str, Tensor], state: dict[str, Tensor], file: Transl
         )
         if names
     ]
-    raise CheckpointError(
+    raise Misfit(
         f"{path} ({file.layout}) does not fit this backbone: {', '.join(details)} of {len(wanted)} tensors. "
         f"The file is {describe(state)}. Choose the model.backbone that it was made with: python -m aaformer_lit.prepare "
-        f"weights=FILE names those that it fits. {THREE_WAYS}"
+        f"weights=FILE names those that it fits. {THREE_WAYS}",
+        len(missing) + len(unexpected) + len(wrong),
     )
 
 
