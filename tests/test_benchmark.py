@@ -25,7 +25,7 @@ def test_every_suite_runs_and_writes_its_table(tmp_path):
     boxes = [row["against"] for row in content["rows"] if " boxes of a " in row["what"]]
     assert boxes == ["a tracker's own loop", "the same ViT without parts"]
     steps = [row["what"] for row in content["rows"] if row["suite"] == "train_step"]
-    assert len(set(steps)) == len(steps) == 4 * (1 if torch.cuda.is_available() else 3)  # forms x passes, cases
+    assert len(set(steps)) == len(steps) == 5 * (1 if torch.cuda.is_available() else 3)  # forms and passes, cases
     assert {"device", "versions", "threads", "size"} <= content.keys()
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
 
 from aaformer_lit.benchmarks.measure import Measurement, check, compare, flops_of, product_rate
 
+IDS, IMAGES_PER_ID = 751, 4  # of Market-1501; of a person in a batch
+
 
 def train_step(full: bool, repeats: int) -> list[Measurement]:
     """Parts [2,3]: ViT-B/16 at 256x128 with a batch of 8 (64 in bfloat16 on a GPU), and on a CPU ViT-S/16 at 128x64 with 64,
-    in float32 and in bfloat16 autocast; of size `small`, ViT-T with 4.
+    in float32 and in bfloat16 autocast; of size `small`, ViT-T with 4. A step is the forward pass, the losses, the
+    backward pass and AdamW, where the data lie ready.
     """
     large, little = ("vit_base_patch16_224", "vit_small_patch16_224") if full else ("vit_tiny_patch16_224",) * 2
     if torch.cuda.is_available():
@@ -24,43 +26,59 @@ def train_step(full: bool, repeats: int) -> list[Measurement]:
 
 
 def _rows(name: str, size: tuple[int, int], batch: int, dtype: torch.dtype, repeats: int) -> list[Measurement]:
-    from aaformer_lit.assign import Placed
-    from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
+    from aaformer_lit.assign import Placed, PlaceLoss
+    from aaformer_lit.losses import ReIDLoss
+    from aaformer_lit.models import AAformer, ReIDViT, ViTBaseline, build_backbone
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.randn(batch, 3, *size, device=device)
+    pids = torch.arange(batch, device=device) // IMAGES_PER_ID
     backbones = [build_backbone(name, size, drop_path=0.0) for _ in range(3)]
     for backbone in backbones[1:]:
         backbone.load_state_dict(backbones[0].state_dict())
-    baseline = ViTBaseline(backbones[0]).to(device)
-    placed = AAformer(backbones[1], assigner=Placed(rounding="soft"), visibility="isolated").to(device)
+    baseline = ViTBaseline(backbones[0], num_classes=IDS).to(device)
+    soft = Placed(rounding="soft")
+    placed = AAformer(backbones[1], assigner=soft, num_classes=IDS, visibility="isolated").to(device)
     with torch.no_grad():
         check("train_step", placed.eval()(images).global_feat, baseline.eval()(images).global_feat, 1e-4)
-    forms = {"argmax": AAformer(backbones[2]).to(device), "soft with a cost of place": placed}
+    printed = AAformer(backbones[2], num_classes=IDS).to(device)
+    criterion, teacher = ReIDLoss(), PlaceLoss()
 
-    def forward(net: torch.nn.Module) -> Callable[[], object]:
+    def forward(net: ReIDViT, taught: bool = False) -> Callable[[], object]:
         def run() -> None:
             with torch.no_grad(), torch.autocast(device, dtype, enabled=dtype != torch.float32):
                 net.eval()(images)
 
         return run
 
-    def step(net: torch.nn.Module) -> Callable[[], object]:
+    def step(net: ReIDViT, taught: bool = False) -> Callable[[], object]:
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
+
         def run() -> None:
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                output = net.train()(images)
-                loss = output.global_feat.float().sum() + output.part_feats.float().sum()
+                output = net.train()(images, return_scores=taught)
+                loss = criterion(output, pids)["loss"]
+                if taught:
+                    loss = loss + teacher(output, net.granularities, net.grid)["loss"]
+            optimizer.zero_grad()
             loss.backward()
+            optimizer.step()
 
         return run
 
     rate = product_rate(device, dtype)
     rows = []
-    passes = (("forward", forward), ("forward and backward", step))
-    for (form, network), (label, make) in itertools.product(forms.items(), passes):
-        where = f"{name}, {size[0]}x{size[1]}, batch {batch}, {str(dtype).removeprefix('torch.')}"
-        floor = flops_of(make(network)) / rate
-        seconds = compare(make(network), make(baseline), repeats)
-        floor_is = "its FLOPs at the rate of a large product"
-        rows.append(Measurement("train_step", f"{form}: {label}, {where}", "ViT baseline", *seconds, floor, floor_is))
+    forms = (
+        ("argmax", printed, (forward, step), False),
+        ("soft with a cost of place", placed, (forward, step), False),
+        ("the same, taught where parts belong", placed, (step,), True),
+    )
+    for form, network, passes, taught in forms:
+        for make in passes:
+            where = f"{name}, {size[0]}x{size[1]}, batch {batch}, {str(dtype).removeprefix('torch.')}"
+            one = make(network, taught)
+            seconds = compare(one, make(baseline), repeats)
+            floor, floor_is = flops_of(one) / rate, "its FLOPs at the rate of a large product"
+            what = f"{form}: {make.__name__}, {where}"
+            rows.append(Measurement("train_step", what, "ViT baseline", *seconds, floor, floor_is))
     return rows
