@@ -40,6 +40,7 @@ class PlainAttention(nn.Module):
         self.norm, self.gate = getattr(taken, "norm", nn.Identity()), getattr(taken, "gate", None)  # of newer timm
         self.attn_drop, self.proj_drop = taken.attn_drop, taken.proj_drop
         self.num_heads, self.head_dim = taken.num_heads, taken.head_dim
+        self.training = taken.training
 
     def forward(
         self, sequence: Float[Tensor, "batch length dim"], attn_mask: None = None, is_causal: bool = False
