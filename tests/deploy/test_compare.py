@@ -149,6 +149,27 @@ def test_fewer_bits_are_judged_on_people_alone(deployed, probes):
     assert comparison.problem(Bounds.of("fp32")) is not None
 
 
+def test_where_there_are_photos_fewer_bits_are_judged_on_them_alone(deployed, probes):
+    """int8 is calibrated on them, and drawn people are unlike them."""
+    drawn = {"people": probes["people"]}
+    photos = drawn | {"own images": [torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(i)) for i in range(8)]}
+
+    def spoils(images_of):
+        def run(images):
+            features, assignments = deployed.outputs(images)
+            spoilt = any(torch.equal(images[0], image) for image in images_of)
+            return Outputs(-features if spoilt else features, assignments)
+
+        return run
+
+    fewer, all_bits = Bounds.of("int8"), Bounds.of("fp32")
+    on_drawn = compare(deployed, spoils(drawn["people"]), photos, batch_size=1)
+    assert on_drawn.problem(fewer) is None
+    assert "(people)" in on_drawn.problem(all_bits)
+    assert "(own images)" in compare(deployed, spoils(photos["own images"]), photos, batch_size=1).problem(fewer)
+    assert "(people)" in compare(deployed, spoils(drawn["people"]), drawn, batch_size=1).problem(fewer)
+
+
 def test_a_network_without_assignments(probes):
     deployed = Deployed(network(ViTBaseline))
     assert deployed.outputs(torch.zeros(1, 3, *SIZE)).assignments is None

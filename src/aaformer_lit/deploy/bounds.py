@@ -1,7 +1,8 @@
 """How far a file may be from its network, by the numbers that it computes with.
 
 In float32 a file must compute what the network does, on any image. With fewer bits it cannot; then it must still find the same
-people, and is judged on images of people alone: noise and single colors lie outside of what int8 was calibrated on.
+people, and is judged on one's own images and those of a data set alone: noise, single colors and drawn people lie outside of
+what int8 was calibrated on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Bounds:
         max_flipped: share of the patches that may go to another part.
         min_top_k: share of the first ten answers that must be among the network's own (0 to 1).
         max_mAP_change: of the data set's people, either way.
-        any_image: whether tolerance and max_flipped hold on noise as well, and the tolerance on single colors.
+        any_image: whether all holds on drawn people, too, tolerance and max_flipped on noise, and the tolerance on single colors.
     """
 
     tolerance: float
