@@ -61,9 +61,29 @@ def test_cut_off_crops_are_tested_as_evaluate_tests_them(trained, data_dir, tmp_
     assert evaluated["test/mAP"] != pytest.approx(whole["mAP"], abs=1e-3)
 
 
+def test_tables_of_ones_own_are_data_sets_of_their_own(trained, people, tmp_path):
+    for site, pids in (("north", 3), ("south 2", 4)):
+        rows = [
+            {"path": str(path), "pid": path.name.split("_")[0], "camid": path.name.split("_")[1][:2], "split": split}
+            for split, folder in (("query", "query"), ("gallery", "bounding_box_test"))
+            for path in sorted((people / folder).glob("*.jpg"))
+        ]
+        frame = pd.DataFrame(rows)
+        frame[frame.pid.isin(sorted(frame.pid.unique())[:pids])].to_csv(tmp_path / f"{site}.csv", index=False)
+    tables = f"data=[{tmp_path}/north.csv,'{tmp_path}/south 2.csv']"
+    options = (*QUIET, "data.num_workers=0", f"paths.runs={tmp_path}", "formats=md")
+    assert run_cli("compare", f"ckpt=[{trained}]", tables, *options) == 0
+    found = read_json(only(tmp_path.rglob("comparison.json")))
+    assert [result["data"] for result in found["results"]] == ["north", "south 2"]
+    assert [len(set(pd.read_csv(tmp_path / f"{site}.csv").pid)) for site in ("north", "south 2")] == [3, 4]
+    assert found["results"][0]["mAP"] != found["results"][1]["mAP"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["ckpt=[TRAINED]", "data=[a/site.csv,b/site.csv]"], "two that are called site"),
+        (["ckpt=[TRAINED]", "data=[none.csv]"], "none.csv"),
         (["ckpt=[TRAINED,none.ckpt]"], "no checkpoint at none.ckpt"),
         (["ckpt=[TRAINED,TRAINED]"], "is given twice"),
         (["ckpt=[]"], "no model is given"),

@@ -152,7 +152,9 @@ def test_fewer_bits_are_judged_on_people_alone(deployed, probes):
 def test_where_there_are_photos_fewer_bits_are_judged_on_them_alone(deployed, probes):
     """int8 is calibrated on them, and drawn people are unlike them."""
     drawn = {"people": probes["people"]}
-    photos = drawn | {"own images": [torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(i)) for i in range(8)]}
+    photos = drawn | {
+        "own images": [torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+    }
 
     def spoils(images_of):
         def run(images):

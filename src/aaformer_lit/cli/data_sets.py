@@ -1,9 +1,10 @@
-"""Several data sets on one command line, `data=[market1501,synthetic]`, each with a config of its own."""
+"""Several data sets on one command line, `data=[market1501,site.csv]`, each with a config of its own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,25 +27,43 @@ def several_data(argument: str) -> str:
 def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, DictConfig]:
     """The config of each data set, with the `data_options` (see `several_data`) that it has, `paths.*` and `seed`.
 
+    A table, `site.csv` or `site.parquet`, is `data=folder data.table=site.csv`, and goes by the name `site`.
+
     Raises:
-        ConfigError: no data set of that name, or an option that none of them has.
+        ConfigError: no data set of that name, the same name twice, or an option that none of them has.
     """
     common = [one for one in overrides if one.startswith(("paths.", "seed="))]
     options = [one.removeprefix("+data_options.") for one in overrides if one.startswith("+data_options.")]
     used: set[str] = set()
-    configs = {}
-    for name in names:
-        if name not in options_of("data"):
-            hint = did_you_mean_option("data", name)
-            raise ConfigError(f"there is no data={name}.{hint} Options: {', '.join(options_of('data'))}.")
-        plain = composed("evaluate", [f"data={name}", *common]).data
+    configs: dict[str, DictConfig] = {}
+    for given in names:
+        name, chosen = _named(given)
+        if name in configs:
+            raise ConfigError(
+                f"data=[{','.join(names)}] has two that are called {name}. Give each once, under its own name."
+            )
+        plain = composed("evaluate", [*chosen, *common]).data
         own = [one for one in options if OmegaConf.select(plain, one.partition("=")[0], default=_ABSENT) is not _ABSENT]
         used |= set(own)
-        chosen = [f"data={name}", *common, *(f"data.{one}" for one in own)]
-        content: Any = OmegaConf.to_container(composed("evaluate", chosen).data, resolve=True)
+        whole = [*chosen, *common, *(f"data.{one}" for one in own)]
+        content: Any = OmegaConf.to_container(composed("evaluate", whole).data, resolve=True)
         configs[name] = OmegaConf.create(content)
     if strange := [one for one in options if one not in used]:
         raise ConfigError(
             f"data.{strange[0].partition('=')[0]} is no option of {', '.join(names)}. See --cfg job of evaluate."
         )
     return configs
+
+
+def _named(given: str) -> tuple[str, list[str]]:
+    """What to call a data set, and the overrides that choose it."""
+    from aaformer_lit.data.datasets.folder import TABLE_SUFFIXES  # which imports pandas
+
+    if Path(given).suffix in TABLE_SUFFIXES:
+        return Path(given).stem, ["data=folder", f"data.table='{given}'"]
+    if given not in options_of("data"):
+        hint = did_you_mean_option("data", given)
+        raise ConfigError(
+            f"there is no data={given}.{hint} Options: {', '.join(options_of('data'))}; or a table of one's own, NAME.csv."
+        )
+    return given, [f"data={given}"]

@@ -24,7 +24,7 @@ class Bounds:
         max_flipped: share of the patches that may go to another part.
         min_top_k: share of the first ten answers that must be among the network's own (0 to 1).
         max_mAP_change: of the data set's people, either way.
-        any_image: whether all holds on drawn people, too, tolerance and max_flipped on noise, and the tolerance on single colors.
+        any_image: whether all holds on drawn people, too, the first two on noise, and the tolerance on single colors.
     """
 
     tolerance: float
