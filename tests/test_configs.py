@@ -86,6 +86,12 @@ def test_optimization_and_losses_build(optim, recipe):
     instantiate(cfg.loss)
 
 
+def test_adamw_is_fused_unless_gradients_are_clipped():
+    """Lightning refuses to clip them before a fused optimizer in mixed precision."""
+    assert composed(["optim=adamw"]).optim.optimizer.fused
+    assert not composed(["optim=adamw", "trainer.gradient_clip_val=1"]).optim.optimizer.fused
+
+
 def test_data_alone_makes_the_data_module(tmp_path):
     cfg = composed(["data=market1501", f"paths.data={tmp_path}"])
     module = instantiate(cfg.data)
