@@ -125,10 +125,12 @@ def _cuts(cfg: DictConfig) -> list[float]:
 
 def _data_configs(cfg: DictConfig) -> dict[str, DictConfig]:
     """The config of each data set by its name; they also become the `data` of the config that is written."""
+    from aaformer_lit.data.datasets.folder import TABLE_SUFFIXES
+
     names = [cfg.data_sets] if isinstance(cfg.data_sets, str) else list(cfg.data_sets)
     if not names:
         raise ConfigError("no data are given. Give one or more data sets: data=[market1501,synthetic].")
-    configs = data_configs(names, list(HydraConfig.get().overrides.task))
+    configs = data_configs(names, list(HydraConfig.get().overrides.task), TABLE_SUFFIXES)
     for config in configs.values():
         check_config({"data": OmegaConf.to_container(config)}, {})
     with open_dict(cfg):

@@ -24,10 +24,10 @@ def several_data(argument: str) -> str:
     return re.sub(r"^\+{0,2}data(=|\.cut=|\.)", lambda match: names[match[1]], argument)
 
 
-def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, DictConfig]:
+def data_configs(names: Sequence[str], overrides: Sequence[str], tables: Sequence[str]) -> dict[str, DictConfig]:
     """The config of each data set, with the `data_options` (see `several_data`) that it has, `paths.*` and `seed`.
 
-    A table, `site.csv` or `site.parquet`, is `data=folder data.table=site.csv`, and goes by the name `site`.
+    A table, by its suffix one of `tables`, is `data=folder data.table=site.csv`, and goes by the name `site`.
 
     Raises:
         ConfigError: no data set of that name, the same name twice, or an option that none of them has.
@@ -37,7 +37,7 @@ def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, Di
     used: set[str] = set()
     configs: dict[str, DictConfig] = {}
     for given in names:
-        name, chosen = _named(given)
+        name, chosen = _named(given, tables)
         if name in configs:
             raise ConfigError(
                 f"data=[{','.join(names)}] has two that are called {name}. Give each once, under its own name."
@@ -55,11 +55,9 @@ def data_configs(names: Sequence[str], overrides: Sequence[str]) -> dict[str, Di
     return configs
 
 
-def _named(given: str) -> tuple[str, list[str]]:
+def _named(given: str, tables: Sequence[str]) -> tuple[str, list[str]]:
     """What to call a data set, and the overrides that choose it."""
-    from aaformer_lit.data.datasets.folder import TABLE_SUFFIXES  # which imports pandas
-
-    if Path(given).suffix in TABLE_SUFFIXES:
+    if Path(given).suffix in tables:
         return Path(given).stem, ["data=folder", f"data.table='{given}'"]
     if given not in options_of("data"):
         hint = did_you_mean_option("data", given)
