@@ -95,6 +95,9 @@ def test_linear_layers_alone_have_fewer_bits(deployed, path, crops, tmp_path, dt
         arrays = [onnx.numpy_helper.to_array(tensor) for tensor in weights]
         assert [array.dtype for array in arrays] == [np.int8] * 8
         assert 60 <= max(np.abs(array).max() for array in arrays) <= 64  # of 127: seven bits
+        assert (
+            min(np.abs(array).max(axis=0).min() for array in arrays) >= 60
+        )  # each output channel has a scale of its own
         ranges = {n.input[0] for n in after.graph.node if n.op_type == "QuantizeLinear"}
         assert ranges == {n.input[0] for n in before.graph.node if n.name in wide}
     found, wanted = described(narrow, inputs), described(path, inputs)

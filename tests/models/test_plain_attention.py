@@ -6,7 +6,7 @@ from timm.models.vision_transformer import Attention
 from torch import nn
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models import ViTBaseline
+from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
 from aaformer_lit.models.plain_attention import PlainAttention
 
 
@@ -64,6 +64,17 @@ def test_another_kind_of_attention_is_refused():
 
     with pytest.raises(ConfigError, match="Other"):
         PlainAttention(Other(24, num_heads=3))
+
+
+def test_a_network_without_parts_keeps_another_kind_and_part_tokens_refuse_it():
+    class Other(Attention):
+        pass
+
+    backbone = build_backbone("vit_tiny_patch16_224", (64, 32))
+    backbone.blocks[0].attn = Other(backbone.embed_dim, num_heads=3, qkv_bias=True)
+    assert type(ViTBaseline(backbone).eval().backbone.blocks[0].attn) is Other
+    with pytest.raises(ConfigError, match="part tokens need timm's plain Attention; this backbone has Other"):
+        AAformer(backbone)
 
 
 def test_every_block_of_a_network_has_it():

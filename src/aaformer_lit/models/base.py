@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
 import torch
 from jaxtyping import Float
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError, check_choice
@@ -107,7 +107,8 @@ class ReIDViT(nn.Module):
         check_plain_vit(self.backbone)
         self.backbone.head = nn.Identity()
         for block in self.backbone.blocks:
-            block.attn = PlainAttention(block.attn)
+            if type(block.attn) is Attention:  # another kind stays as it is; part tokens refuse it
+                block.attn = PlainAttention(block.attn)
         self.grid = patch_grid(self.backbone)
         height, width = self.backbone.patch_embed.img_size
         self.image_size = (int(height), int(width))

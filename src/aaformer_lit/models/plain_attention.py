@@ -34,7 +34,7 @@ class PlainAttention(nn.Module):
     def __init__(self, taken: Attention | PlainAttention) -> None:
         super().__init__()
         if type(taken) not in (Attention, PlainAttention):
-            raise ConfigError(f"a backbone needs timm's plain Attention; this one has {type(taken).__name__}.")
+            raise ConfigError(f"part tokens need timm's plain Attention; this backbone has {type(taken).__name__}.")
         self.qkv, self.proj = taken.qkv, taken.proj
         self.q_norm, self.k_norm = taken.q_norm, taken.k_norm
         self.norm, self.gate = getattr(taken, "norm", nn.Identity()), getattr(taken, "gate", None)  # of newer timm
