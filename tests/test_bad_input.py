@@ -62,6 +62,7 @@ def refused(outcome: tuple[int, str], says: str, tmp_path: Path) -> None:
     assert printed.replace("C error:", "").count("error:") == 1, "one message (pandas quotes its C parser's own)"
     assert says in printed
     assert "Traceback" not in printed
+    assert "Error executing job" not in printed, "Hydra's line beside ours"
     assert not list(tmp_path.rglob("metrics.json")), "nothing that looks like a result"
     assert not list(tmp_path.rglob("*.tmp")), "nothing half-written"
 

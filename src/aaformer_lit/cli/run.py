@@ -27,7 +27,7 @@ from aaformer_lit.cli.check import check_config
 from aaformer_lit.cli.messages import _known, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
-from aaformer_lit.errors import AAformerError, StorageError
+from aaformer_lit.errors import AAformerError, ConfigError, StorageError
 from aaformer_lit.utils.collector import imports_kept
 from aaformer_lit.utils.files import write_text
 from aaformer_lit.utils.malloc import keep_freed_memory
@@ -111,6 +111,8 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 return _with_kernel(function, cfg)
         except Exception as error:
             known = _known(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
+            if known is None and (said := user_message(error)) is not None:  # Hydra would add a line of its own
+                known = ConfigError(said)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
             if has_directory:
                 with contextlib.suppress(StorageError):  # the disk may be what failed
