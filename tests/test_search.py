@@ -99,6 +99,14 @@ def test_a_part_alone_is_the_evaluations_part(gallery, people, evaluated, tmp_pa
     assert sum(values) / len(values) == pytest.approx(evaluated[0]["test/mAP_parts_2"], abs=1e-6)
 
 
+def test_the_rule_of_the_benchmarks_needs_to_know_who_the_queries_are(gallery, people, tmp_path, capsys):
+    query = sorted((people / "query").glob("*.jpg"))[0]
+    for pattern, said in ((PATTERN, False), ("data.pattern=null", True)):
+        assert search(gallery, tmp_path, f"query={query}", "like_evaluation=true", "formats=json", pattern) == 0
+        output = " ".join("".join(capsys.readouterr()).split())
+        assert ("of 1 query without pid or camid, like_evaluation=true leaves no" in output) is said
+
+
 def test_picture_json_and_page(gallery, people, tmp_path):
     query = sorted((people / "query").glob("*.jpg"))[0]
     assert search(gallery, tmp_path, f"query={query}", "k=3", "tokens=part_4") == 0
@@ -176,6 +184,7 @@ def other_model(data_dir, trained, tmp_path_factory):
         (["query=EMPTY"], "holds no image"),
         (["query=CORRUPT"], "is no image"),
         (["gallery=EMPTY"], "there is no gallery at"),
+        (["images=/nonexistent"], "there is no folder /nonexistent. Give the one in which the gallery's images lie"),
         (["tokens=hat"], "tokens must be one of all, global, parts, parts_2"),
         (["k=0"], "k=0 must be 1 or more"),
         (["camids=[9]"], "from camera 9. Its cameras: 1, 2"),

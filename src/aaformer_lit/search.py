@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.lean_imports import networks_are_enough
+from aaformer_lit.utils.text import plural, some
 
 if TYPE_CHECKING:
     from aaformer_lit.metrics import Calibration
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("png", "json", "html")
 
@@ -65,6 +69,14 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         num_workers=cfg.data.num_workers,
     )
     check_same_model(gallery, extractor)
+    nobodies = [query.path.name for query in queries if not (query.pid and query.camid)]
+    if cfg.like_evaluation and nobodies:
+        log.warning(
+            "of %s without pid or camid, like_evaluation=true leaves no images of the own camera out: %s. "
+            "Give data.pattern, or boxes with both.",
+            plural(len(nobodies), "query"),
+            some(nobodies),
+        )
     tokens, weights = cfg.tokens, None
     if cfg.region is not None:
         region = list(cfg.region) if OmegaConf.is_list(cfg.region) else [cfg.region]
@@ -94,9 +106,9 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         from aaformer_lit.viz import save
 
         shown = spread(list(range(len(queries))), cfg.count)
-        some = Neighbors(found.distances[shown], found.rows[shown])
+        theirs = Neighbors(found.distances[shown], found.rows[shown])
         decisions = None if decided is None else [decided[row] for row in shown]
-        save(as_picture(gallery, [queries[row] for row in shown], some, decisions), run_dir / "ranking.png")
+        save(as_picture(gallery, [queries[row] for row in shown], theirs, decisions), run_dir / "ranking.png")
     if "html" in formats:
         from aaformer_lit.gallery.pages import as_pages, page_name
 

@@ -121,8 +121,10 @@ class Gallery:
 
     @classmethod
     def open(cls, folder: str | Path, root: str | Path | None = None) -> Gallery:
-        """The gallery in a folder. Raises `GalleryError` where there is none, or one that cannot be read."""
+        """The gallery in a folder. Raises `GalleryError` where there is none, one that cannot be read, or no such root."""
         folder = Path(folder)
+        if root is not None and not Path(root).is_dir():
+            raise GalleryError(f"there is no folder {root}. Give the one in which the gallery's images lie now.")
         return cls(folder, *read_version(folder), root)
 
     @staticmethod
