@@ -58,8 +58,8 @@ def run(command, places, out, capsys):
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
-        ("parent is a file", "A file is where a folder should be"),
-        ("no such drive", "There is no such drive or folder"),
+        ("parent is a file", "Give another name: a file is where a folder should be, or the reverse"),
+        ("no such drive", "Give a drive and a folder that are there"),
         ("read-only", "Make the folder writable"),
     ],
 )

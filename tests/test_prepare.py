@@ -141,6 +141,7 @@ def test_extract(prepare: Prepare, market: Path, tmp_path: Path, named: bool) ->
         (("action=download",), "action must be one of check, extract, synthesize; got 'download'."),
         (("action=extract",), "has no archive; it is empty"),
         (("action=extract", "data=joint"), "is for one data set at a time"),
+        (("action=synthesize", "data=synthetic"), "data=synthetic draws its people on first use"),
         (("action=synthesize", "data=folder"), "no synthetic people in the layout folder"),
         (("action=synthesize", "layout=painting"), "no synthetic people in the layout painting"),
     ],

@@ -149,6 +149,11 @@ def _dataset_class(cfg: DictConfig) -> type[ReIDDataset]:
     from hydra.utils import get_class
 
     dataset: type[ReIDDataset] | None = get_class(cfg.data._target_).dataset_class  # type: ignore[attr-defined]
+    if dataset is None and choices().get("data") == "synthetic":
+        raise ConfigError(
+            "data=synthetic draws its people on first use, as data.spec says. Leave action= out: then they are drawn and "
+            "checked. Or name the data set in whose layout people are to be drawn, for example data=market1501."
+        )
     if dataset is None:
         raise ConfigError(
             f"action={cfg.action} is for one data set at a time, data={choices().get('data')} is several."

@@ -98,7 +98,11 @@ def test_a_folder_that_another_process_has_made_stays(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "cure"),
-    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Make the folder writable"), (errno.ENOENT, "no such drive")],
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EROFS, "Make the folder writable"),
+        (errno.ENOENT, "Give a drive and a folder that are there"),
+    ],
 )
 def test_the_error_says_what_to_do(number, cure, tmp_path):
     with pytest.raises(StorageError, match=cure), whole_file(tmp_path / "a" / "b"):

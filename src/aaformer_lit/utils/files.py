@@ -27,8 +27,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CURES = {
     **dict.fromkeys(FULL, "Free some space"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make the folder writable"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "A file is where a folder should be, or the reverse"),
-    errno.ENOENT: "There is no such drive or folder",
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+        "Give another name: a file is where a folder should be, or the reverse",
+    ),
+    errno.ENOENT: "Give a drive and a folder that are there",
     errno.ENAMETOOLONG: "Use a shorter name",
 }
 
