@@ -25,8 +25,8 @@ def metadata(cfg: DictConfig, fingerprint: Mapping[str, Any], choices: Mapping[s
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     return {
-        "aaformer_lit": _version("aaformer-lit") or "0+unknown",
-        "git_commit": _git_commit(),
+        "aaformer_lit": package_version("aaformer-lit") or "0+unknown",
+        "git_commit": git_commit(),
         "config": config,
         "choices": dict(choices),
         "data": dict(fingerprint),
@@ -39,19 +39,19 @@ def machine() -> dict[str, Any]:
     import torch
 
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: package_version(name) for name in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Commit of the checkout this package runs from, marked if it has changes; None for an installed wheel."""
     folder = Path(__file__).parent
     try:
