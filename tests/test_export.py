@@ -196,15 +196,15 @@ def test_torch_export(ckpt, folder):
 
 
 def test_a_folder_for_the_hub(ckpt, folder):
-    output = folder / "hub"
+    output, run = folder / "hub", ckpt.parent.parent  # a run stands for its last checkpoint, on the model card too
     assert (
-        run_cli("export", f"ckpt={ckpt}", "format=safetensors", CHECK, f"output={output}", f"paths.runs={folder}") == 0
+        run_cli("export", f"ckpt={run}", "format=safetensors", CHECK, f"output={output}", f"paths.runs={folder}") == 0
     )
     assert {path.name for path in output.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     images = torch.randn(2, 3, 64, 32)
     with torch.no_grad():
         assert torch.equal(load_model(output).embed(images), load_model(ckpt).embed(images))
-    map_in_percent = f"{100 * read_json(ckpt.parent.parent / 'metrics.json')['test/mAP']:.1f}"
+    map_in_percent = f"{100 * read_json(run / 'metrics.json')['test/mAP']:.1f}"
     assert f"| CLS and parts | {map_in_percent} |" in (output / "README.md").read_text()
     # and again, into the folder that is there, from the folder itself
     (output / ".gitattributes").touch()

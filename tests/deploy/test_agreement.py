@@ -9,7 +9,7 @@ from aaformer_lit.data.datamodule import TestSet
 from aaformer_lit.deploy.agreement import among_themselves, on_test_set
 from aaformer_lit.deploy.bounds import Bounds
 from aaformer_lit.deploy.people import choose_people, whole_people
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.structures import Record
 
 
@@ -58,6 +58,10 @@ def test_whole_people_and_never_the_same_images():
     assert len(test.query) == 3
     assert len(test.gallery) == 9
     assert {r.pid for r in test.query} == {r.pid for r in test.gallery}
+    alone = Record(Path("alone"), 10, 1)
+    assert alone not in whole_people(TestSet("x", [alone, *records], records), 100, seed=0).query
+    with pytest.raises(ProtocolError, match="nobody in the query images of x is in its gallery"):
+        whole_people(TestSet("x", [alone], records), 100, seed=0)
     own = [Path(str(i)) for i in range(40)]
     people = choose_people(own, None, test_images=0, calibration_images=128)
     assert len(people.calibration) == len(people.own) == 20

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from aaformer_lit.assign import Parsing, Sinkhorn
+from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.deploy import Bounds, Deployed, compare, probe_images
 from aaformer_lit.deploy.compare import flipped_share, rank_agreement, token_deviation
 from aaformer_lit.deploy.deployed import Outputs, check_traceable
-from aaformer_lit.deploy.export_checked import normalized
 from aaformer_lit.errors import ConfigError, ExportError
 from aaformer_lit.models import AAformer, ViTBaseline, build_backbone
 
@@ -27,7 +27,8 @@ def deployed():
 
 @pytest.fixture(scope="module")
 def probes():
-    return normalized(probe_images(16, SIZE), {"mean": [0.5] * 3, "std": [0.5] * 3})
+    transform = ImageTransform(SIZE)
+    return {kind: [transform(one.numpy()) for one in images] for kind, images in probe_images(16, SIZE).items()}
 
 
 def test_outputs_are_what_embed_gives(deployed):

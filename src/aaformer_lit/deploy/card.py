@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aaformer_lit.errors import CheckpointError
+from aaformer_lit.utils.text import markdown_table
 
 _METRICS = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
@@ -133,14 +134,14 @@ def _results(metrics: Mapping[str, Any], ckpt: Path | None) -> str:
     tested = "best.ckpt" if (ckpt.parent / "best.ckpt").exists() else "last.ckpt"
     if ckpt.name != tested:
         return f"Unknown: the run tested its {tested}, and these are the weights of its {ckpt.name}."
-    rows = ["| descriptor | mAP | Rank-1 | Rank-5 | Rank-10 | mINP |", "|---|---|---|---|---|---|"]
+    rows = [["descriptor", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP"]]
     for label, suffix in (("CLS and parts", ""), ("CLS alone", "_global"), ("parts alone", "_parts")):
         values = [metrics.get(f"test/{name}{suffix}") for name in _METRICS]
         if values[0] is not None:
-            rows.append(f"| {label} | {' | '.join('-' if v is None else f'{100 * v:.1f}' for v in values)} |")
+            rows.append([label, *("-" if v is None else f"{100 * v:.1f}" for v in values)])
     return (
         "On the query and gallery images of the data set above, in %, one run:\n\n"
-        + "\n".join(rows)
+        + markdown_table(rows)
         + "\n\nmAP is the step form over the full ranking; gallery images of the query's identity and camera are left out."
     )
 
@@ -158,7 +159,7 @@ def _provenance(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(facts: Mapping[str, Any]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items() if value)])
+    return markdown_table([("", ""), *((key, str(value)) for key, value in facts.items() if value)])
 
 
 def _read(run_dir: Path | None, name: str) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from aaformer_lit.checkpoints.calibration import checked_calibration
+from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.checkpoints.load import load
+from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.preparation import resize
 from aaformer_lit.deploy.bounds import Bounds, DType
 from aaformer_lit.deploy.card import model_card
@@ -77,11 +80,15 @@ def export_network(
     photos = {OWN: people.own, TEST: [record.path for record in people.test.records] if people.test else []}
     test_images = probe_images(images, size, seed, any_size)
     test_images |= {kind: own_images(paths, size, any_size) for kind, paths in photos.items() if paths}
-    calibration = {"": own_images(people.calibration, size, any_size)}
+    transform = ImageTransform.from_description(about["data"])
+
+    def as_input(image: UInt8[Tensor, "rows columns 3"]) -> Tensor:
+        return transform(image.numpy()) if preprocess is None else preprocess.inputs(image)
+
     with scratch_folder(target) as folder:
         written = folder / target.name
-        form.write(deployed, about, written, inputs_of(calibration, preprocess, about["data"])[""])
-        inputs, exported = inputs_of(test_images, preprocess, about["data"]), form.read(written)
+        form.write(deployed, about, written, [*map(as_input, own_images(people.calibration, size, any_size))])
+        inputs, exported = {kind: [*map(as_input, some)] for kind, some in test_images.items()}, form.read(written)
         comparison = compare(deployed, exported, inputs, people.test)
         problem = comparison.problem(bounds)
         if problem is not None:
@@ -94,7 +101,7 @@ def export_network(
             "format": type(form).__name__,
             **vars(form),
             "parameters": sum(p.numel() for p in network.parameters()),
-            "megabytes": round(_size(folder) / 1e6, 1),
+            "megabytes": round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6, 1),
             "bounds": asdict(bounds),
             "calibration_images": len(people.calibration),
             "images_per_second": {
@@ -106,19 +113,11 @@ def export_network(
             **machine(),
         }
         if isinstance(form, SafetensorsFormat):
-            (written / "README.md").write_text(model_card(about, Path(source)))
+            ckpt = local_path(source) if Path(source).exists() else None  # RUN stands for its last checkpoint
+            (written / "README.md").write_text(model_card(about, ckpt))
         write_json(folder / f"{target.name}.report.json", report)
         _put(folder, target.parent)
     return report
-
-
-def inputs_of(
-    test_images: Mapping[str, Sequence[Tensor]], preprocess: Preprocess | None, data: Mapping[str, Any]
-) -> dict[str, list[Tensor]]:
-    """uint8 HWC images as a graph takes them."""
-    if preprocess is None:
-        return normalized(test_images, data)
-    return {kind: [preprocess.inputs(image) for image in images] for kind, images in test_images.items()}
 
 
 def images_per_second(run: Exported, images: Sequence[Tensor], size: int = 32) -> float:
@@ -131,12 +130,6 @@ def images_per_second(run: Exported, images: Sequence[Tensor], size: int = 32) -
             run(batch)
         seconds.append(time.perf_counter() - start)
     return round(len(images[:size]) / min(seconds), 1)
-
-
-def normalized(test_images: Mapping[str, Sequence[Tensor]], data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
-    """uint8 HWC images as a graph without preprocessing takes them."""
-    mean, std = (torch.tensor(list(data[name]))[:, None, None] for name in ("mean", "std"))
-    return {kind: [(x.permute(2, 0, 1) / 255 - mean) / std for x in images] for kind, images in test_images.items()}
 
 
 def against_loader(preprocess: Preprocess, test_images: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
@@ -158,7 +151,3 @@ def _put(source: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
     for path in sorted(source.iterdir()):
         (_put if path.is_dir() else replace_whole)(path, target / path.name)
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size

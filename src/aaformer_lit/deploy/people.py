@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.test_set import TestSet
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, ProtocolError
 
 _FEWEST = 16  # images that say what range a layer's inputs have
 
@@ -57,8 +57,16 @@ def choose_people(
 
 
 def whole_people(test: TestSet, images: int, seed: int) -> TestSet:
-    """People of a test set with all their images, until there are as many images as wanted."""
-    pids = sorted({record.pid for record in test.query})
+    """People of query and gallery with all their images, until there are as many images as wanted.
+
+    Raises:
+        ProtocolError: nobody is in both.
+    """
+    pids = sorted({record.pid for record in test.query} & {record.pid for record in test.gallery})
+    if not pids:
+        raise ProtocolError(
+            f"nobody in the query images of {test.name} is in its gallery; compare on others (data=...)."
+        )
     random.Random(seed).shuffle(pids)
     chosen: set[int] = set()
     count = 0
