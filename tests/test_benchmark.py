@@ -1,10 +1,12 @@
 """The benchmark runs, and gives no time for a wrong result. Times themselves are not asserted."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from aaformer_lit.benchmarks import SUITES
-from aaformer_lit.benchmarks.measure import check
+from aaformer_lit.benchmarks.measure import check, peak_memory
 from aaformer_lit.benchmarks.peers import PEERS, peers
 from cli_tools import only, read_json, run_cli
 
@@ -56,6 +58,18 @@ def test_peers_have_a_row_where_they_are_installed_and_agree(monkeypatch, caplog
     assert "other is not compared with, as it gives another result" in caplog.text
 
 
-def test_an_unknown_suite_is_named(tmp_path, capsys):
-    assert run_cli("benchmark", "suite=everything", f"paths.runs={tmp_path}") == 2
-    assert "there is no suite=everything" in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("suite=everything", "there is no suite=everything"), ("repeats=0", "must be 1 or more; got 0")],
+)
+def test_a_mistake_is_one_message(tmp_path, capsys, wrong, message):
+    assert run_cli("benchmark", "suite=assignment", wrong, f"paths.runs={tmp_path}") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not count peaks")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of the GPU, where there is one")
+def test_memory_is_what_a_call_holds_at_its_peak_and_no_earlier_one():
+    torch.ones(2**27, dtype=torch.uint8)  # 128 MiB, given back before the start
+    peak = peak_memory(lambda: torch.ones(2**26, dtype=torch.uint8))
+    assert 0.9 * 2**26 < peak < 1.3 * 2**26

@@ -30,6 +30,8 @@ def benchmark(cfg: DictConfig) -> list[Measurement]:
     if unknown or cfg.size not in ("small", "full"):
         wrong = f"suite={unknown[0]}" if unknown else f"size={cfg.size}"
         raise ConfigError(f"there is no {wrong}. Suites: {', '.join(SUITES)}; sizes: small, full.")
+    if cfg.repeats < 1:
+        raise ConfigError(f"repeats must be 1 or more; got {cfg.repeats}.")
     torch.manual_seed(cfg.seed)
     rows = []
     for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from aaformer_lit.errors import AAformerError
 from aaformer_lit.utils.malloc import give_back
 
-_STATM = Path("/proc/self/statm")
-_PAGE = 4096
 Run = Callable[[], object]
 
 
@@ -106,11 +103,11 @@ def flops_of(function: Run) -> int:
     return int(counter.get_total_flops())
 
 
-def product_rate(device: str, dtype: torch.dtype = torch.float32, repeats: int = 5) -> float:
+def product_rate(device: str, dtype: torch.dtype = torch.float32) -> float:
     """Operations per second of one large matrix product: what this device can do at best."""
     side = 8192 if device == "cuda" else 1536
     matrix = torch.randn(side, side, device=device, dtype=dtype)
-    return 2 * side**3 / fastest(lambda: matrix @ matrix, repeats)
+    return 2 * side**3 / fastest(lambda: matrix @ matrix, 5)
 
 
 def check(suite: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: float) -> None:
@@ -123,37 +120,27 @@ def check(suite: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: fl
 
 
 def peak_memory(function: Run) -> int | None:
-    """Bytes above the start that a call holds at its peak: of the GPU where there is one, else of this process (sampled
-    every 2 ms); None where the system does not say.
+    """Bytes above the start that a call holds at its peak: of the GPU where there is one, else of this process, as Linux
+    counts them; None where the system does not.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         function()
         return int(torch.cuda.max_memory_allocated() - before)
-    if not _STATM.exists():
-        return None
     give_back()
-    before = peak = _resident()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.002):
-            peak = max(peak, _resident())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     try:
-        function()
-    finally:
-        done.set()
-        watcher.join()
-    return peak - before
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
+    except OSError:
+        return None
+    before = _peak()
+    function()
+    return _peak() - before
 
 
-def _resident() -> int:
-    return int(_STATM.read_text().split()[1]) * _PAGE
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
 
 
 def _synchronize() -> None:

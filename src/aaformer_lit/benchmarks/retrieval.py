@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from aaformer_lit.benchmarks.measure import Measurement, check, compare, peak_memory
 from aaformer_lit.structures import FeatureSet, RetrievalMetrics
@@ -21,61 +22,56 @@ DIM = 4608
 def evaluate(full: bool, repeats: int) -> list[Measurement]:
     """CMC, mAP and mINP."""
     if not full:
-        return [_evaluate((500, 3000, 100), 512, repeats)]
-    return [_evaluate(MARKET, DIM, repeats), _evaluate(MSMT, DIM, 1)]  # minutes each time on a CPU
+        return [_measured("evaluate", (500, 3000, 100), 512, repeats)]
+    return [_measured("evaluate", MARKET, DIM, repeats), _measured("evaluate", MSMT, DIM, 1)]  # minutes on a CPU
 
 
 def rerank(full: bool, repeats: int) -> list[Measurement]:
     """Streaming k-reciprocal re-ranking with its metrics; MSMT17's size (82 TFLOP a time) on a GPU only."""
-    if not full:
-        return [_rerank((300, 1500, 100), 512, repeats)]
-    sizes = [MARKET, MSMT] if torch.cuda.is_available() else [MARKET]
-    return [_rerank(size, DIM, 1) for size in sizes]
-
-
-def _evaluate(size: tuple[int, int, int], dim: int, repeats: int) -> Measurement:
-    query, gallery = made_features(*size, dim)
-    product = _product(query.features, gallery.features)
-    return _measured("evaluate", "matrix product", query, gallery, None, product, repeats)
-
-
-def _rerank(size: tuple[int, int, int], dim: int, repeats: int) -> Measurement:
     from aaformer_lit.metrics import KReciprocal, evaluate_retrieval, k_reciprocal_rerank
 
     few = made_features(20, 80, 10, 16)
-    streamed = evaluate_retrieval(*few, rerank=KReciprocal())
+    found = evaluate_retrieval(*few, rerank=KReciprocal()).per_query
     distances = k_reciprocal_rerank(few[0].features, few[1].features).cpu()
-    reference = torch.tensor([_average_precision(*few, int(i), distances) for i in streamed.per_query.index])
-    check("rerank", streamed.per_query.average_precision, reference, 1e-5)
-    query, gallery = made_features(*size, dim)
-    everything = torch.cat([query.features, gallery.features])
-    product = _product(everything, everything)
-    return _measured("rerank", "N x N product", query, gallery, KReciprocal(), product, repeats)
+    reference = torch.tensor([_average_precision(*few, int(i), distances[i]) for i in found.index])
+    check("rerank", found.average_precision, reference, 1e-5)
+    if not full:
+        return [_measured("rerank", (300, 1500, 100), 512, repeats, KReciprocal())]
+    sizes = [MARKET, MSMT] if torch.cuda.is_available() else [MARKET]
+    return [_measured("rerank", size, DIM, 1, KReciprocal()) for size in sizes]
 
 
 def _measured(
-    suite: str,
-    against: str,
-    query: FeatureSet,
-    gallery: FeatureSet,
-    reranking: KReciprocal | None,
-    product: Callable[[], object],
-    repeats: int,
+    suite: str, size: tuple[int, int, int], dim: int, repeats: int, reranking: KReciprocal | None = None
 ) -> Measurement:
     from aaformer_lit.metrics import evaluate_retrieval
 
+    query, gallery = made_features(*size, dim)
+    rows, columns, against = query.features, gallery.features, "matrix product"
+    if reranking is not None:
+        rows = columns = torch.cat([rows, columns])
+        against = "N x N product"
     results: list[RetrievalMetrics] = []
 
     def ours() -> None:
         results[:] = [evaluate_retrieval(query, gallery, rerank=reranking)]
 
+    def product(chunk: int = 512) -> None:
+        for part in rows.split(chunk):
+            part @ columns.t()
+
     memory = peak_memory(ours)
     if reranking is None:
-        scores = results[0].per_query
-        reference = torch.tensor([_average_precision(query, gallery, int(i)) for i in scores.index[:5]])
+        scores, images = results[0].per_query, columns.cpu().double()
+        reference = torch.tensor(
+            [
+                _average_precision(query, gallery, int(i), (rows[i].cpu().double() - images).square().sum(dim=1))
+                for i in scores.index[:5]
+            ]
+        )
         check(suite, scores.average_precision[:5], reference, 1e-6)
     seconds = compare(ours, product, repeats, warm_up=False)  # the call for the memory has warmed up
-    what = f"{len(query)} x {len(gallery)}, {query.features.shape[1]}-d"
+    what = f"{len(query)} x {len(gallery)}, {dim}-d"
     return Measurement(suite, what, against, *seconds, min(seconds[1]), against, memory)
 
 
@@ -92,23 +88,11 @@ def made_features(queries: int, images: int, ids: int, dim: int) -> tuple[Featur
     return some(queries), some(images)
 
 
-def _product(rows: torch.Tensor, columns: torch.Tensor, chunk: int = 512) -> Callable[[], object]:
-    def run() -> None:
-        for part in rows.split(chunk):
-            part @ columns.t()
-
-    return run
-
-
 def _average_precision(
-    query: FeatureSet, gallery: FeatureSet, index: int, distances: torch.Tensor | None = None
+    query: FeatureSet, gallery: FeatureSet, index: int, distances: Float[Tensor, " gallery"]
 ) -> float:
-    """The obvious way, for one query."""
-    if distances is None:
-        row = (query.features[index].cpu().double() - gallery.features.cpu().double()).square().sum(dim=1)
-    else:
-        row = distances[index]
+    """The obvious way, for one query and its distances to the gallery."""
     same = gallery.pids == query.pids[index]
     keep = ~(same & (gallery.camids == query.camids[index]))
-    hits = same[keep][row[keep].argsort(stable=True)].nonzero().flatten() + 1
+    hits = same[keep][distances[keep].argsort(stable=True)].nonzero().flatten() + 1
     return float((torch.arange(1, len(hits) + 1) / hits).mean())
