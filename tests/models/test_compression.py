@@ -12,7 +12,7 @@ from aaformer_lit.data import ImageTransform
 from aaformer_lit.deploy import SafetensorsFormat
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery import Layout
-from aaformer_lit.models import AAformer
+from aaformer_lit.models import AAformer, TransReID
 from aaformer_lit.models.compression import Compression
 
 
@@ -35,6 +35,27 @@ def test_four_components_keep_the_distances_of_features_of_rank_four():
     data = features()
     short, whole = (torch.cdist(x.double(), x.double()) for x in (Compression.fit(data, 4)(data), data))
     torch.testing.assert_close(short, whole, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network", [AAformer, TransReID])
+def test_what_is_compressed_is_what_is_compared(network):
+    """TransReID's local features count a quarter each: in the fit, and so before it."""
+    torch.manual_seed(0)
+    made = network("vit_tiny_patch16_224", image_size=(64, 32)).eval()
+    images = torch.randn(12, 3, 64, 32)
+    with torch.no_grad():
+        whole = made.embed(images)
+        made.compression = fit = Compression.fit(whole, 5)
+        assert made(images).descriptor.shape == (12, *made.descriptor_shape)
+        torch.testing.assert_close(made.embed(images), F.normalize(fit(whole), dim=1), atol=1e-5, rtol=0)
+
+
+def test_half_precision_rounds_the_network_and_not_the_projection():
+    fit, data = Compression.fit(features(), 3), features()
+    plain = fit(data)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(fit(data), plain)
+    assert fit.bfloat16()(data).dtype == torch.float32, "a network in half precision has it so, too"
 
 
 def test_sizes_that_cannot_be():

@@ -202,7 +202,7 @@ class ReIDViT(nn.Module):
             tokens = torch.stack([tokens[:, 0], parts.mean(dim=1)], dim=1)
             joined_parts = None if self.training or self.compression is not None else self._through_neck(parts)
         after, logits = self.heads(tokens)
-        descriptor = after if self.neck_feature == "after" else tokens
+        descriptor = self.weighed(after if self.neck_feature == "after" else tokens)
         if self.compression is not None:
             descriptor = self.compression(compared_features(descriptor, self.normalize))[:, None]
         return ReIDOutput(
@@ -215,6 +215,10 @@ class ReIDViT(nn.Module):
             joined_parts=joined_parts,
             heights=heights,
         )
+
+    def weighed(self, descriptor: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        """The descriptor's tokens by how much each counts in a distance; here all count alike."""
+        return descriptor
 
     def _through_neck(self, parts: Float[Tensor, "batch parts dim"]) -> Float[Tensor, "batch parts dim"]:
         """Each part as what is compared, in the place of their mean; the neck is affine, so their mean is the descriptor's."""

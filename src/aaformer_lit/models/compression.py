@@ -56,4 +56,6 @@ class Compression(nn.Module):
         return shorter
 
     def forward(self, features: Float[Tensor, "images features"]) -> Float[Tensor, "images size"]:
-        return (features - self.mean) @ self.components
+        """In the features' dtype also under autocast, since distances are taken from the result."""
+        with torch.autocast(features.device.type, enabled=False):
+            return (features - self.mean) @ self.components.to(features.dtype)

@@ -11,7 +11,6 @@ Different here: the local triplet loss sees the local features side by side (Eq.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Unpack, cast
 
 import torch
@@ -22,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models.base import Encoding, Options, ReIDViT
-from aaformer_lit.structures import ReIDOutput
 
 
 class TransReID(ReIDViT):
@@ -76,16 +74,8 @@ class TransReID(ReIDViT):
             tokens.append(self.local_norm(local[:, :1]))
         return Encoding(torch.cat(tokens, dim=1), (self._membership(images.shape[0]),) if return_assignments else ())
 
-    def forward(
-        self,
-        images: Float[Tensor, "batch 3 height width"],
-        part_mask: Tensor | None = None,
-        return_assignments: bool = False,
-        return_scores: bool = False,
-    ) -> ReIDOutput:
-        output = super().forward(images, part_mask, return_assignments, return_scores)
-        weights = output.descriptor.new_tensor([1.0] + [1 / self.groups] * self.groups)
-        return dataclasses.replace(output, descriptor=output.descriptor * weights[:, None])
+    def weighed(self, descriptor: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        return torch.cat([descriptor[:, :1], descriptor[:, 1:] / self.groups], dim=1)
 
     @property
     def members(self) -> tuple[Int[Tensor, " group"], ...]:
