@@ -1,6 +1,9 @@
 """Backbones: geometry, and weights by every way they come."""
 
+from contextlib import nullcontext
+
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
@@ -32,7 +35,12 @@ def test_stride_makes_overlapping_patches(stride, grid):
 
 @pytest.mark.parametrize(
     ("size", "stride", "unseen"),
-    [((64, 32), None, None), ((70, 36), None, "6 rows and 4"), ((64, 32), 12, "0 rows and 4")],
+    [
+        ((64, 32), None, None),
+        ((70, 36), None, "6 rows and 4"),
+        ((64, 32), 12, "0 rows and 4"),
+        ((70, 36), 12, "6 rows and 8"),
+    ],
 )
 def test_pixels_beyond_the_last_patch_are_told(size, stride, unseen, caplog):
     backbone = build(size, stride=stride)
@@ -121,15 +129,58 @@ def test_pretrained_weights_that_cannot_be_fetched_name_the_three_ways(monkeypat
         build(weights="timm")
 
 
+def pretrained(state, monkeypatch):
+    """timm's own way with pre-trained weights, of a file in place of the hub's."""
+    real = timm.create_model
+    overlay = {"state_dict": state, "input_size": (3, 64, 64)}
+    monkeypatch.setattr(
+        "timm.create_model", lambda *args, **options: real(*args, **options, pretrained_cfg_overlay=overlay)
+    )
+    monkeypatch.setattr("aaformer_lit.models.backbone.no_hub_if_unreachable", nullcontext)
+
+
+def test_a_stride_resamples_pretrained_positions_once(monkeypatch):
+    """As a file of the same weights has them: from their own grid to that of the stride."""
+    source = build(size=(64, 64), seed=1)
+    pretrained(source.state_dict(), monkeypatch)
+    made = build(size=(128, 64), stride=12, weights="timm")
+    expected = resample_abs_pos_embed(source.pos_embed, (10, 5), (4, 4))
+    torch.testing.assert_close(made.pos_embed, expected)
+
+
+def test_pretrained_weights_of_another_shape_are_not_called_unreachable(monkeypatch):
+    pretrained(build(size=(64, 64)).state_dict(), monkeypatch)
+    with pytest.raises(CheckpointError, match=r"(?s)cannot be taken .* with .*'embed_dim': 96.*Leave the shape"):
+        build(weights="timm", embed_dim=96)
+
+
+def test_no_layer_stays_random_beside_pretrained_ones(monkeypatch):
+    pretrained(build(size=(64, 64)).state_dict(), monkeypatch)
+    with pytest.raises(CheckpointError, match=r"have nothing for blocks\.0\.attn\.q_norm\.weight.*or use .*null"):
+        build(weights="timm", qk_norm=True)
+
+
 @pytest.mark.parametrize("name", ["resnet50", "vit_nonsense", "swin_tiny_patch4_window7_224"])
 def test_what_is_no_plain_vit_is_refused(name):
     with pytest.raises(ConfigError, match="plain ViT"):
         build_backbone(name, (64, 32))
 
 
-@pytest.mark.parametrize("options", [{"num_heads": 5}, {"stride": 0}, {"stride": 17}, {"color": "red"}])
-def test_geometry_that_does_not_fit_is_a_config_error(options):
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_heads": 5}, "timm cannot build"),
+        ({"num_heads": 0}, "timm cannot build"),
+        ({"depth": -1}, "timm cannot build"),
+        ({"color": "red"}, "timm cannot build"),
+        ({"stride": 0}, "stride must be between 1 and the patch size 16"),
+        ({"stride": 17}, "stride must be between 1 and the patch size 16"),
+        ({"size": (64, 8)}, "64x8 images are smaller than a patch of 16x16"),
+        ({"size": (64, 8), "stride": 12}, "64x8 images are smaller than a patch of 16x16"),
+    ],
+)
+def test_geometry_that_does_not_fit_is_a_config_error(options, says):
+    with pytest.raises(ConfigError, match=says):
         build(**options)
 
 

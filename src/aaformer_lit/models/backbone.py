@@ -12,15 +12,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import timm
 import torch
 from jaxtyping import Float
-from timm.layers import resample_abs_pos_embed
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from aaformer_lit.errors import CheckpointError, ConfigError, check_choice, first_line
 from aaformer_lit.models.stem import ICSPatchEmbed
@@ -28,6 +29,7 @@ from aaformer_lit.models.weights.file import THREE_WAYS
 from aaformer_lit.models.weights.load import load_backbone_weights
 from aaformer_lit.models.weights.positions import check_source_grid, patch_grid
 from aaformer_lit.models.weights.report import WeightsReport
+from aaformer_lit.utils.text import some
 
 __all__ = ["build_backbone", "check_plain_vit", "patch_grid", "weights_report"]
 
@@ -84,7 +86,11 @@ def build_backbone(
                 "model.backbone.weights=FILE (TransReID-SSL's) or null, and model.backbone.stride=null."
             )
         overrides["embed_layer"] = ICSPatchEmbed
+    elif stride is not None:
+        overrides["embed_layer"] = partial(OverlappingPatchEmbed, stride=stride)
     height, width = image_size
+    shape = {key: value for key, value in overrides.items() if key != "embed_layer"}
+    wrong = f"timm cannot build {name} for {height}x{width} images with {shape}"
     try:
         with no_hub_if_unreachable() if weights == "timm" else nullcontext():
             backbone = timm.create_model(
@@ -96,21 +102,57 @@ def build_backbone(
                 **overrides,
             )
         check_plain_vit(backbone)
-    except (AssertionError, TypeError) as error:
-        raise ConfigError(f"timm cannot build {name} for {height}x{width} images with {overrides}: {error}.") from error
-    except (OSError, RuntimeError) as error:
+    except (AssertionError, TypeError, ZeroDivisionError) as error:
+        raise ConfigError(f"{wrong}: {error}.") from error
+    except RuntimeError as error:
+        if weights != "timm":
+            raise ConfigError(f"{wrong}: {first_line(error)}.") from error
+        raise CheckpointError(
+            f"timm's pre-trained weights of {name} cannot be taken for {height}x{width} images with {shape}: "
+            f"{first_line(error)}. Leave the shape of the pre-trained network as it is, or use model.backbone.weights=null."
+        ) from error
+    except OSError as error:
         reason = first_line(error)
         raise CheckpointError(f"cannot fetch timm's pre-trained weights of {name}: {reason}. {THREE_WAYS}") from error
-    if stride is not None:
-        _set_stride(backbone, stride)
+    if min(patch_grid(backbone)) < 1:
+        patch = "x".join(map(str, backbone.patch_embed.patch_size))
+        raise ConfigError(f"{height}x{width} images are smaller than a patch of {patch}. Use a larger data.image_size.")
     if init == "nearby":
         start_nearby(backbone)
     if weights == "timm":
+        _check_pretrained_whole(backbone, name)
         backbone.weights_report = WeightsReport(f"timm {name}", "", "timm", taken=list(backbone.state_dict()))
     elif weights is not None:
         backbone.weights_report = load_backbone_weights(backbone, Path(str(weights)), source_grid)
     _say_what_is_not_seen(backbone)
     return backbone
+
+
+def _check_pretrained_whole(backbone: VisionTransformer, name: str) -> None:
+    """timm leaves what its weights have nothing for as it was drawn, and says nothing."""
+    with torch.device("meta"):
+        own = timm.create_model(name, num_classes=0)
+    new = [key for key in backbone.state_dict() if key not in own.state_dict()]
+    if new:
+        raise CheckpointError(
+            f"timm's pre-trained weights of {name} have nothing for {some(new, 3)}. Leave out what adds to the pre-trained "
+            "network, or use model.backbone.weights=null."
+        )
+
+
+class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]
+    """timm's patch embedding with a stride of its own. The network around it has a position per patch from the start, so that
+    pre-trained ones are resampled once.
+    """
+
+    def __init__(self, *args: object, stride: int, **options: object) -> None:
+        super().__init__(*args, **options)
+        if not 0 < stride <= min(self.patch_size):
+            raise ConfigError(f"stride must be between 1 and the patch size {min(self.patch_size)}; got {stride}.")
+        self.proj.stride = (stride, stride)
+        sides = zip(self.img_size, self.patch_size, strict=True)
+        self.grid_size = tuple((size - patch) // stride + 1 for size, patch in sides)
+        self.num_patches = math.prod(self.grid_size)
 
 
 @contextmanager
@@ -184,24 +226,3 @@ def _say_what_is_not_seen(backbone: VisionTransformer) -> None:
             rows,
             columns,
         )
-
-
-def _set_stride(backbone: VisionTransformer, stride: int) -> None:
-    embed = backbone.patch_embed
-    patch, image = embed.patch_size, embed.img_size
-    if not 0 < stride <= min(patch):
-        raise ConfigError(f"stride must be between 1 and the patch size {min(patch)}; got {stride}.")
-    before = patch_grid(backbone)
-    embed.proj.stride = (stride, stride)
-    embed.grid_size = tuple((size - p) // stride + 1 for size, p in zip(image, patch, strict=True))
-    embed.num_patches = math.prod(embed.grid_size)
-    embed.strict_img_size = False  # timm insists on whole patches, which overlapping ones are not
-    if backbone.pos_embed is not None:
-        backbone.pos_embed = nn.Parameter(_resample_positions(backbone, backbone.pos_embed.data, before))
-
-
-def _resample_positions(backbone: VisionTransformer, positions: Tensor, old_grid: tuple[int, int]) -> Tensor:
-    prefix = 0 if backbone.no_embed_class else backbone.num_prefix_tokens
-    if old_grid == patch_grid(backbone):
-        return positions
-    return resample_abs_pos_embed(positions, patch_grid(backbone), old_grid, num_prefix_tokens=prefix)  # type: ignore[no-any-return]
