@@ -10,7 +10,7 @@ from timm.scheduler import CosineLRScheduler
 from aaformer_lit.assign import Placed
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import AAformer, build_backbone
-from aaformer_lit.optim import Optimization, WarmupCosine
+from aaformer_lit.optim import Optimization, WarmupCosine, layer_of
 
 SGD = functools.partial(torch.optim.SGD, lr=8e-3, momentum=0.9, weight_decay=1e-4)
 
@@ -88,6 +88,11 @@ def test_the_estimate_of_the_body_learns_at_the_rate_of_the_heads():
     of = {id(p): group["lr"] / 8e-3 for group in optimizer.param_groups for p in group["params"]}
     assert of[id(net.heights.edges.weight)] == 5
     assert of[id(net.backbone.norm.weight)] == 1
+
+
+@pytest.mark.parametrize("name", ["cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.weight"])
+def test_every_token_of_the_backbone_is_an_embedding(name):
+    assert layer_of(f"backbone.{name}", depth=12) == 0
 
 
 def names(**options):

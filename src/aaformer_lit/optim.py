@@ -148,5 +148,5 @@ def layer_of(name: str, depth: int) -> int:
     """Depth of a parameter: 0 for the backbone's embeddings, i + 1 for block i, depth + 1 for all that comes after."""
     if name.startswith("backbone.blocks."):
         return int(name.split(".")[2]) + 1
-    embeddings = ("backbone.cls_token", "backbone.reg_token", "backbone.pos_embed", "backbone.patch_embed")
-    return 0 if name.startswith((*embeddings, "backbone.norm_pre")) else depth + 1
+    embeddings = ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
+    return 0 if name.removeprefix("backbone.").startswith(embeddings) else depth + 1

@@ -49,6 +49,7 @@ def test_patches_that_lie_in_no_image_teach_nothing():
     PlaceLoss().score_error(scores, [2], (2, 2), place).backward()
     assert (scores[0].grad[..., 1] == 0).all()
     assert (scores[0].grad[..., [0, 2, 3]] != 0).all()
+    assert PlaceLoss().score_error(scores, [2], (2, 2), torch.full_like(place, NO_PART)) == 0, "no patch is known"
 
 
 @pytest.mark.parametrize("follow", [0, 1])

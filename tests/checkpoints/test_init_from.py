@@ -117,6 +117,7 @@ def test_recipes_by_hand():
     assert part_recipes([3], [2]) == [[(0, 1.0)], [(2, 1.0)]]
     assert part_recipes([2, 3], [3, 2]) == [[(2, 1.0)], [(3, 1.0)], [(4, 1.0)], [(0, 1.0)], [(1, 1.0)]]
     assert part_recipes([3], [1]) == [[(1, 1.0)]]
+    assert part_recipes([2, 2], [2, 2]) == [[(0, 1.0)], [(1, 1.0)], [(2, 1.0)], [(3, 1.0)]]
     assert part_recipes([], [2]) == part_recipes([1], [2]) == [[], []]  # two copies of one token would stay one
 
 

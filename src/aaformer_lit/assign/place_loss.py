@@ -73,7 +73,8 @@ class PlaceLoss(nn.Module):
                 labels = (heights * parts).long().clamp_max(parts - 1).masked_fill(heights.isnan(), -1)
                 # (batch, heads, parts, patches) as cross_entropy has it: classes second
                 labels = labels[:, None].expand(len(group), group.shape[1], -1)
-                terms.append(F.cross_entropy(group.transpose(1, 2), labels, ignore_index=-1))
+                error = F.cross_entropy(group.transpose(1, 2), labels, ignore_index=-1, reduction="sum")
+                terms.append(error / (labels >= 0).sum().clamp_min(1))  # torch's mean of no patch is NaN
         return torch.stack(terms).mean()
 
     def height_error(

@@ -296,8 +296,9 @@ def test_a_distilled_file_in_a_plain_backbone_loses_its_token_and_no_place(tmp_p
     assert "dist_token is left out" in caplog.text
 
 
-def test_clip_in_a_backbone_with_another_activation_is_told(tmp_path, caplog):
-    path = write(nets.draw(CASES["CLIP"].shapes(8)), tmp_path / "w.pth")
+@pytest.mark.parametrize("name", ["CLIP", "CLIP-ReID"])
+def test_clip_in_a_backbone_with_another_activation_is_told(tmp_path, caplog, name):
+    path = write(nets.draw(CASES[name].shapes(8)), tmp_path / "w.pth")
     build_backbone("vit_base_patch16_clip_224", TINY, path, **SMALL)
     assert "trained with QuickGELU" in caplog.text
 

@@ -99,7 +99,7 @@ def fill_backbone(
     backbone.load_state_dict(state)
     for name in wanted:
         report.took(name, file.sources.get(name, (name,)))
-    if file.layout == "CLIP" and not _is_quick_gelu(backbone):
+    if file.layout in ("CLIP", "CLIP-ReID") and not _is_quick_gelu(backbone):
         report.warnings.append(
             "OpenAI's CLIP was trained with QuickGELU, and this backbone has another activation: use model/backbone=clip_base"
         )

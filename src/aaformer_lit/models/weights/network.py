@@ -81,6 +81,8 @@ def part_recipes(source: Sequence[int], target: Sequence[int]) -> list[Recipe]:
     A granularity that the file has is taken as it is. Another is spread over the nearest one of the file from first to last,
     between two tokens where it falls between them.
     """
+    if list(source) == list(target):  # with two equal granularities, each is its own
+        return [[(token, 1.0)] for token in range(sum(source))]
     recipes: list[Recipe] = []
     for parts in target:
         nearest = min((s for s in source if s > 1 or parts == 1), key=lambda s: (abs(s - parts), -s), default=None)
@@ -152,10 +154,7 @@ def _fill_branch(own: dict[str, Tensor], source: Translation, report: WeightsRep
         raise CheckpointError(
             f"{report.path} has a local branch that is not whole: {(missing or unlike)[0]} is missing or of another shape."
         )
-    for name in names:
-        own[name].copy_(source.network[name])
-        report.took(name, source.sources[name])
-    return set(names)
+    return _take(names, own, source, report)
 
 
 def _fill_heights(own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
@@ -167,6 +166,10 @@ def _fill_heights(own: dict[str, Tensor], source: Translation, report: WeightsRe
         for name in there:
             report.dropped |= dict.fromkeys(source.sources[name], "not for as many rows of patches as here")
         return set(there)
+    return _take(names, own, source, report)
+
+
+def _take(names: Sequence[str], own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
     for name in names:
         own[name].copy_(source.network[name])
         report.took(name, source.sources[name])
