@@ -70,11 +70,6 @@ def test_parsing_gives_a_patch_to_every_part_it_shows():
     assert membership[2].nonzero().flatten().tolist() == [int(scores(3)[0, 0, 2].argmax())]  # not shown anywhere
 
 
-def test_parsing_says_that_masks_are_missing():
-    with pytest.raises(ConfigError, match=r"data\.masks"):
-        Parsing()(scores(3), GRID)
-
-
 def test_everyone_sees_everything():
     assert Everyone()(scores(5), GRID).all()
     assert Everyone.whole_sequence
@@ -157,15 +152,11 @@ def test_impossible_granularities_are_named(parts):
 
 
 def test_more_stripes_than_rows_is_an_error():
-    with pytest.raises(ConfigError, match=r"6x4 has 6 rows; cannot cut 7 stripes"):
+    with pytest.raises(
+        ConfigError, match=r"6x4 has 6 rows; cannot cut 7 stripes\. Use parts of at most 6, or a taller image"
+    ):
         Stripes().validate([7], GRID)
     Stripes().validate([6], GRID)
-
-
-@pytest.mark.parametrize("options", [{"epsilon": 0}, {"iterations": -1}, {"rounding": "nope"}])
-def test_sinkhorn_refuses_bad_options(options):
-    with pytest.raises(ConfigError):
-        Sinkhorn(**options)
 
 
 def test_one_part_and_one_part_per_patch_are_possible():
@@ -173,8 +164,6 @@ def test_one_part_and_one_part_per_patch_are_possible():
         Sinkhorn().validate(parts, GRID)
     with pytest.raises(ConfigError, match=r"asks for 25 parts of 24 patches \(grid 6x4\). Use at most 24"):
         Sinkhorn().validate([2, 25], GRID)
-    with pytest.raises(ConfigError, match="Use parts of at most 6, or a taller image"):
-        Stripes().validate([7], GRID)
 
 
 def test_hard_schemes_answer_with_booleans():

@@ -18,10 +18,10 @@ from aaformer_lit.ops import (
     Similarity,
     auto_alignment,
     check_sinkhorn,
+    log_sinkhorn,
     sinkhorn,
     soft_attention_weights,
 )
-from aaformer_lit.ops.auto_alignment import transport_membership
 
 
 class Sinkhorn(Assigner):
@@ -44,7 +44,7 @@ class Sinkhorn(Assigner):
     def forward(
         self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid, part_mask: Tensor | None = None
     ) -> Bool[Tensor, "batch heads parts patches"]:
-        return transport_membership(self._compared(scores, grid), self.epsilon, self.iterations, self.rounding)
+        return ROUNDING[self.rounding](log_sinkhorn(self._compared(scores, grid), self.epsilon, self.iterations))
 
     def plan(
         self, scores: Float[Tensor, "batch heads parts patches"], grid: Grid

@@ -34,10 +34,7 @@ class AAformer(ReIDViT):
         similarity: what the assigner compares: `cosine`, `dot` (Eq. 3 as printed), `scaled`.
         visibility: whether CLS and patches see the part tokens: `mutual` or `isolated`.
         part_pos_embed: learn a position embedding for the part tokens.
-        neck_feature: as in `ReIDViT`.
-        normalize: as in `ReIDViT`.
-        grad_checkpointing: as in `ReIDViT`.
-        descriptor: as in `ReIDViT`.
+        neck_feature, normalize, grad_checkpointing, descriptor: as in `ReIDViT`.
         follow_body: number of last blocks whose cost of place goes by where on the body the patches are, as estimated before
             the first of them (`BodyHeights`); in the others it goes by where in the image they are.
     """

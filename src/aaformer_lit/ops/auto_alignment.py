@@ -27,7 +27,7 @@ from aaformer_lit.ops.reference import (
     weighted,
 )
 from aaformer_lit.ops.rounding import ROUNDING, Rounding, round_argmax
-from aaformer_lit.ops.sinkhorn import check_sinkhorn, log_sinkhorn
+from aaformer_lit.ops.sinkhorn import check_sinkhorn
 from aaformer_lit.ops.trust import earned
 
 HAS_TRITON = find_spec("triton") is not None
@@ -38,13 +38,6 @@ class PartAttention(NamedTuple):
 
     output: Float[Tensor, "batch heads parts dim"]
     membership: Bool[Tensor, "batch heads parts patches"] | Float[Tensor, "batch heads parts patches"] | None
-
-
-def transport_membership(
-    scores: Float[Tensor, "batch heads parts patches"], epsilon: float, iterations: int, rounding: Rounding
-) -> Bool[Tensor, "batch heads parts patches"]:
-    """One granularity: scores -> Sinkhorn plan -> disjoint subsets."""
-    return ROUNDING[rounding](log_sinkhorn(scores, epsilon, iterations))
 
 
 def prefers_kernel(queries: Tensor) -> bool:
