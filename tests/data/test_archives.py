@@ -113,6 +113,23 @@ def test_an_encrypted_zip_says_so(tmp_path: Path) -> None:
         unpack(tmp_path / "m.zip", tmp_path / "data", "market1501")
 
 
+def test_a_packing_that_python_does_not_read_is_no_damage(tmp_path: Path) -> None:
+    """Windows packs what is larger than 2 GB by Deflate64, method 9."""
+    data = bytearray(make(tmp_path / "m.zip", {"Market/a.jpg": b"a"}).read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(signature) + offset] = 9
+    (tmp_path / "m.zip").write_bytes(data)
+    with pytest.raises(ProtocolError, match=r"packed in a way that is not read here: .* Unpack it yourself"):
+        unpack(tmp_path / "m.zip", tmp_path / "data", "market1501")
+    assert not list((tmp_path / "data").glob("*"))
+
+
+def test_an_archive_without_files_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="holds no files"):
+        unpack(make(tmp_path / "m.zip", {}), tmp_path / "data", "market1501")
+    assert not (tmp_path / "data" / "market1501").exists()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_an_archive_leaves_nothing(kind: str, tmp_path: Path) -> None:
     noise = {f"Market/{n}.jpg": bytes((n * i * i) % 251 for i in range(4000)) for n in range(9)}

@@ -25,6 +25,7 @@ from aaformer_lit.errors import ProtocolError
 from aaformer_lit.utils.files import FULL, free_space, scratch_folder
 
 _LITTER = ("__MACOSX", ".DS_Store")
+_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,11 @@ def unpack(archive: Path, target: Path, name: str, advance: Callable[[int, int],
     """Unpack `archive` into `target`; returns the folder it became.
 
     That is the archive's own top folder, or `name` where it has none or several. `advance(done, of)` gets bytes. Raises
-    `ProtocolError` where the archive is damaged, encrypted, unsafe or too large, or the folder exists.
+    `ProtocolError` where the archive is damaged, empty, encrypted, unsafe or too large, or the folder exists.
     """
     with _members(archive) as members:
+        if not any(member.open for member in members):
+            raise ProtocolError(f"{archive} holds no files. The download may be incomplete.")
         total = sum(member.size for member in members)
         free = free_space(target)
         if total > free:
@@ -75,7 +78,7 @@ def _write(archive: Path, members: list[Member], folder: Path, total: int, advan
                 shutil.copyfileobj(source, sink, 1 << 20)
             done += member.size
             advance(done, total)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError) as cause:
+    except _DAMAGED as cause:
         if getattr(cause, "errno", None) in FULL:  # not the archive's fault
             raise
         raise ProtocolError(f"{archive} cannot be unpacked: {cause}. Nothing was kept; download it again.") from cause
@@ -98,7 +101,11 @@ def _members(archive: Path) -> Iterator[list[Member]]:
         else:
             with tarfile.open(archive) as opened_tar:
                 yield list(_tar_members(archive, opened_tar))
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError) as cause:
+    except NotImplementedError as cause:  # Windows packs what is larger than 2 GB by Deflate64
+        raise ProtocolError(
+            f"{archive} is packed in a way that is not read here: {cause}. Unpack it yourself, e.g. with 7z x."
+        ) from cause
+    except _DAMAGED as cause:
         raise ProtocolError(f"{archive} cannot be read: {cause}. The download may be incomplete.") from cause
 
 
