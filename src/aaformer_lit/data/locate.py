@@ -64,7 +64,7 @@ def _candidates(root: Path, folders: Sequence[str]) -> Iterator[Path]:
 
 def archives_in(root: Path) -> list[Path]:
     """The archives in a folder that could be unpacked."""
-    return sorted(path for path in root.glob("*") if path.name.lower().endswith(ARCHIVE_SUFFIXES))
+    return sorted(path for path in root.glob("[!.]*") if path.name.lower().endswith(ARCHIVE_SUFFIXES))
 
 
 def _children(folder: Path) -> list[Path]:

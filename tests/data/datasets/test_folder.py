@@ -90,6 +90,20 @@ def test_wrong_tables(pictures: Path, frame: pd.DataFrame, says: str) -> None:
         FolderDataset(pictures)
 
 
+def test_a_column_twice_is_refused(pictures: Path) -> None:
+    twice = table()
+    twice.columns = [column.replace("split", "pid") for column in twice.columns]
+    twice.assign(split="train").to_csv(pictures / "people.csv", index=False)
+    with pytest.raises(ProtocolError, match="has the column pid more than once"):
+        FolderDataset(pictures)
+
+
+def test_a_hidden_file_is_no_table(pictures: Path) -> None:
+    table().to_csv(pictures / "people.csv", index=False)
+    (pictures / "._people.csv").write_bytes(b"\0\5\x16\7")  # macOS leaves them on other file systems
+    assert FolderDataset(pictures).train
+
+
 def test_a_table_that_is_none(pictures: Path) -> None:
     for name, content in (("p.csv", b""), ("p.csv", b"a,b\n1,2,3\n1\n"), ("p.parquet", b"hello")):
         (pictures / name).write_bytes(content)
@@ -115,6 +129,13 @@ def test_a_pattern_reads_pid_and_camera(tmp_path: Path, write_images: Write, cap
     assert seen(dataset, "gallery") == [("bob_door_1.jpg", 0, 0), ("eve_door_3.jpg", 1, 0), ("eve_yard_2.jpg", 1, 1)]
     assert "left out: 3 images of" in caplog.text
     assert "gallery/holiday.jpg, query/holiday.jpg, train/holiday.jpg" in caplog.text
+
+
+def test_a_sequence_of_minus_one_is_no_clip(tmp_path: Path, write_images: Write) -> None:
+    for split in ("train", "query", "gallery"):
+        write_images(tmp_path / split, [f"{pid}_{split}_-1.jpg" for pid in (1, 2)])
+    data = FolderDataset(tmp_path, pattern=r"(?P<pid>[0-9]+)_[a-z]+_(?P<sequence>-?[0-9]+)\.jpg")
+    assert {r.sequence for r in [*data.train, *data.query, *data.gallery]} == {-1}
 
 
 def test_a_pattern_may_read_the_camera_alone(tmp_path: Path, write_images: Write) -> None:

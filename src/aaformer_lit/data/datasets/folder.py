@@ -28,7 +28,7 @@ from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
 from aaformer_lit.data.datasets import rows as examine
 from aaformer_lit.data.datasets.rows import numbered
-from aaformer_lit.data.datasets.table import COLUMNS, Row, read_table, tidy
+from aaformer_lit.data.datasets.table import COLUMNS, Row, read_table
 from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from aaformer_lit.data.listing import behind_links, files_below
@@ -135,8 +135,8 @@ class FolderDataset(ReIDDataset):
                 if named is None or not named[0]:
                     strays.append(path)
                 else:
-                    pid, camid, sequence = map(tidy, named)
-                    rows.append(Row(path, pid, "" if camid == "-1" else camid, split, sequence))
+                    pid, camid, sequence = named
+                    rows.append(Row.of(path, pid, camid, split, sequence))
         if strays:
             form = self.name_pattern.pattern if self.name_pattern else "a folder per person, or data.pattern"
             says = f"{plural(len(strays), 'image')} of {self.folder} not following {form}"
@@ -149,7 +149,7 @@ class FolderDataset(ReIDDataset):
 
 
 def _tables(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*")) if path.suffix in TABLE_SUFFIXES]
+    return [path for path in sorted(folder.glob("[!.]*")) if path.suffix in TABLE_SUFFIXES]
 
 
 class FolderDataModule(ReIDDataModule):

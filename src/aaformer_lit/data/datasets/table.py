@@ -25,6 +25,7 @@ _NEEDED, _OPTIONAL = ("path", "pid", "split"), ("camid", "sequence")
 Say = Callable[[str, Iterable[object], str], None]
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
+_REPEATED = re.compile(r"\.[0-9]+$")  # pandas calls a second column pid "pid.1"
 
 
 class Row(NamedTuple):
@@ -35,6 +36,12 @@ class Row(NamedTuple):
     camid: str
     split: str
     sequence: str = ""
+
+    @classmethod
+    def of(cls, path: Path, pid: str, camid: str, split: str, sequence: str) -> Row:
+        """With tidy names; -1 is an unknown camera and no clip, too."""
+        pid, camid, sequence = tidy(pid), tidy(camid), tidy(sequence)
+        return cls(path, pid, "" if camid == "-1" else camid, split, "" if sequence == "-1" else sequence)
 
 
 def tidy(name: str) -> str:
@@ -63,20 +70,21 @@ def read_table(path: Path, say: Say) -> list[Row]:
     rows = []
     listed = frame[[*_NEEDED, *_OPTIONAL]].itertuples(index=False)
     for number, (file, pid, split, camid, sequence) in enumerate(listed, start=1):
-        file, pid, split, camid, sequence = file.strip(), tidy(pid), split.strip().lower(), tidy(camid), tidy(sequence)
-        if not file or not pid or split not in SPLITS:
+        file = file.strip()
+        row = Row.of(Path(os.path.normpath(path.parent / file)), pid, camid, split.strip().lower(), sequence)
+        if not file or not row.pid or row.split not in SPLITS:
             raise ProtocolError(
-                f"row {number} of {path} has path {file!r}, pid {pid!r} and split {split!r}. Give every image a path, a pid "
-                f"and one of {', '.join(SPLITS)}; leave out images that belong to nobody."
+                f"row {number} of {path} has path {file!r}, pid {row.pid!r} and split {row.split!r}. Give every image a path, "
+                f"a pid and one of {', '.join(SPLITS)}; leave out images that belong to nobody."
             )
-        place = Path(os.path.normpath(path.parent / file))
-        rows.append(Row(place, pid, "" if camid == "-1" else camid, split, "" if sequence == "-1" else sequence))
+        rows.append(row)
     _check_files(path.parent, rows)
     return rows
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    named = [_REPEATED.sub("", column) for column in columns]
+    twice = [column for column in (*_NEEDED, *_OPTIONAL) if named.count(column) > 1]
     if twice:
         raise ProtocolError(f"{path} has the column {', '.join(twice)} more than once. Keep one.")
     lacking = [column for column in _NEEDED if column not in columns]
