@@ -50,6 +50,18 @@ def test_without_cameras_a_query_is_not_in_its_gallery() -> None:
     assert {r.pid for r in train} >= {6}, "one image alone cannot be found again"
 
 
+def test_frames_of_one_clip_cannot_find_each_other() -> None:
+    clips = [[0, 0, 0]] * 9 + [[0, 0, 1]] * 3
+    records = [
+        Record(Path(f"{pid}_{n}.jpg"), pid, -1, sequence=10 * pid + clip)
+        for pid, of_pid in enumerate(clips)
+        for n, clip in enumerate(of_pid)
+    ]
+    _, query, gallery = hold_out(records, 0.25, 0)
+    assert {r.pid for r in query} == {9, 10, 11}
+    assert not unmatched(query, gallery)
+
+
 def test_seeds_hold_out_different_ids() -> None:
     records = people([[1, 2]] * 30)
     assert len({tuple(hold_out(records, 0.2, seed)[1]) for seed in range(5)}) == 5

@@ -72,6 +72,13 @@ def test_images_elsewhere_go_by_name(folder: Path, tmp_path: Path) -> None:
     assert attach_masks([Record(tmp_path / "other" / "a.jpg", 1, 1)], folder, tmp_path / "masks")[0].mask == mask
 
 
+def test_two_images_of_one_name_do_not_share_a_mask(folder: Path, tmp_path: Path) -> None:
+    write_masks(tmp_path / "masks", "1.png")
+    records = [Record(folder / "train" / name / "1.jpg", pid, 1) for pid, name in enumerate(("anna", "ben"))]
+    with pytest.raises(ProtocolError, match=r"1.png would be the mask of train/anna/1.jpg and of train/ben/1.jpg"):
+        attach_masks(records, folder, tmp_path / "masks")
+
+
 def test_missing_masks_are_named(folder: Path, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", "train/a.png")
     records = [Record(folder / "train" / f"{name}.jpg", 1, 1) for name in "abc"]

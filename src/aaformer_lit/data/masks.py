@@ -55,7 +55,7 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
     """The records with their mask files: the image's path below `folder`, or its name alone, with the suffix .png, in
     `masks`.
 
-    A relative `masks` is looked for in `folder` first. Raises `ProtocolError` where an image has no mask.
+    A relative `masks` is looked for in `folder` first. Raises `ProtocolError` where an image has no mask, or that of another.
     """
     masks = Path(masks).expanduser()
     directory = folder / masks if (folder / masks).is_dir() else masks
@@ -65,6 +65,7 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
         )
     found = _index(directory)
     attached, without = [], []
+    image_of: dict[Path, Path] = {}
     for record in records:
         path = record.path
         inner = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
@@ -72,6 +73,11 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
         attached.append(replace(record, mask=mask))
         if mask is None:
             without.append(inner)
+        elif image_of.setdefault(mask, inner) != inner:
+            raise ProtocolError(
+                f"{mask} would be the mask of {image_of[mask]} and of {inner}. Give each image its own, at its path: "
+                f"{directory / inner.with_suffix('.png')}."
+            )
     if without:
         raise ProtocolError(
             f"{len(without):,} of {len(attached):,} images have no mask in {directory}; the first is {without[0]}, "
