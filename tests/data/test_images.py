@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from aaformer_lit.data.image_transform import pixels_of
 from aaformer_lit.data.images import peek, read_image, read_mask
 from aaformer_lit.errors import ImageError
 
@@ -114,6 +115,11 @@ def test_no_truncated_jpeg_is_accepted(cut: int, tmp_path: Path) -> None:
     path.write_bytes(encoded()[:cut])
     with pytest.raises(ImageError):
         read_image(path)
+
+
+def test_half_an_image_that_pillow_opened_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"the image cannot be decoded: .*truncated"):
+        pixels_of(Image.open(io.BytesIO(encoded()[:-40])))
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from aaformer_lit.data.preparation import Normalization, resize, resize_mask
-from aaformer_lit.data.transforms import RandomErasing, Transforms, reseed
+from aaformer_lit.data.transforms import RandomBox, RandomErasing, Transforms, reseed
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.structures import NO_PART
 
@@ -123,6 +124,12 @@ def test_another_box_moves_both_ends_of_image_and_mask_alike(image: np.ndarray) 
         assert cut.max() > 12
 
 
+def test_two_cuts_of_nearly_half_leave_a_row() -> None:
+    box = RandomBox(0.49, p=1.0)
+    box.py_random = SimpleNamespace(uniform=lambda _, most: most)
+    assert box.get_params_dependent_on_data({"shape": (16, 8)}, {})["rows"] == (8, 9)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_so_many_boxes_move(image: np.ndarray, share: float) -> None:
     row = np.repeat(np.arange(SIZE[0], dtype=np.uint8)[:, None], SIZE[1], axis=1)
@@ -228,8 +235,12 @@ def test_resize_mask_keeps_labels() -> None:
         {"pad": -1},
         {"erase_fill": "black"},
         {"erase_area": (0.4, 0.02)},
+        {"erase_area": (0.02,)},
+        {"erase_area": (0.02, 0.3, 0.4)},
         {"std": (0.5, 0.5, 0.0)},
         {"mean": (0.5,)},
+        {"mean": (123.7, 116.3, 103.5)},
+        {"mean": (float("nan"),) * 3},
     ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:

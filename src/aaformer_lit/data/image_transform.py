@@ -30,7 +30,7 @@ class ImageTransform:
         mean, std: per channel (RGB), in [0, 1].
 
     Raises:
-        ConfigError: a mean or std that is not three numbers, or a std of 0.
+        ConfigError: a mean or std that is not three numbers, a mean that is not in [0, 1], or a std of 0.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ def pixels_of(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
     if isinstance(picture, str | Path):
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):
-        return rgb_pixels(picture)
+        try:
+            return rgb_pixels(picture)
+        except OSError as cause:  # Pillow decodes when the pixels are asked for
+            raise ImageError(f"the image cannot be decoded: {cause}.") from cause
     good = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3
     if not good or picture.shape[2] != 3 or 0 in picture.shape:
         raise ImageError(_not_pixels(picture))

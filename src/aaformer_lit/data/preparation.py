@@ -50,13 +50,14 @@ class Normalization:
     256 levels have 256 values, so they are looked up; to the bit those of albumentations' `Normalize`.
 
     Raises:
-        ConfigError: not three numbers each, or a std of 0.
+        ConfigError: not three numbers each, a mean that is not in [0, 1], or a std of 0.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        if len(mean) != 3 or len(std) != 3 or not all(0 <= m <= 1 for m in mean) or not all(s > 0 for s in std):
             raise ConfigError(
-                f"data.transforms.mean={list(mean)} and std={list(std)} must hold 3 values each (RGB), std above 0."
+                f"data.transforms.mean={list(mean)} and std={list(std)} must hold 3 values each (RGB), of levels from 0 to 1: "
+                "mean from 0 to 1, std above 0. Divide those of levels up to 255 by 255."
             )
         levels = np.arange(256, dtype=np.float32)[:, None]
         self._values = (levels - np.array(tuple(mean), np.float32) * 255) * np.reciprocal(

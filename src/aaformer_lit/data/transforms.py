@@ -39,7 +39,7 @@ class RandomBox(A.DualTransform):  # type: ignore[misc]  # albumentations is unt
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height = params["shape"][0]
         top, bottom = (round(self.py_random.uniform(-self.off * 2 / 3, self.off) * height) for _ in range(2))
-        return {"rows": (top, height - bottom)}
+        return {"rows": (top, max(height - bottom, top + 1))}  # rounded up, two cuts of nearly half leave no row
 
     def apply(self, image: np.ndarray, rows: tuple[int, int], **_: object) -> np.ndarray:
         return self._box(image, rows, cv2.BORDER_REPLICATE, cv2.INTER_LINEAR)
@@ -135,7 +135,7 @@ class Transforms:
         if self.pad < 0:
             raise ConfigError(f"data.transforms.pad={self.pad} is a border in pixels. Use 0 or more.")
         check_choice("data.transforms.erase_fill", self.erase_fill, ("random", "mean"))
-        if not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
+        if len(self.erase_area) != 2 or not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
             raise ConfigError(
                 f"data.transforms.erase_area={list(self.erase_area)} must be two shares of the image, smallest first, "
                 f"e.g. [0.02, 0.4]."
