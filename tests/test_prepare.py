@@ -120,6 +120,13 @@ def test_published_data_are_recognized(
     assert "They are the counts of market1501 (small)" in caplog.text
 
 
+def test_the_synthetic_data_set_itself_is_drawn(prepare: Prepare, tmp_path: Path) -> None:
+    code, says = prepare("data=synthetic", f"paths.data={tmp_path}", "action=synthesize", *SPEC)
+    assert code == 0
+    (folder,) = tmp_path.glob("synthetic-*")
+    assert f"drawn in {folder}" in says
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_extract(prepare: Prepare, market: Path, tmp_path: Path, named: bool) -> None:
     root = tmp_path / "root"
@@ -141,7 +148,8 @@ def test_extract(prepare: Prepare, market: Path, tmp_path: Path, named: bool) ->
         (("action=download",), "action must be one of check, extract, synthesize; got 'download'."),
         (("action=extract",), "has no archive; it is empty"),
         (("action=extract", "data=joint"), "is for one data set at a time"),
-        (("action=synthesize", "data=synthetic"), "data=synthetic draws its people on first use"),
+        (("action=extract", "data=folder"), "Own images are in no archive"),
+        (("action=extract", "data=synthetic"), "Synthetic people are in no archive"),
         (("action=synthesize", "data=folder"), "no synthetic people in the layout folder"),
         (("action=synthesize", "layout=painting"), "no synthetic people in the layout painting"),
     ],

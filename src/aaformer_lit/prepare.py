@@ -62,6 +62,10 @@ def extract(cfg: DictConfig) -> Path:
     from aaformer_lit.data.archives import unpack
 
     dataset, root = _dataset_class(cfg), Path(cfg.paths.data).expanduser()
+    if not dataset.folders:
+        raise ConfigError(
+            f"{dataset.title} are in no archive: action=extract is for data sets that are handed out as one."
+        )
     archive = Path(cfg.archive).expanduser() if cfg.archive else _only_archive(root, dataset)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"Unpacking {archive.name}", total=None)
@@ -149,11 +153,6 @@ def _dataset_class(cfg: DictConfig) -> type[ReIDDataset]:
     from hydra.utils import get_class
 
     dataset: type[ReIDDataset] | None = get_class(cfg.data._target_).dataset_class  # type: ignore[attr-defined]
-    if dataset is None and choices().get("data") == "synthetic":
-        raise ConfigError(
-            "data=synthetic draws its people on first use, as data.spec says. Leave action= out: then they are drawn and "
-            "checked. Or name the data set in whose layout people are to be drawn, for example data=market1501."
-        )
     if dataset is None:
         raise ConfigError(
             f"action={cfg.action} is for one data set at a time, data={choices().get('data')} is several."

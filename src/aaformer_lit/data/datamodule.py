@@ -73,6 +73,7 @@ class ReIDDataModule(LightningDataModule):
     """
 
     dataset_class: ClassVar[type[ReIDDataset] | None] = None
+    options: Mapping[str, Any]  # arguments of the data set's constructor, beside the root
 
     train_records: Sequence[Record]
     test_sets: dict[str, TestSet]
@@ -122,7 +123,7 @@ class ReIDDataModule(LightningDataModule):
                 "data.masks is set but data.mask_parts is not: say which label values make up which part, e.g. "
                 "data.mask_parts='{head: [1, 2], torso: [3], legs: [4, 5]}'."
             )
-        self.root = Path(root).expanduser()
+        self.root, self.options = Path(root).expanduser(), {}
         self.image_size = (image_size[0], image_size[1])
         self.ids_per_batch, self.images_per_id, self.sampler = ids_per_batch, images_per_id, sampler
         self.eval_batch_size = eval_batch_size
@@ -146,10 +147,10 @@ class ReIDDataModule(LightningDataModule):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def open(self) -> ReIDDataset:
-        """The data set, found and indexed; modules of data sets with options pass them on."""
+        """The data set, found and indexed."""
         if self.dataset_class is None:
             raise NotImplementedError(f"{type(self).__name__} must name its dataset_class or say what its sources are")
-        return self.dataset_class(self.root)
+        return self.dataset_class(self.root, **self.options)
 
     def sources(self) -> tuple[list[ReIDDataset], list[ReIDDataset]]:
         """The data sets to train on and those to test on."""

@@ -47,7 +47,7 @@ class ReIDDataset:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    folders: ClassVar[tuple[str, ...]]  # names under `root`: the official ones, then ours
+    folders: ClassVar[tuple[str, ...]] = ()  # names under `root`: the official ones, then ours
     splits: Mapping[str, str] = {  # CUHK03 has them per protocol
         "train": "bounding_box_train",
         "query": "query",

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from aaformer_lit.errors import CheckpointError, ConfigError, check_choice, first_line
 from aaformer_lit.models.stem import ICSPatchEmbed

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 from aaformer_lit.data.arguments import Common
 from aaformer_lit.data.counts import Counts
@@ -115,11 +115,7 @@ class OccludedREIDDataModule(ReIDDataModule):
 
     def __init__(self, root: str | Path, *, draws: int | None = None, **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
-        self.options: dict[str, Any] = {"draws": draws}
-
-    def open(self) -> ReIDDataset:
-        assert self.dataset_class is not None
-        return self.dataset_class(self.root, **self.options)
+        self.options = {"draws": draws}
 
 
 class PartialREIDDataModule(OccludedREIDDataModule):
@@ -136,7 +132,7 @@ class PartialREIDDataModule(OccludedREIDDataModule):
         **common: Unpack[Common],
     ) -> None:
         super().__init__(root, draws=draws, **common)
-        self.options["query"] = query
+        self.options = {"draws": draws, "query": query}
 
 
 class PDukeMTMCDataModule(OccludedREIDDataModule):

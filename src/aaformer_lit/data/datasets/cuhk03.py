@@ -100,7 +100,4 @@ class CUHK03DataModule(ReIDDataModule):
 
     def __init__(self, root: str | Path, *, protocol: Boxes = "labeled", **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
-        self.protocol: Boxes = protocol
-
-    def open(self) -> CUHK03:
-        return CUHK03(self.root, self.protocol)
+        self.options = {"protocol": protocol}

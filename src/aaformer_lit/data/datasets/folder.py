@@ -161,7 +161,4 @@ class FolderDataModule(ReIDDataModule):
         self, root: str | Path, *, table: str | Path | None = None, pattern: str | None = None, **common: Unpack[Common]
     ) -> None:
         super().__init__(root, **common)
-        self.table, self.pattern = table, pattern
-
-    def open(self) -> FolderDataset:
-        return FolderDataset(self.root, self.table, self.pattern)
+        self.options = {"table": table, "pattern": pattern}

@@ -35,11 +35,8 @@ class JointDataModule(ReIDDataModule):
         **common: Unpack[Common],
     ) -> None:
         super().__init__(root, **common)
-        self.train_names, self.test_names, self.options = (
-            _checked("train", train),
-            _checked("test", test),
-            options or {},
-        )
+        self.train_names, self.test_names = _checked("train", train), _checked("test", test)
+        self.options = options or {}  # by the data set's name
         unused = set(self.options) - {*train, *test}
         if unused:
             raise ConfigError(

@@ -69,7 +69,4 @@ class Market1501DataModule(ReIDDataModule):
 
     def __init__(self, root: str | Path, *, distractors: str | Path | None = None, **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
-        self.distractors = distractors
-
-    def open(self) -> Market1501:
-        return Market1501(self.root, self.distractors)
+        self.options = {"distractors": distractors}

@@ -133,7 +133,4 @@ class MSMT17DataModule(ReIDDataModule):
 
     def __init__(self, root: str | Path, *, train_with_val: bool = True, **common: Unpack[Common]) -> None:
         super().__init__(root, **common)
-        self.train_with_val = train_with_val
-
-    def open(self) -> MSMT17:
-        return MSMT17(self.root, self.train_with_val)
+        self.options = {"train_with_val": train_with_val}

@@ -65,6 +65,8 @@ class SyntheticDataModule(ReIDDataModule):
     `masks=None` leaves the masks out.
     """
 
+    dataset_class = SyntheticPeople
+
     def __init__(
         self,
         root: str | Path,
@@ -75,7 +77,4 @@ class SyntheticDataModule(ReIDDataModule):
         **common: Unpack[Loading],
     ) -> None:
         super().__init__(root, masks=masks, mask_parts=mask_parts if masks is not None else None, **common)
-        self.spec = spec
-
-    def open(self) -> SyntheticPeople:
-        return SyntheticPeople(self.root, self.spec)
+        self.options = {"spec": spec}
