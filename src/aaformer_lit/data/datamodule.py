@@ -26,7 +26,7 @@ from aaformer_lit.data.person_images import PersonImages, readable
 from aaformer_lit.data.sampler import EpochSampler, MakeSampler, PKSampler
 from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.data.transforms import Transforms
-from aaformer_lit.data.workers import default_workers, init_worker
+from aaformer_lit.data.workers import default_workers
 from aaformer_lit.errors import ConfigError, ProtocolError, check_choice
 from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, some
@@ -296,7 +296,6 @@ class ReIDDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             persistent_workers=persistent and self.num_workers > 0,
-            worker_init_fn=init_worker,
             # the loader draws a seed for its workers; not from the global generator, which training also uses
             generator=torch.Generator().manual_seed(self.seed),
             **options,

@@ -14,7 +14,8 @@ from jaxtyping import Float32, UInt8
 
 from aaformer_lit.errors import ConfigError
 
-cv2.setNumThreads(0)  # the loader's workers are the parallelism; OpenCV's own threads would only contend with them
+# the loaders' workers, which are forked from here or import this, are the parallelism; OpenCV's own threads would only contend
+cv2.setNumThreads(0)
 
 Image = UInt8[np.ndarray, "height width 3"]
 PartMask = UInt8[np.ndarray, "height width"]

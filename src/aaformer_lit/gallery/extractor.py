@@ -21,7 +21,7 @@ from aaformer_lit.checkpoints.fingerprint import fingerprint
 from aaformer_lit.checkpoints.hub import local_path
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.image_transform import ImageTransform
-from aaformer_lit.data.workers import default_workers, init_worker
+from aaformer_lit.data.workers import default_workers
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
 from aaformer_lit.gallery.sources import Crop, Frames
@@ -147,7 +147,6 @@ class Extractor:
                 num_workers=workers,
                 collate_fn=_collate,
                 pin_memory=self.device.type == "cuda",
-                worker_init_fn=init_worker,
                 generator=torch.Generator().manual_seed(
                     0
                 ),  # the loader draws a seed, but not from the global generator

@@ -81,7 +81,7 @@ class Layout:
 
 
 class Synthetic(Layout):
-    """The project's own data set: Market-1501's layout in a folder named after the spec, any number of cameras."""
+    """The project's own data set: Market-1501's layout in a folder named after the spec, up to 99 cameras."""
 
     name = "synthetic"
     max_cameras = 99
@@ -158,8 +158,7 @@ class PDukeMTMC(OccludedREID):
 
     def path(self, spec: SyntheticSpec, shot: Shot) -> str:
         kind = "occluded" if shot.index == 0 else "whole"
-        name = f"{shot.pid:04d}_c{shot.camid}_f{shot.pid * 131 + shot.index * 120:07d}.jpg"
-        return f"{self.splits[shot.split]}/{kind}_body_images/{shot.pid:04d}/{name}"
+        return f"{self.splits[shot.split]}/{kind}_body_images/{shot.pid:04d}/{DukeMTMC().file_name(shot)}"
 
 
 class MSMT17(Layout):

@@ -17,11 +17,6 @@ from aaformer_lit.data.synthetic.scene import STRANGERS, stranger
 from aaformer_lit.data.synthetic.spec import SyntheticSpec
 
 
-def draw_occluder(canvas: Canvas, spec: SyntheticSpec, kind: str, center: float, rng: np.random.Generator) -> None:
-    """Draw one occluder of a `kind` in `OCCLUDERS`; `center` is the column of the person it hides."""
-    OCCLUDERS[kind](canvas, spec, center, rng)
-
-
 def _paint(canvas: Canvas, rng: np.random.Generator, low: float = 40, high: float = 200) -> int:
     color = rng.uniform(low, high) * rng.uniform(0.8, 1.2, 3)
     return canvas.material([min(255, int(c)) for c in color], Part.BACKGROUND)
@@ -82,6 +77,7 @@ def _passer_by(canvas: Canvas, spec: SyntheticSpec, center: float, rng: np.rando
     draw_person(canvas, who, Pose.draw(rng), size, spot, as_background=True)
 
 
+# each draws one on (canvas, spec, the column of the person it hides, rng)
 OCCLUDERS: dict[str, Callable[[Canvas, SyntheticSpec, float, np.random.Generator], None]] = {
     "post": _post,
     "bin": _bin,

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from aaformer_lit.data.synthetic.attributes import identity
 from aaformer_lit.data.synthetic.camera import Camera, Picture
 from aaformer_lit.data.synthetic.canvas import PART_COLORS, Canvas, over, spread
-from aaformer_lit.data.synthetic.occluders import OCCLUDERS, draw_occluder
+from aaformer_lit.data.synthetic.occluders import OCCLUDERS
 from aaformer_lit.data.synthetic.person import draw_person
 from aaformer_lit.data.synthetic.pose import Pose
 from aaformer_lit.data.synthetic.scene import clouds, street
@@ -94,7 +94,7 @@ def compose(spec: SyntheticSpec, pid: int, how: Circumstances, background: Pictu
     ground = (how.ground[0] * spec.width, how.ground[1] * spec.height)
     draw_person(canvas, identity(spec, pid), how.pose, how.size * spec.height, ground, how.light)
     if how.occluder is not None:
-        draw_occluder(canvas, spec, how.occluder, ground[0], how.rng)
+        OCCLUDERS[how.occluder](canvas, spec, ground[0], how.rng)
     rgba = canvas.rgba()
     lit = over(rgba, _with_shadow(background, ground, how.size * spec.height))
     creases = _cut(_creases(spec.seed, spec.height, spec.width), spec, how.folds)

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.person_images import PersonImages
-from aaformer_lit.data.workers import init_worker
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import ReIDViT
@@ -79,8 +78,7 @@ class CompressionTest(Callback):
         records = spread(data.train_records, self.images)
         images = PersonImages(records, data.image_size, data.transforms.test(), part_table=data.part_table)
         loader = DataLoader(
-            images, data.eval_batch_size, num_workers=data.num_workers, worker_init_fn=init_worker,
-            generator=torch.Generator().manual_seed(0),
+            images, data.eval_batch_size, num_workers=data.num_workers, generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
         features = [torch.zeros(0, module.network.num_tokens * module.network.dim)]
         with trainer.precision_plugin.forward_context():
