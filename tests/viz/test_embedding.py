@@ -31,7 +31,7 @@ def test_tsne_keeps_two_clusters_apart_and_is_repeatable() -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, method: str, module: str, package: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=f"'{method}' needs the package {package}: pip install {package}"):
-        project(np.zeros((5, 3)), method=method)
+        project(np.eye(5), method=method)
 
 
 def test_umap_gets_features_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,11 @@ def test_unknown_method_and_too_few_images() -> None:
         project(np.zeros((5, 3)), method="pca")
     with pytest.raises(ConfigError, match="at least 4 images; got 3"):
         project(np.zeros((3, 3)))
+
+
+def test_descriptors_that_are_all_equal_are_an_error_and_not_the_end_of_the_process() -> None:
+    with pytest.raises(ConfigError, match="the 8 descriptors are all equal"):
+        project(np.ones((8, 4)))
 
 
 def test_people_are_points_of_one_color_and_the_rest_gray() -> None:

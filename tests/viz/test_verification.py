@@ -84,7 +84,7 @@ def sets(queries: int, gallery: int) -> tuple[FeatureSet, FeatureSet]:
         camids = torch.randint(-1, 3, (size,), generator=generator)
         return FeatureSet(torch.randn(size, 5, generator=generator), pids, camids)
 
-    return one(queries, 0), one(gallery, -1)
+    return one(queries, -1), one(gallery, -1)
 
 
 def test_pair_distances_equal_the_slow_loop() -> None:
@@ -101,6 +101,8 @@ def test_pair_distances_equal_the_slow_loop() -> None:
             positive.append(distance)
     assert found.positive == pytest.approx(positive, abs=1e-5)
     assert found.negative == pytest.approx(negative, abs=1e-5)
+    rates = evaluate_verification(query, gallery)
+    assert (len(found.positive), len(found.negative)) == (rates.num_genuine, rates.num_impostor)
 
 
 def test_many_negatives_are_sampled_repeatably_and_positives_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +131,9 @@ def test_what_the_metrics_compute_is_drawn() -> None:
 def test_pairs_need_both_kinds() -> None:
     with pytest.raises(ValueError, match="got 0 and 1"):
         PairDistances(np.zeros(0), np.array([0.5]))
+    query, gallery = sets(3, 0)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        verification_pairs(query, gallery)
 
 
 def test_the_histogram_counts_both_kinds_and_marks_the_threshold() -> None:

@@ -31,12 +31,18 @@ HALO = withStroke(linewidth=2, foreground="white")
 def project(features: Float[Array, "images dim"], *, method: str = "tsne", seed: int = 0) -> Points:
     """Features to the plane by `tsne` (scikit-learn) or `umap` (umap-learn); the same seed gives the same map.
 
-    Raises ConfigError for another method, for a package that is not installed, and for fewer than 4 images.
+    Raises ConfigError for another method, for a package that is not installed, for fewer than 4 images, and where all
+    features are equal.
     """
     check_choice("the embedding's method", method, METHODS)
     values = as_array(features).astype(np.float32)
     if len(values) < MIN_IMAGES:
         raise ConfigError(f"an embedding map needs at least {MIN_IMAGES} images; got {len(values)}. Give more images.")
+    if (values == values[0]).all():  # t-SNE ends the process
+        raise ConfigError(
+            f"the {len(values)} descriptors are all equal, so there is no map of them. Look at the training: the network "
+            "answers the same to every image."
+        )
     return METHODS[method](values, seed)
 
 

@@ -120,7 +120,8 @@ def verification_pairs(
     All positive pairs are kept; of more than `max_negatives` pairs about so many negative ones, drawn with `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    share = min(1.0, max_negatives / (len(query) * len(gallery)))
+    gallery = gallery.select(gallery.pids >= 0)
+    share = max_negatives / max(len(query) * len(gallery), 1)
     gallery_features = gallery.features.float().cpu()
     gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
     positive, negative = [], []
@@ -132,7 +133,7 @@ def verification_pairs(
         same_take = (camids == gallery_camids[None, :]) & (camids >= 0)
         if query.sequences is not None and gallery.sequences is not None:
             same_take |= query.sequences[rows].cpu()[:, None] == gallery.sequences.cpu()[None, :]
-        kept = ~same & (gallery_pids >= 0)
+        kept = ~same
         if share < 1.0:
             kept &= torch.rand(same.shape, generator=generator) < share
         positive.append(distances[same & ~same_take])
