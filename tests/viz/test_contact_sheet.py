@@ -17,6 +17,18 @@ def test_images_stand_in_reading_order(count: int) -> None:
     assert places == sorted(places)
 
 
+def test_labels_of_two_lines_and_long_ones_keep_clear_of_other_images() -> None:
+    figure = contact_sheet(
+        [image(i) for i in range(4)], labels=["pid 1\ncamera 2"] * 3 + ["a_long_file_name_0001"], columns=2
+    )
+    figure.canvas.draw()
+    images = [panel.get_window_extent() for panel in figure.axes]
+    labels = [panel.title.get_window_extent() for panel in figure.axes]
+    assert not any(box.overlaps(label) for i, box in enumerate(images) for label in labels[:i] + labels[i + 1 :])
+    assert labels[2].x1 <= labels[3].x0
+    assert max(label.y1 for label in labels) <= figure.bbox.y1
+
+
 def test_columns_can_be_chosen_and_a_tensor_of_images_is_fine() -> None:
     figure = contact_sheet(np.stack([image(i) for i in range(6)]), columns=2)
     assert len({round(panel.get_position().x0, 4) for panel in figure.axes}) == 2

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from aaformer_lit.viz.figure import TITLE_HEIGHT, best_columns, cell_size, heading, panels, styled
+from aaformer_lit.viz.figure import TITLE_HEIGHT, best_columns, cell_size, fit, heading, panels, styled
 from aaformer_lit.viz.images import Array, as_picture
 
 PAGE_ASPECT = 1.5  # width over height of the whole sheet when the number of columns is left open
@@ -40,13 +40,14 @@ def contact_sheet(
     cell = cell_size((round(1000 * aspect), 1000), area=1.6 if len(pictures) <= 24 else 0.9)
     columns = columns or best_columns(len(pictures), cell, PAGE_ASPECT)
     rows = math.ceil(len(pictures) / columns)
-    above = 0.2 if labels is not None else 0.06
+    lines = max((str(label).count("\n") + 1 for label in labels or ()), default=0)
+    above = 0.06 + 0.14 * lines
     figure, axes = panels(
         rows,
         columns,
         cell,
         gap=(0.06, above),
-        margin=(0.1, 0.1, 0.1, 0.1 + above * bool(labels) + TITLE_HEIGHT * bool(title)),
+        margin=(0.1, 0.1, 0.1, 0.04 + above + TITLE_HEIGHT * bool(title)),
     )
     heading(figure, title)
     for index, panel in enumerate(itertools.chain(*axes)):
@@ -55,5 +56,5 @@ def contact_sheet(
             continue
         panel.imshow(pictures[index])
         if labels is not None:
-            panel.set_title(str(labels[index]), fontsize=7, pad=2)
+            fit(figure, panel.set_title(str(labels[index]), fontsize=7, pad=2), cell[0] + 0.04)
     return figure

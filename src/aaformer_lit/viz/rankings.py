@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, fit, frame, heading, panels, styled
 from aaformer_lit.viz.images import Array, ImageSource, as_array, load
-from aaformer_lit.viz.palette import DECISIONS, INK, RIGHT, UNKNOWN, WRONG
+from aaformer_lit.viz.palette import DECISIONS, INK, VERDICTS
 
 CAPTION_HEIGHT = 0.1  # of a line
 GAP = 0.1  # inches between images
@@ -147,7 +147,10 @@ def ranking_lists(
             beside_answers = [name] * stacked + _precision(ranking, index)
             row[0].set_ylabel("\n".join(beside_answers), fontsize=7.5, labelpad=3, color=INK)
             if named and index == 0:
-                row[0].annotate(name, (0, 1), (0, 17), "axes fraction", "offset points", fontsize=9, weight="bold")
+                text = row[0].annotate(
+                    name, (0, 1), (0, 17), "axes fraction", "offset points", fontsize=9, weight="bold"
+                )
+                fit(figure, text, k * (cell[0] + GAP))
     return figure
 
 
@@ -174,8 +177,8 @@ def _answers(
             panel.remove()
             continue
         match = None if ranking.matches is None else bool(ranking.matches[query, place])
-        color, sign = {None: (UNKNOWN, ""), True: (RIGHT, "✓ "), False: (WRONG, "✗ ")}[match]
-        distance = f"{sign}{ranking.distances[query, place]:.2f}"
+        color, sign = VERDICTS[match]
+        distance = f"{sign} {ranking.distances[query, place]:.2f}".strip()
         _thumbnail(panel, load(images, index), color, distance, "" if captions is None else captions(index))
         if ranking.decisions is not None:
             _decided(panel, str(ranking.decisions[query, place]))

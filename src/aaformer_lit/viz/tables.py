@@ -30,8 +30,8 @@ def table_plot(
     missing: str = "not run",
 ) -> Figure:
     """Rows from top to bottom as in the table; `panels` holds one dot per row for each metric."""
-    height = 1.1 + 0.3 * len(rows)
-    figure, all_axes = plots(len(panels), title=title, size=(4.8, height))
+    width = 4.8 if len(panels) <= 2 else 2.8  # seven metrics side by side are still a page
+    figure, all_axes = plots(len(panels), title=title, size=(width, 1.1 + 0.3 * len(rows)))
     for axes, (metric, dots) in zip(all_axes, panels.items(), strict=True):
         for place, dot in enumerate(dots):
             if dot.mean is not None:
