@@ -157,6 +157,22 @@ def test_other_entry_points_folders_are_passed_over_and_a_missing_folder_is_an_e
         collect([tmp_path / "nowhere"])
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        {"config": None},
+        {"config": {}, "data": "x"},
+        {"config": {"model": {}, "optim": {}, "seed": None}, "data": LABELED},
+    ],
+)
+def test_metadata_of_another_shape_is_told_and_not_a_traceback(tmp_path, metadata):
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    (run,) = collect([tmp_path])
+    assert (run.status, run.seed) == ("unreadable", 0)
+    assert "what it was cannot be read" in run.problem
+
+
 def test_a_run_without_a_metric_is_not_in_its_mean(tmp_path):
     write_run(tmp_path / "a", AAFORMER, 0, (0.5, 0.5))
     other = write_run(tmp_path / "b", AAFORMER, 1)

@@ -64,9 +64,11 @@ def read_run(folder: Path) -> Run:
     """One run folder; whatever is broken in it makes it `unreadable`, not an exception."""
     try:
         config, metadata = _config(folder)
-    except (OSError, ValueError, KeyError) as error:
+        if config.get("seed", 0) is None:
+            raise ValueError("seed=null: nobody knows which of a row's seeds it is")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return Run(folder, UNREADABLE, {}, problem=f"what it was cannot be read: {_short(error)}")
-    about: dict[str, Any] = {"fingerprint": metadata.get("data", {}), "commit": metadata.get("git_commit")}
+    about: dict[str, Any] = {"fingerprint": metadata.get("data") or {}, "commit": metadata.get("git_commit")}
     path = folder / "metrics.json"
     if not path.exists():
         failure = folder / "failure.txt"
@@ -97,7 +99,9 @@ def _config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config, and the metadata where the run got as far as to write it."""
     if (folder / "metadata.json").exists():
         metadata = json.loads((folder / "metadata.json").read_text())
-        return dict(metadata["config"]), dict(metadata)
+        if not all(isinstance(part, dict) for part in (metadata, metadata["config"], metadata.get("data") or {})):
+            raise ValueError("metadata.json is not a run's")
+        return metadata["config"], metadata
     try:
         content = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
     except Exception as error:  # of yaml and omegaconf, which share no base
