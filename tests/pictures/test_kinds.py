@@ -1,9 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.models import AAformer, build_backbone
 from aaformer_lit.pictures.kinds import _who
 from aaformer_lit.pictures.scene import Scene
@@ -24,4 +27,7 @@ def test_each_image_is_shown_with_each_cut(tmp_path):
     scene = Scene(network, (0, 0, 0), (1, 1, 1), [tmp_path / "a.png"] * 2, cuts=((0.0, 0.0), (0.3, 0.0), (0.0, 0.3)))
     edges = [float(image[row, 0, 0]) for image in scene.images() for row in (0, -1)]
     assert edges == pytest.approx([0, 180, 60, 180, 0, 120] * 2, abs=5)  # the resize is smooth
-    assert len(scene.batch()) == 6
+    seen = ImageTransform((64, 32), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    scene = replace(scene, paths=[tmp_path / "a.png"], mean=seen.mean, std=seen.std)
+    assert len(scene.batch()) == 3
+    assert torch.equal(scene.batch()[0], seen(tmp_path / "a.png")), "as a test sees it"

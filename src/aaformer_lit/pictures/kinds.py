@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from aaformer_lit import viz
+from aaformer_lit.data.images import read_image
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import ReIDRetrieval, SquaredEuclidean, evaluate_verification
 from aaformer_lit.models import AAformer, ReIDViT
@@ -36,30 +37,30 @@ def cut_off(scene: Scene) -> Figure:
 
 
 def _assignment(scene: Scene, attended: Sequence[int]) -> Figure:
-    network, parts, weights = scene.network, scene.parts(), None
+    network, batch, weights = scene.network, scene.batch(), None
     if isinstance(network, AAformer):
-        weights = torch.stack([network.part_attention_maps(scene.batch(), layer)[0] for layer in attended]).mean(dim=0)
-    membership = network.assignments(scene.batch())[scene.layer]
+        weights = torch.stack([network.part_attention_maps(batch, layer)[0] for layer in attended]).mean(dim=0)
+    membership = network.assignments(batch)[scene.layer]
     return viz.assignment_maps(
-        scene.images(), membership.cpu(), scene.network.grid, parts, head=scene.head, attention=weights
+        scene.images(), membership, network.grid, network.granularities, head=scene.head, attention=weights
     )
 
 
 def layers(scene: Scene) -> Figure:
     """How the subsets move through the layers."""
-    parts = scene.parts()
-    memberships = [m.cpu() for m in scene.network.assignments(scene.batch())]
-    return viz.assignment_through_layers(scene.images(), memberships, scene.network.grid, parts, head=scene.head)
+    network = scene.network
+    memberships = network.assignments(scene.batch())
+    return viz.assignment_through_layers(
+        scene.images(), memberships, network.grid, network.granularities, head=scene.head
+    )
 
 
 def attention(scene: Scene) -> Figure:
     """Where in its subset each part token looks (Figure 5)."""
-    parts = scene.parts()
-    assert isinstance(scene.network, AAformer), "see check_drawable"
-    weights, membership = scene.network.part_attention_maps(scene.batch(), scene.layer)
-    return viz.attention_maps(
-        scene.images(), weights.cpu(), membership.cpu(), scene.network.grid, parts, head=scene.head
-    )
+    network = scene.network
+    assert isinstance(network, AAformer), "see check_drawable"
+    weights, membership = network.part_attention_maps(scene.batch(), scene.layer)
+    return viz.attention_maps(scene.images(), weights, membership, network.grid, network.granularities, head=scene.head)
 
 
 def rankings(scene: Scene) -> Figure:
@@ -68,8 +69,8 @@ def rankings(scene: Scene) -> Figure:
     rows = torch.tensor(spread(range(len(scene.query)), 6))
     lists = {name: _ranking(metric, rows, scene.answers) for name, metric in metrics.items()}
     return viz.ranking_lists(
-        [scene.query[int(row)].path for row in rows],
-        [record.path for record in scene.gallery],
+        lambda index: read_image(scene.query[int(rows[index])].path),
+        lambda row: read_image(scene.gallery[row].path),
         lists if scene.rivals else lists[scene.name],
         labels=[_who(scene.query[int(row)], unknown) for row in rows],
         captions=lambda row: _who(scene.gallery[row], unknown),

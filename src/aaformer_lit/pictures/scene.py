@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
 
 from aaformer_lit.data.cut_off import cut_rows
+from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.preparation import resize
 from aaformer_lit.errors import ConfigError
@@ -77,22 +77,12 @@ class Scene:
 
     def batch(self) -> Float[Tensor, "images 3 height width"]:
         """The images as the network takes them."""
-        pixels = torch.from_numpy(self.images()).permute(0, 3, 1, 2) / 255
-        mean, std = (torch.tensor(list(values))[:, None, None] for values in (self.mean, self.std))
-        return ((pixels - mean) / std).to(next(self.network.parameters()).device)
-
-    def parts(self) -> tuple[int, ...]:
-        """The network's granularities."""
-        if not self.network.granularities:
-            raise ConfigError(
-                f"{type(self.network).__name__} has no parts to show; use a checkpoint of model=aaformer."
-            )
-        return self.network.granularities
+        transform = ImageTransform(self.network.image_size, self.mean, self.std)
+        return transform.batch(list(self.images())).to(next(self.network.parameters()).device)
 
     def tested(self) -> ReIDRetrieval:
         """The metric of the test, with the features."""
-        if self.metric is None:
-            raise ConfigError("this picture needs test results; give a data set (data=...) with query and gallery.")
+        assert self.metric is not None, "see FROM_A_TEST"
         return self.metric
 
 
