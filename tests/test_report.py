@@ -130,7 +130,12 @@ def test_tables_name_data_sets_and_variants_as_the_data_sets_do(name):
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("runs=/nowhere", "no folder /nowhere"), ("formats=[doc]", "no format 'doc'"), ("reference=x", "no row 'x'")],
+    [
+        ("runs=/nowhere", "no folder /nowhere"),
+        ("formats=[doc]", "formats must be one of txt, md, tex, html, csv, png; got 'doc'"),
+        ("reference=x", "no row 'x'"),
+        ("bootstrap.samples=0", "bootstrap.samples=0 must be 1 or more"),
+    ],
 )
 def test_a_mistake_is_one_message(override, message, tmp_path, capsys):
     write_run(tmp_path / "runs", AAFORMER)
@@ -147,7 +152,7 @@ def test_kept_runs_give_the_same_table_and_no_path_of_this_machine(tmp_path):
         write_run(tmp_path / "runs" / f"n{seed}", {**NEAREST}, seed, queries=scores, **weights)
     (tmp_path / "runs" / "a0" / "last.ckpt").write_bytes(b"large")
     kept = tmp_path / "kept"
-    common = ("table=table5", "formats=[md]", "reference=nearest", "bootstrap.samples=200")
+    common = ("table=table5", "formats=md", "reference=nearest", "bootstrap.samples=200")
     for runs, out, extra in ((tmp_path / "runs", "first", [f"keep={kept}"]), (kept, "second", [])):
         assert run_cli("report", *common, f"runs={runs}", f"run_dir={tmp_path / out}", *extra) == 0
     tables = [(tmp_path / out / "table5.md").read_text() for out in ("first", "second")]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.options import ablation_pins
 from aaformer_lit.cli.run import run
+from aaformer_lit.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from aaformer_lit.tables import Column, PaperTable, Report
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 
 def report(cfg: DictConfig) -> Report:
     """Collect, join, compare, write; returns what it printed."""
-    from aaformer_lit.errors import ConfigError
     from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, publish_runs
     from aaformer_lit.utils.files import write_text
 
-    unknown = [form for form in cfg.formats if form not in {*FORMATS, "png"}]
-    if unknown:
-        raise ConfigError(f"there is no format {unknown[0]!r}. Formats: {', '.join(FORMATS)}, png.")
+    formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
+    for form in formats:
+        check_choice("formats", form, (*FORMATS, "png"))
+    if cfg.bootstrap.samples < 1:
+        raise ConfigError(f"bootstrap.samples={cfg.bootstrap.samples} must be 1 or more.")
     table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True), ablation_pins)  # type: ignore[arg-type]
     folders = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
     runs = collect(folders)
@@ -41,10 +43,10 @@ def report(cfg: DictConfig) -> Report:
     result = Report(table, columns, comparisons, remarks)
     console.print(FORMATS["txt"](result), markup=False, highlight=False)
     run_dir = Path(cfg.run_dir)
-    for form in cfg.formats:
+    for form in formats:
         if form != "png":
             write_text(run_dir / f"{table.name}.{form}", FORMATS[form](result))
-    if "png" in cfg.formats:
+    if "png" in formats:
         _plot(table, columns, run_dir)
     console.print(f"written to {run_dir}", highlight=False)
     if cfg.keep:
