@@ -34,6 +34,12 @@ def test_own_images_need_no_data_set(trained, data_dir, tmp_path):
     assert list(tmp_path.rglob("assignment.png"))
 
 
+def test_curves_of_a_training_need_no_images(trained, tmp_path):
+    checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
+    assert run_cli("visualize", checkpoint, "kind=curves", "paths.data=/nonexistent", f"paths.runs={tmp_path}") == 0
+    assert list(tmp_path.rglob("curves.png"))
+
+
 def test_a_broken_image_is_named_without_an_option_that_is_not_used_here(trained, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image, whatever its name")

@@ -27,11 +27,11 @@ def visualize(cfg: DictConfig) -> list[Path]:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
     paths = find_images(cfg.images)
     network, about = load(cfg.ckpt)
-    training = run_folder(cfg.ckpt)
+    training, needs_none = run_folder(cfg.ckpt), set(kinds) <= {"curves"}
     check_drawable(kinds, network, training)  # before a test is run for the others
     check_place(network, cfg.layer, cfg.head)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
-    if FROM_A_TEST & set(kinds) or not paths:
+    if FROM_A_TEST & set(kinds) or not (paths or needs_none):
         use_training_data(cfg, cfg.ckpt, about)
     about = about["data"]
     if FROM_A_TEST & set(kinds):
@@ -44,7 +44,8 @@ def visualize(cfg: DictConfig) -> list[Path]:
             scene = replace(scene, name=first, rivals={second: next(iter(rival.feature_metrics.values()))})
         scene = replace(scene, paths=spread(paths, cfg.count)) if paths else scene
     else:
-        paths = paths or [record.path for record in prepared_data(cfg, about).query_records]
+        if not (paths or needs_none):
+            paths = [record.path for record in prepared_data(cfg, about).query_records]
         mean, std = about["mean"], about["std"]
         scene = Scene(network, mean, std, spread(paths, cfg.count), run_dir=training, **options)
     files = draw(kinds, scene, Path(cfg.run_dir))
