@@ -75,6 +75,19 @@ def test_classes_count_by_name_and_files_by_theirs():
     assert identity(others[0]) != identity(others[1])
 
 
+def test_checkpoints_are_called_alike_and_own_images_lie_anywhere():
+    def hashed(*overrides):
+        return config_hash(composed(*overrides))
+
+    start = hashed("init_from=/runs/a/checkpoints/last.ckpt")
+    assert start == hashed("init_from=/elsewhere/a/checkpoints/last.ckpt")
+    assert start != hashed("init_from=/runs/b/checkpoints/last.ckpt")
+    own = hashed("data=folder", "paths.data=/shop")
+    assert own == hashed("data=folder", "paths.data=/mnt/shop") == hashed("data=folder", "paths.data=shop")
+    assert own != hashed("data=folder", "paths.data=/station")
+    assert hashed("data=msmt17", "paths.data=/a") == hashed("data=msmt17", "paths.data=/b")
+
+
 def test_a_run_from_before_a_key_is_the_run_that_says_its_default(plain):
     earlier = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(plain, resolve=True)))
     del earlier["model"]["backbone"]["init"], earlier["data"]["spec"]["box_width"], earlier["init_from"]

@@ -1,7 +1,8 @@
 """What makes a run another one: its config without all that cannot change results.
 
 Two runs of one identity train and test the same thing. So a run is continued, a sweep's job is finished, and a table's
-columns belong together by this rule alone. Classes count by their name and files by theirs, wherever they lie.
+columns belong together by this rule alone. Classes count by their name and files by theirs, wherever they lie; a checkpoint,
+which is called as all others are, by its run's too. Benchmarks are the same in any folder, own images are those of theirs.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ _UNSAID: Mapping[str, Any] = {
     "data.transforms.move_box": 0.75,
 }
 _CALLBACKS = ("callbacks.ema",)  # the others watch and write
+_OWN_IMAGES = "FolderDataModule"
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a training's config that can change its results; files are named without their folders."""
     kept: dict[str, Any] = _filtered(config, "")
+    data = config.get("data")
+    if isinstance(data, Mapping) and "root" in data and _class_name(data.get("_target_")) == _OWN_IMAGES:
+        kept["data"]["root"] = Path(str(data["root"])).name
     return kept
 
 
@@ -89,7 +94,12 @@ def _filtered(value: object, key: str) -> Any:
         return {name: _filtered(one, f"{prefix}{name}") for name, one in value.items() if matters(f"{prefix}{name}")}
     if isinstance(value, list | tuple):
         return [_filtered(one, key) for one in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    return _file_name(Path(value)) if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _file_name(path: Path) -> str:
+    of_a_run = path.suffix == ".ckpt" and path.parent.name == "checkpoints"
+    return f"{path.parents[1].name}/{path.name}" if of_a_run else path.name
 
 
 def _class_name(target: object) -> str:
