@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ def _run_name(now: str, *, _root_: DictConfig) -> str:
             return str(started.relative_to(_root_.paths.runs))
     # ranks that torchrun or SLURM start by themselves must agree on the name, to the second they do not
     launch = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{what}/{config_hash(_root_)}/{now if launch == 'none' else launch}"
+    run = f"{what}/{config_hash(_root_)}"
+    if launch == "none":
+        return f"{run}/{now}"
+    # in one interactive job the same may be trained twice, and the first run is finished
+    names = (f"{run}/{launch}{suffix}" for suffix in chain([""], (f"-{number}" for number in count(2))))
+    return next(name for name in names if not Path(_root_.paths.runs, name, "metrics.json").exists())
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
