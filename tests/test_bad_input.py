@@ -106,6 +106,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("trainer.precision=7",), "trainer.precision=7 must be one of 64, 32, 16"),
     # values
     ("train", ("seed=-1",), "seed=-1 is too small. Use 0 or more"),
+    ("train", ("seed=4294967296",), "seed=4294967296 is too large. Use 4294967295 or less"),
     ("train", ("pictures=[portrait]",), "there is no picture kind=portrait. Kinds: assignment, cut_off, layers"),
     ("train", ("part_start=middle",), "part_start must be one of normal, cls, stripes, kmeans; got 'middle'"),
     ("train", ("loss.part_warmup=-1",), "part_warmup is a number of epochs, 0 or more; got -1"),
@@ -601,7 +602,7 @@ CHECKPOINTS: list[tuple[str, Callable[[Path, Path], object], str]] = [
         rewritten(lambda c: c["aaformer_lit"].update(data={})),
         "does not say how images are prepared",
     ),
-    ("an empty folder", lambda good, bad: bad.mkdir(), "is no exported model: config.json cannot be read"),
+    ("an empty folder", lambda good, bad: bad.mkdir(), "is no run with a checkpoint (checkpoints/last.ckpt"),
     (
         "a folder with broken config",
         lambda good, bad: exported(bad, "{", None),

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from aaformer_lit import load_model
+from aaformer_lit.checkpoints.init_from import find
 from aaformer_lit.checkpoints.load import FORMAT, build_network, description, read_checkpoint
 from aaformer_lit.errors import CheckpointError
 
@@ -33,6 +34,13 @@ def test_an_exported_folder_loads_to_the_same_network(trained, tmp_path):
     images = torch.randn(2, 3, 64, 32)
     with torch.no_grad():
         torch.testing.assert_close(load_model(tmp_path).embed(images), network.embed(images), atol=0, rtol=0)
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_has_no_checkpoint(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    for ask in (load_model, description, find):
+        with pytest.raises(CheckpointError, match=r"is no run with a checkpoint .* written when its first epoch ends"):
+            ask(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -100])

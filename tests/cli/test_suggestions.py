@@ -80,3 +80,7 @@ def test_what_hydra_cannot_read_is_shown_in_quotes_that_it_can(override, quoted)
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         cfg = compose("extract", [quoted.strip("'")])
     assert override == f"{key}={cfg.data.pattern if key == 'data.pattern' else cfg[key]}"
+
+
+def test_a_home_that_the_shell_has_not_filled_in_is_said():
+    assert "Use ckpt=$HOME/run" in message("evaluate", "ckpt=~/run")

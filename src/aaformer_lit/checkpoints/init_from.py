@@ -40,13 +40,9 @@ def init_from(network: ReIDViT, source: str | Path, source_grid: Sequence[int] |
 def find(source: str | Path) -> WeightsFile:
     """The weights that a file, run directory, exported folder or hub id holds, with what they say of their network."""
     path = local_path(source)
-    if (path / "config.json").is_file():
-        return dataclasses.replace(open_file(path / "model.safetensors"), about=description(path))
     if path.is_dir():
-        raise CheckpointError(
-            f"{path} is no run (checkpoints/last.ckpt) and no exported folder (config.json and model.safetensors). "
-            "Give init_from=FILE, RUN, FOLDER or a hub id."
-        )
+        about = description(path)
+        return dataclasses.replace(open_file(path / "model.safetensors"), about=about)
     if not is_ours(path):
         return open_file(path)
     content = read_checkpoint(path)

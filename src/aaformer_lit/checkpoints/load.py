@@ -186,6 +186,11 @@ def _lacking(about: Mapping[str, Any]) -> list[str]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            f"{path} is no run with a checkpoint (checkpoints/last.ckpt, written when its first epoch ends) and no exported "
+            "folder (config.json and model.safetensors). Give a checkpoint, a run, an exported folder or a hub id."
+        )
     try:
         about = json.loads((path / "config.json").read_text())
         about = about.get(_KEY, about)

@@ -33,6 +33,7 @@ AT_LEAST: Mapping[str, float] = {
     "alignment_images": 1,
     "examples": 0,
 }
+AT_MOST: Mapping[str, float] = {"seed": 2**32 - 1}  # numpy takes no larger one
 ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",), "ops.kernel": ("auto", "triton", "torch")}
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
@@ -57,6 +58,10 @@ def check_config(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None
         value = _lookup(config, key)
         if isinstance(value, int | float) and value < low:
             raise ConfigError(f"{key}={value} is too small. Use {low:g} or more, or null where it may be left out.")
+    for key, high in AT_MOST.items():
+        value = _lookup(config, key)
+        if isinstance(value, int | float) and value > high:
+            raise ConfigError(f"{key}={value} is too large. Use {high} or less.")
     for key, options in ONE_OF.items():
         if (value := _lookup(config, key)) is not None and value not in options:
             raise ConfigError(f"{key}={value} is unknown. Use {', '.join(options)} or null.")

@@ -57,10 +57,10 @@ def print_results(metrics: Mapping[str, float], run_dir: Path) -> None:
     for line in (_alignment(metrics), _stability(metrics)):
         if line:
             console.print(line, highlight=False)
-    console.print(f"written to {run_dir}:")
+    console.print(f"written to {run_dir}:", markup=False, emoji=False)
     for path in sorted(p for p in run_dir.rglob("*") if p.is_file() and not p.name.startswith(".")):
         if ".hydra" not in path.parts:
-            console.print(f"  {path.relative_to(run_dir)}", highlight=False)
+            console.print(f"  {path.relative_to(run_dir)}", highlight=False, markup=False, emoji=False)
 
 
 def _alignment(metrics: Mapping[str, float]) -> str:

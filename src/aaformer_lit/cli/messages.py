@@ -81,6 +81,10 @@ def _unknown_key(given: str, cause: BaseException) -> str:
 
 def _unreadable(override: str, why: str) -> str:
     key, _, value = override.partition("=")
+    if value.startswith("~/"):
+        return (
+            f"{override} cannot be read: ~ is the shell's, and only at the start of a word. Use {key}=$HOME{value[1:]}"
+        )
     return (
         f"{override} cannot be read: {why.partition(' expecting ')[0]}. Close what is opened; text with brackets, spaces or "
         f"signs in it, such as a regular expression, needs quotes inside those of the shell: '{key}=\"{value or 'TEXT'}\"'"

@@ -21,6 +21,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.text import Text
 
 from aaformer_lit.cli import processes
 from aaformer_lit.cli.check import check_config
@@ -64,8 +65,8 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
         message = user_message(error)
         if message is None:
             raise
-        message = f"{_summary(error)}{message}"
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+        said = Text.assemble(("error:", "bold red"), f" {_summary(error)}{message}")
+        Console(stderr=True, soft_wrap=True).print(said)
         sys.exit(2)
 
 
@@ -162,10 +163,6 @@ def _load(path: Path) -> DictConfig:
     assert isinstance(cfg, DictConfig)
     OmegaConf.set_struct(cfg, True)
     return cfg
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _quiet_libraries() -> None:

@@ -1,4 +1,4 @@
-"""What happens beside the training: how the parts share the patches, and the average of the weights."""
+"""EMA: the exponential moving average of the weights."""
 
 from __future__ import annotations
 
