@@ -6,8 +6,9 @@ import time
 import pytest
 import torch
 
+from aaformer_lit.assign import Parsing
 from aaformer_lit.engine.compile import compile_if_it_pays
-from aaformer_lit.models import AAformer, build_backbone
+from aaformer_lit.models import AAformer, PooledViT, build_backbone
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def compiled_as(monkeypatch, change):
     """`network.compile()` puts this in the place of the compiled call."""
 
     def compile(self):
-        self._compiled_call_impl = lambda images: change(self, images)
+        self._compiled_call_impl = lambda images, _mask=None: change(self, images)
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile)
 
@@ -53,6 +54,12 @@ def test_what_does_not_hold_is_left_out(monkeypatch, network, caplog, change, re
     assert all(parameter.grad is None for parameter in network.parameters())
     assert network.training
     assert torch.isfinite(network(torch.randn(2, 3, 32, 16)).global_feat).all()
+
+
+def test_a_network_that_needs_masks_is_compared_too(monkeypatch):
+    network = PooledViT(build_backbone("vit_tiny_patch16_224", (32, 16)), assigner=Parsing(), parts=[2])
+    compiled_as(monkeypatch, fails)
+    assert "no C++ compiler" in compile_if_it_pays(network, 2, "cpu")["reason"]
 
 
 def test_what_holds_is_kept(monkeypatch, network, caplog):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from aaformer_lit.engine.estimate import timed_step
 from aaformer_lit.errors import first_line
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.evaluating import evaluating
@@ -57,12 +57,5 @@ def compile_if_it_pays(network: ReIDViT, batch_size: int, device: str | torch.de
 
 def _measured(network: ReIDViT, images: Tensor) -> tuple[Float[Tensor, "batch dim"], float]:
     """CLS of the images, and the milliseconds of the fastest forward and backward pass after the first."""
-    times = []
-    for _ in range(_REPEATS + 1):
-        started = time.perf_counter()
-        output = network(images)
-        (output.global_feat.sum() + output.part_feats.sum()).backward()
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
-        times.append(1e3 * (time.perf_counter() - started))
-    return output.global_feat.detach(), min(times[1:])
+    outputs, seconds = zip(*(timed_step(network, images) for _ in range(_REPEATS + 1)), strict=True)
+    return outputs[-1].global_feat.detach(), 1e3 * min(seconds[1:])

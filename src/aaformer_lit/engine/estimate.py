@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from aaformer_lit.structures import ReIDOutput
 from aaformer_lit.utils.text import plural
 
 
@@ -21,8 +23,7 @@ def training_hours(network: nn.Module, image_size: tuple[int, int], images: int,
     state = {name: buffer.clone() for name, buffer in network.named_buffers()}
     with torch.random.fork_rng():
         pictures = torch.rand(batch, 3, *image_size, device=device)
-        part_mask = torch.zeros(batch, *image_size, dtype=torch.uint8, device=device)
-        seconds = min(_timed_step(network, pictures, part_mask) for _ in range(2))
+        seconds = min(timed_step(network, pictures)[1] for _ in range(2))
     for name, buffer in network.named_buffers():
         buffer.copy_(state[name])  # a look ahead must not leave traces in the batch-norm statistics
     network.zero_grad(set_to_none=True)
@@ -37,11 +38,18 @@ def drawn_images(images: int, batch: int, limit: int | float | None) -> int:
     return min(images, limit * batch) if isinstance(limit, int) else int(images * limit)
 
 
-def _timed_step(network: nn.Module, pictures: torch.Tensor, part_mask: torch.Tensor) -> float:
+def timed_step(network: nn.Module, images: Float[Tensor, "batch 3 height width"]) -> tuple[ReIDOutput, float]:
+    """What the network finds in the images, and the seconds of a forward and a backward pass.
+
+    Every pixel is of the first body part, for networks that need masks.
+    """
+    part_mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.uint8, device=images.device)
     started = time.perf_counter()
-    output = network(pictures, part_mask)
+    output: ReIDOutput = network(images, part_mask)
     (output.global_feat.sum() + output.part_feats.sum()).backward()
-    return time.perf_counter() - started
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return output, time.perf_counter() - started
 
 
 def is_emulated(precision: str, cpu_capability: str) -> bool:
