@@ -106,6 +106,8 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("trainer.precision=7",), "trainer.precision=7 must be one of 64, 32, 16"),
     # values
     ("train", ("seed=-1",), "seed=-1 is too small. Use 0 or more"),
+    ("train", ("callbacks.stability.images=0",), "callbacks.stability.images=0 is too small. Use 1 or more"),
+    ("train", ("callbacks.probe.every_n_epochs=0",), "callbacks.probe.every_n_epochs=0 is too small"),
     ("train", ("seed=4294967296",), "seed=4294967296 is too large. Use 4294967295 or less"),
     ("train", ("pictures=[portrait]",), "there is no picture kind=portrait. Kinds: assignment, cut_off, layers"),
     ("train", ("part_start=middle",), "part_start must be one of normal, cls, stripes, kmeans; got 'middle'"),

@@ -25,6 +25,9 @@ AT_LEAST: Mapping[str, float] = {
     "trainer.log_every_n_steps": 0,
     "trainer.gradient_clip_val": 0,  # with less, every gradient changes its sign
     "callbacks.assignment.every_n_epochs": 1,
+    "callbacks.probe.every_n_epochs": 1,
+    "callbacks.probe.images": 1,
+    "callbacks.stability.images": 1,
     "data.num_workers": 0,  # where few images are read, nothing else looks at it
     "count": 1,
     "answers": 1,

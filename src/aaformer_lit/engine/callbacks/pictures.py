@@ -44,7 +44,8 @@ class ProbePictures(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        if not due:
+        data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if not due or not (data.val_set or data.test_sets):
             return
         network = unsharded(cast(ReIDViT, pl_module.network), pl_module.description())  # type: ignore[operator]
         if network is None or not trainer.is_global_zero or not takes_pictures(trainer.loggers):
