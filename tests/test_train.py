@@ -12,6 +12,7 @@ from aaformer_lit.cli import resolvers
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
+from aaformer_lit.train import _continue_from
 from cli_tools import TINY, TINY_DATA, TINY_MODEL, only, read_json, run_cli
 
 
@@ -189,6 +190,7 @@ def test_same_seed_same_weights(tmp_path, data_dir):
     "overrides",
     [
         ("callbacks=ema", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"),
+        ("trainer.precision=bf16-true",),
         ("trainer.precision=bf16-mixed", "model.grad_checkpointing=true", "recipe=transreid"),
         ("data.val_ids=0.25", "data.ids_per_batch=2", "trainer.check_val_every_n_epoch=1", "model=vit_baseline"),
         ("logger=[csv,tensorboard]", "optim=adamw", "optim.layer_decay=0.7", "optim.freeze=[patch_embed]"),
@@ -239,6 +241,18 @@ def test_a_mistake_is_one_message_and_exit_code_2(overrides, message, tmp_path, 
     assert not list(tmp_path.rglob("metrics.json"))
 
 
+@pytest.mark.parametrize("other", [("optim=adamw", "optim.decay_all=true"), ("optim.layer_decay=0.7",)])
+def test_another_optimizer_does_not_continue_a_training(other, tmp_path, data_dir, trained, capsys):
+    options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer.max_epochs=2")
+    assert run_cli("train", *options, f"ckpt_path={trained}/checkpoints/last.ckpt", *other) == 2
+    assert "init_from in place of ckpt_path" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_directory_at_the_root_starts_anew():
+    cfg = OmegaConf.create({"run_dir": "/run", "resume": "auto", "ckpt_path": None, "paths": {"runs": "runs"}})
+    assert _continue_from(cfg, True) is None
+
+
 def said(capsys) -> str:
     return " ".join(capsys.readouterr().out.split())
 
@@ -256,7 +270,13 @@ def test_images_for_training_alone_are_trained_on_and_not_tested(tmp_path, peopl
     paths = sorted((people / "bounding_box_train").glob("*.jpg"))
     pd.DataFrame({"path": paths, "pid": pids, "split": "train"}).to_csv(tmp_path / "people.csv", index=False)
     data = ("data=folder", f"data.table={tmp_path}/people.csv", "data.image_size=[64,32]", "data.num_workers=0")
-    batches = ("data.ids_per_batch=4", "data.images_per_id=2", "test_untrained=true", "pictures=[curves]")
+    batches = (
+        "data.ids_per_batch=4",
+        "data.images_per_id=2",
+        "test_untrained=true",
+        "pictures=[curves]",
+        "logger=[csv,tensorboard]",
+    )
     options = (*data, f"paths.runs={tmp_path}/runs", "trainer=cpu", "trainer.enable_progress_bar=false")
     assert run_cli("train", *TINY_MODEL, *options, *batches, "trainer.max_epochs=1", "callbacks.progress=null") == 0
     assert "no query images, so nothing is tested" in said(capsys)

@@ -6,7 +6,7 @@ Every deviation from one learning rate for all is a factor on it: layer-wise dec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -93,6 +93,18 @@ class Optimization:
             made["weight_decay"] *= wanted["decay_factor"]
             made["name"] = wanted["name"]
         return optimizer, LambdaLR(optimizer, lambda epoch: self.schedule.factor(epoch, epochs))
+
+    def check_same(self, network: nn.Module, state: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` unless an optimizer of this state can be continued: one of the same kind and groups."""
+        ours, theirs = self.build(network, 1)[0].param_groups, state["param_groups"]
+        # versions of torch add settings to a kind, other kinds have others
+        same_kind = ours[0].keys() >= theirs[0].keys() or theirs[0].keys() >= ours[0].keys()
+        if not same_kind or [len(one["params"]) for one in ours] != [len(one["params"]) for one in theirs]:
+            raise ConfigError(
+                "the checkpoint's training has moved its weights with another optimizer, or with other groups of parameters "
+                "(optim.layer_decay, freeze, factors). ckpt_path continues a training with its own; with another one, begin a "
+                "new training from these weights: init_from in place of ckpt_path."
+            )
 
     def apply_freeze(self, network: nn.Module) -> None:
         """Turn off the gradient of the frozen backbone parameters."""

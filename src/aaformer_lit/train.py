@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -181,8 +182,10 @@ def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
     if found is None and cfg.ckpt_path:
         found = Path(cfg.ckpt_path), read_checkpoint(cfg.ckpt_path)
     if found is None:
-        if cfg.resume == "auto" and first_process and not is_sweep():
-            similar = similar_run(Path(cfg.run_dir).parents[1], OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        run_dir = Path(cfg.run_dir)
+        in_its_place = Path(cfg.paths.runs).absolute() in run_dir.parents[2:]  # and not where hydra.run.dir says
+        if cfg.resume == "auto" and first_process and in_its_place and not is_sweep():
+            similar = similar_run(run_dir.parents[1], OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
             if similar:
                 logger.warning("%s", similar)
         return None
@@ -205,7 +208,9 @@ def _say_how_long(trainer: Trainer, module: ReIDModule, data: ReIDDataModule) ->
             trainer.precision,
         )
     images = drawn_images(len(data.train_records), data.ids_per_batch * data.images_per_id, trainer.limit_train_batches)
-    with trainer.precision_plugin.forward_context():
+    # the network is in float32 until the training starts, which a context of half precision (bf16-true) would not fit
+    mixed = str(trainer.precision).endswith("mixed")
+    with trainer.precision_plugin.forward_context() if mixed else nullcontext():
         hours = training_hours(module.network, module.network.image_size, images * (trainer.max_epochs or 1))
     if hours > 1 and choices().get("experiment") != "quickstart":
         console.print(

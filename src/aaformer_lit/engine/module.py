@@ -151,6 +151,8 @@ class ReIDModule(LightningModule):
         if "state_dict" in checkpoint:  # else `Sharded` has checked and loaded it already
             check_same_model(self.state_dict(), checkpoint["state_dict"])
         self._random_state = checkpoint.get("random_state", {})
+        if self.optimization is not None and checkpoint.get("optimizer_states"):
+            self.optimization.check_same(self.network, checkpoint["optimizer_states"][0])
 
     def on_train_start(self) -> None:
         seed_rank(self.global_rank)
