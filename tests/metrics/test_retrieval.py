@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import reference
 from aaformer_lit.errors import ConfigError, ProtocolError
-from aaformer_lit.metrics import KReciprocal, ReIDRetrieval, evaluate_retrieval
+from aaformer_lit.metrics import Expansion, KReciprocal, ReIDRetrieval, evaluate_retrieval
 from aaformer_lit.metrics.retrieval import gather_in_blocks
 from aaformer_lit.structures import FeatureSet
 
@@ -26,7 +26,7 @@ def world():
 
 def feed(metric, order, batch=8):
     descriptor, pids, camids = world()
-    for index in torch.as_tensor(order).split(batch):
+    for index in torch.as_tensor(order, dtype=torch.int64).split(batch) if len(order) else ():
         metric.update(descriptor[index], pids[index], camids[index], index)
     return metric
 
@@ -77,6 +77,18 @@ def test_options_reach_the_evaluation():
     assert list(plain[""].cmc) == [2]
     rerank = KReciprocal(k1=6, k2=3)
     assert_equal(feed(ReIDRetrieval(QUERIES, rerank=rerank), range(IMAGES)).compute()[""], expected(rerank=rerank))
+
+
+@pytest.mark.parametrize("draws", [0, 3])
+def test_junk_is_dropped_before_it_can_join_a_feature(draws):
+    descriptor, pids, camids = world()
+    junk = torch.arange(IMAGES) >= 40
+    results = []
+    for kept in (slice(None), ~junk):
+        metric = ReIDRetrieval(QUERIES, expansion=Expansion(queries=3, gallery=3), draws=draws)
+        metric.update(descriptor[kept], pids.masked_fill(junk, -1)[kept], camids[kept])
+        results.append(metric.compute()[""].as_dict())
+    assert results[0] == results[1]
 
 
 def test_against_the_loop():
@@ -176,15 +188,20 @@ def _one_process(rank, store, results):
     metric = feed(ReIDRetrieval(QUERIES, SUBSETS), range(rank, IMAGES, 2))  # 29 and 28 images
     query, gallery = metric.feature_sets("parts")
     ragged = gather_in_blocks(torch.arange(5 + rank)[:, None].expand(-1, 2) + 100 * rank, torch.device("cpu"), rows=2)
-    torch.save((metric.compute(), query.features, len(gallery), ragged), f"{results}/{rank}.pt")
+    alone = feed(ReIDRetrieval(QUERIES), range(IMAGES) if rank == 0 else [])  # the other process has none
+    torch.save((metric.compute(), query.features, len(gallery), ragged, alone.compute()), f"{results}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The ``compute`` method of metric:UserWarning"
+)  # one process has no image of its own
 def test_two_real_processes(tmp_path):
     multiprocessing.start_processes(_one_process, (tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
     for rank in range(2):
-        results, query, gallery, ragged = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        results, query, gallery, ragged, alone = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
         assert_equal(results[""], expected())
+        assert_equal(alone[""], expected())
         assert_equal(results["parts"], expected(SUBSETS["parts"]))
         torch.testing.assert_close(query, F.normalize(world()[0][:QUERIES, 1:].flatten(1)))
         assert gallery == IMAGES - QUERIES

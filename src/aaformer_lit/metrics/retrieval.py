@@ -138,18 +138,16 @@ class ReIDRetrieval(StructuredMetric):
         results = {}
         for name in dict.fromkeys((ALL_TOKENS, *self.subsets, *self.projections)):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
-            sets = [replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name)]
-            results[name] = self._evaluate(*sets)
+            query, gallery = (replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name))
+            gallery = without_junk(gallery)  # neither drawn nor anybody's neighbor
+            if self.draws:
+                drawn = [gallery.select(rows) for rows in single_shot(gallery.pids, self.draws)]
+                results[name] = mean_of_draws([self._evaluate(query, one) for one in drawn])
+            else:
+                results[name] = self._evaluate(query, gallery)
         return results
 
     def _evaluate(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
-        if self.draws:
-            gallery = without_junk(gallery)
-            drawn = [gallery.select(rows) for rows in single_shot(gallery.pids, self.draws)]
-            return mean_of_draws([self._evaluate_one(query, one) for one in drawn])
-        return self._evaluate_one(query, gallery)
-
-    def _evaluate_one(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
         sets = self.expansion(query, gallery)
         return evaluate_retrieval(*sets, ranks=self.ranks, rerank=self.rerank, chunk_size=self.chunk_size)
 
@@ -192,8 +190,7 @@ class ReIDRetrieval(StructuredMetric):
 
     def _count_images(self, index: Sequence[Int[Tensor, " batch"]]) -> int:
         """The number of images in query and gallery; an error unless each of them came at least once."""
-        seen = torch.cat([*index, torch.zeros(0, dtype=torch.int64)]) if index else torch.zeros(0, dtype=torch.int64)
-        seen = seen.unique()
+        seen = torch.cat([torch.zeros(0, dtype=torch.int64), *(block.cpu() for block in index)]).unique()
         last = int(seen[-1]) if len(seen) else -1
         images = last + 1 if self.num_gallery is None else self.num_query + self.num_gallery
         images = max(images, self.num_query)
@@ -204,7 +201,7 @@ class ReIDRetrieval(StructuredMetric):
             )
         if len(seen) < images:
             missing = torch.ones(images, dtype=torch.bool)
-            missing[seen.cpu()] = False
+            missing[seen] = False
             raise ProtocolError(
                 f"{int(missing.sum())} of {images} query and gallery images were never seen by the metric (first: index "
                 f"{int(missing.nonzero()[0])}). Run over the whole test loader: trainer.limit_test_batches=1.0."
@@ -221,7 +218,16 @@ def flatten_subsets(results: Mapping[str, RetrievalMetrics], prefix: str) -> dic
 
 
 def gather(tensor: Tensor, group: dist.ProcessGroup | None = None) -> list[Tensor]:
-    """`gather_all_tensors` for features in main memory too, which NCCL cannot send: block by block over the GPU."""
+    """`gather_all_tensors` for features in main memory too, which NCCL cannot send: block by block over the GPU.
+
+    torchmetrics gives an empty vector for a process that saw no image; it takes the form of the others' tensors here.
+    """
+    forms: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(forms, (tensor.shape[1:], tensor.dtype, tensor.is_cpu) if len(tensor) else None, group)
+    form = next(filter(None, forms), None)
+    if form is not None and not len(tensor):
+        shape, dtype, on_cpu = form
+        tensor = torch.empty(0, *shape, dtype=dtype, device="cpu" if on_cpu else tensor.device)
     if tensor.is_cpu and dist.get_backend(group) == "nccl":
         return gather_in_blocks(tensor, torch.device("cuda", torch.cuda.current_device()), group)
     return gather_all_tensors(tensor, group)
