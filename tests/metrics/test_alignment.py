@@ -138,8 +138,8 @@ def test_wrong_shapes_and_labels_are_refused():
     assignments, labels, _, _ = batch(0)
     with pytest.raises(ValueError, match="2 layers with 3 heads and 5 parts"):
         meter.update(assignments[:1], labels)
-    with pytest.raises(ValueError, match="num_labels=4"):
-        meter.update(assignments, torch.full_like(labels, 5))
+    with pytest.raises(ValueError, match="label 4 found, but num_labels=4"):
+        meter.update(assignments, torch.full_like(labels, 4))
 
 
 @pytest.mark.parametrize(("size", "grid"), [((16, 8), (4, 2)), ((16, 8), (16, 8)), ((7, 5), (3, 2))])

@@ -153,18 +153,18 @@ class AlignmentMeter(StructuredMetric):
                 f"expected assignments of {layers} layers with {heads} heads and {parts} parts; got "
                 f"{[tuple(a.shape) for a in assignments]}."
             )
-        labels = patch_labels.long().masked_fill(patch_labels == NO_PART, self.num_labels)
-        if int(labels.max()) > self.num_labels:
+        hidden = patch_labels == NO_PART
+        highest = int(patch_labels.masked_fill(hidden, 0).max())
+        if highest >= self.num_labels:
             raise ValueError(
-                f"patch label {int(labels.max())} found, but num_labels={self.num_labels} (NO_PART={NO_PART} is background)."
+                f"patch label {highest} found, but num_labels={self.num_labels} (NO_PART={NO_PART} is background)."
             )
-        one_hot = F.one_hot(labels, self.num_labels + 1).float()
+        one_hot = F.one_hot(patch_labels.long().masked_fill(hidden, self.num_labels), self.num_labels + 1).float()
         for layer, membership in enumerate(assignments):
             # float32 products are exact here: the counts of one batch stay below 2^24
             self.table[layer] += torch.einsum("bhpn,bnc->hpc", _as_bool(membership).float(), one_hot).round().long()
-        background = (patch_labels == NO_PART).double()
         for layer, weights in enumerate(attention or ()):
-            on_background = torch.einsum("bhpn,bn->hp", weights.double(), background)
+            on_background = torch.einsum("bhpn,bn->hp", weights.double(), hidden.double())
             self.attention[layer] += torch.stack([on_background, weights.double().sum(dim=(0, 3))], dim=-1)
 
     def compute(self) -> tuple[PartAlignment, ...]:
