@@ -144,6 +144,14 @@ def test_decisions_and_what_is_kept_of_them():
     assert good.decide(good.accept.distance + 1e-6) == "rejected"
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_promise_that_allows_no_error_at_all_ends_at_the_largest_distance(count):
+    """The promise is the bound that nothing but a faultless sample reaches; the shares of 3 people do not sum to 1 exactly."""
+    data = people(np.random.default_rng(9), count, cameras=2, pictures=2)
+    found = calibrate_thresholds(data, far=0.99, miss=upper_bound(0.0, count, 0.25), confidence=0.75)
+    assert found.reject.measured == 0
+
+
 def test_unknown_cameras_compare_different_pictures():
     data = people(np.random.default_rng(7), 40, cameras=1, pictures=2, spread=0.5)
     data = FeatureSet(data.features, data.pids, torch.full_like(data.camids, -1))

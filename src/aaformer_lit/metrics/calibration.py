@@ -116,7 +116,7 @@ def calibrate_thresholds(
     ends, missed, able = people.genuine()
     if promise:
         check_enough(people.count, far, miss, confidence, able)
-    accept = _largest(*people.impostors(), far, people.count // 2, delta, promise, people.count)
+    accept = _largest(*people.impostors(), people.count, far, delta, promise)
     reject = _smallest(ends, missed, able, miss, delta, promise)
     below = int((ends <= accept.distance * (1 + 1e-9)).sum())
     true_accepts = 1 - float(missed[below - 1]) if below else 0.0
@@ -124,9 +124,8 @@ def calibrate_thresholds(
     for first, second in combinations_with_replacement(people.cameras, 2):
         seen = people.seen_by(first, second)
         if upper_bound(0.0, len(seen) // 2, delta) <= far:
-            edges, rate = people.impostors_between(first, second, seen)
-            own = _largest(edges, rate, far, len(seen) // 2, delta, promise, len(seen))
-            cameras[pair_name(str(first), str(second))] = own
+            between = people.impostors_between(first, second, seen)
+            cameras[pair_name(str(first), str(second))] = _largest(*between, len(seen), far, delta, promise)
     return Calibration(far, miss, confidence, promise, accept, reject, true_accepts, cameras)
 
 
@@ -200,10 +199,9 @@ def _allowed(wanted: float, observations: int, delta: float, promise: bool) -> f
     return low
 
 
-def _largest(
-    edges: Tensor, rate: Tensor, wanted: float, observations: int, delta: float, promise: bool, people: int
-) -> Threshold:
+def _largest(edges: Tensor, rate: Tensor, people: int, wanted: float, delta: float, promise: bool) -> Threshold:
     """The largest distance whose false accepts, or their bound, stay within the wanted rate."""
+    observations = people // 2
     within = int((rate <= _allowed(wanted, observations, delta, promise)).sum())
     if not within:
         raise ConfigError(
@@ -226,9 +224,9 @@ class _People:
 
     def __init__(self, features: FeatureSet) -> None:
         kept = features.pids != JUNK_PID
-        self.features = features.features[kept].float()
-        _, self.person = features.pids[kept].unique(return_inverse=True)
-        self.camids = features.camids[kept]
+        described = features.features[kept].float().cpu()
+        _, self.person = features.pids[kept].cpu().unique(return_inverse=True)
+        self.camids = features.camids[kept].cpu()
         self.count = int(self.person.max()) + 1 if len(self.person) else 0
         if self.count < 2:
             raise ProtocolError(f"a threshold is found on pairs of people; got {self.count} of them.")
@@ -236,21 +234,21 @@ class _People:
         place, self.place_of = torch.stack([self.person, self.camids]).unique(dim=1, return_inverse=True)
         self.pictures = torch.bincount(self.place_of)[self.place_of].double()
         self.places = torch.bincount(place[0], minlength=self.count)[self.person].double()
-        self.distances = SquaredEuclidean(self.features, self.features)
-        self.largest = 2 * float(self.features.norm(dim=1).max()) * (1 + 1e-6) + 1e-12
+        self.distances = SquaredEuclidean(described, described)
+        self.largest = 2 * float(described.norm(dim=1).max()) * (1 + 1e-6) + 1e-12
 
     def impostors(self) -> tuple[Tensor, Tensor]:
         """Distances, and the share of pictures of different people at most so far apart."""
         weight = 1 / (self.places * self.pictures)
-        starts, _, below = self._shares(weight, weight, self._different, self.count * (self.count - 1))
-        return starts, below
+        edges, below = self._shares(weight, weight, self._different)
+        return edges[:-1], below
 
     def impostors_between(self, first: int, second: int, seen: Int[Tensor, " people"]) -> tuple[Tensor, Tensor]:
         """The same of two cameras alone, for the people whom both have seen."""
         known = torch.isin(self.person, seen)
         sides = [torch.where(known & (self.camids == camera), 1 / self.pictures, 0.0) for camera in (first, second)]
-        starts, _, below = self._shares(sides[0], sides[1], self._different, len(seen) * (len(seen) - 1))
-        return starts, below
+        edges, below = self._shares(*sides, self._different)
+        return edges[:-1], below
 
     def genuine(self) -> tuple[Tensor, Tensor, int]:
         """Distances, the share of one person's pictures in different cameras that are farther apart, and how many people.
@@ -274,8 +272,8 @@ class _People:
             same: Tensor = self.person[rows, None] == self.person[None]
             return torch.logical_and(apart, same)
 
-        _, ends, below = self._shares(weight, other, comparable, able)
-        return ends, (1 - below).clamp(min=0), able
+        edges, below = self._shares(weight, other, comparable)
+        return edges[1:], 1 - below, able
 
     def seen_by(self, first: int, second: int) -> Int[Tensor, " people"]:
         """The people of whom both cameras have pictures."""
@@ -292,9 +290,8 @@ class _People:
         left: Float[Tensor, " pictures"],
         right: Float[Tensor, " pictures"],
         chosen: Callable[[Tensor], Tensor],
-        total: float,
-    ) -> tuple[Float[Tensor, " bins"], Float[Tensor, " bins"], Float[Tensor, " bins"]]:
-        """Where each bin starts and ends, and the weight of the chosen pairs up to its end, as a share of the total."""
+    ) -> tuple[Float[Tensor, " edges"], Float[Tensor, " bins"]]:
+        """The edges of the bins, and the weight of the chosen pairs up to the end of each, as a share of all; 1 at last."""
         weights = torch.zeros(_BINS, dtype=torch.float64)
         for rows in left.nonzero().flatten().split(256):
             first, last = int(rows[0]), int(rows[-1])
@@ -302,5 +299,5 @@ class _People:
             bins = (distance / self.largest * _BINS).long().clamp(max=_BINS - 1)
             weight = left[rows, None] * right[None] * chosen(rows)
             weights += torch.bincount(bins.flatten(), weight.flatten(), minlength=_BINS)
-        starts = torch.arange(_BINS, dtype=torch.float64) * (self.largest / _BINS)
-        return starts, starts + self.largest / _BINS, (weights.cumsum(0) / total).clamp(max=1)
+        below = weights.cumsum(0)
+        return torch.arange(_BINS + 1, dtype=torch.float64) * (self.largest / _BINS), below / below[-1]
