@@ -1,6 +1,7 @@
 """Distances: against float64 differences, in full precision whatever the surroundings ask for, and clear errors."""
 
 import contextlib
+import re
 
 import pytest
 import torch
@@ -78,27 +79,22 @@ def cuda_precision():
     return "reduced" if matmul.allow_tf32 else "full"
 
 
-def test_errors_name_the_shapes_and_the_bad_rows():
-    with pytest.raises(ConfigError, match=r"\(9, 40\).*\(5, 39\).*same model"):
-        SquaredEuclidean(QUERY, torch.zeros(5, 39))
-    broken = GALLERY.clone()
-    broken[7, 3], broken[9, 0] = torch.nan, torch.inf
-    with pytest.raises(NumericsError, match=r"2 of 1300 gallery features.*row 7"):
-        SquaredEuclidean(QUERY, broken)
-
-
 def test_tiles_cover_the_range_once():
     assert [(t.start, t.stop) for t in tiles(10, 4)] == [(0, 4), (4, 8), (8, 10)]
     assert list(tiles(0, 4)) == []
 
 
+@pytest.mark.parametrize(("query", "gallery"), [(QUERY, GALLERY[0]), (QUERY[0], GALLERY), (QUERY[:, 1:], GALLERY)])
+def test_features_of_other_shapes_are_refused(query, gallery):
+    shapes = rf"{re.escape(str(tuple(query.shape)))}.*{re.escape(str(tuple(gallery.shape)))}.*same dim.*same model"
+    with pytest.raises(ConfigError, match=shapes):
+        SquaredEuclidean(query, gallery)
+
+
 def test_errors_say_which_features_are_wrong():
-    for query, gallery in ((QUERY, GALLERY[0]), (QUERY[0], GALLERY), (QUERY[:, 1:], GALLERY)):
-        with pytest.raises(ConfigError, match="same dim"):
-            SquaredEuclidean(query, gallery)
-    broken = QUERY.clone()
-    broken[3, 2] = torch.nan
-    with pytest.raises(NumericsError, match="query"):
-        SquaredEuclidean(broken, GALLERY)
-    with pytest.raises(NumericsError, match="gallery"):
+    broken = GALLERY.clone()
+    broken[7, 3], broken[9, 0] = torch.nan, torch.inf
+    with pytest.raises(NumericsError, match=r"2 of 1300 query features.*row 7"):
+        SquaredEuclidean(broken, QUERY)
+    with pytest.raises(NumericsError, match=r"2 of 1300 gallery features.*row 7"):
         SquaredEuclidean(QUERY, broken)

@@ -104,7 +104,6 @@ def test_measures_by_hand():
         [((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 5 + 1 / 2) / 2) / 3, (0 + 1 / 2) / 2]
     )
     assert ranking.inverse_penalty(hits).tolist() == [0.5, 0.5]
-    assert ranking.first_hit(hits).tolist() == [1, 2]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60).filter(any))

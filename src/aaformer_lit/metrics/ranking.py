@@ -86,7 +86,7 @@ def summarize(hits: Sequence[Int[Tensor, "rows hits"]], ranks: Sequence[int]) ->
             f"none of the {len(valid)} queries has a match in the gallery (same pid seen by another camera). Check that "
             "query and gallery belong to the same data set; where the cameras are unknown, give camid -1."
         )
-    per_slice = [(average_precision(h), trapezoid_average_precision(h), inverse_penalty(h), first_hit(h)) for h in hits]
+    per_slice = [(average_precision(h), trapezoid_average_precision(h), inverse_penalty(h), h[:, 0]) for h in hits]
     ap, trapezoid, inp, first = (torch.cat(column)[valid] for column in zip(*per_slice, strict=True))
     return RetrievalMetrics(
         mAP=ap.mean().item(),
@@ -99,7 +99,7 @@ def summarize(hits: Sequence[Int[Tensor, "rows hits"]], ranks: Sequence[int]) ->
 
 
 def average_precision(hits: Int[Tensor, "rows hits"]) -> Float[Tensor, " rows"]:
-    """Step form; NaN for a row without hits, as in all four functions of `hits` (ascending ranks, 0 = no further hit)."""
+    """Step form; NaN for a row without hits, as in all three functions of `hits` (ascending ranks, 0 = no further hit)."""
     found = torch.arange(1, hits.shape[1] + 1, device=hits.device)
     precision = torch.where(hits > 0, found / hits.double(), 0)
     return precision.sum(dim=1) / (hits > 0).sum(dim=1)
@@ -117,10 +117,6 @@ def inverse_penalty(hits: Int[Tensor, "rows hits"]) -> Float[Tensor, " rows"]:
     return (hits > 0).sum(dim=1) / hits.amax(dim=1).double()
 
 
-def first_hit(hits: Int[Tensor, "rows hits"]) -> Int[Tensor, " rows"]:
-    return hits[:, 0]
-
-
 def hit_ranks(distances: Float[Tensor, "rows gallery"], matches: Pairs) -> Int[Tensor, "rows hits"]:
     """Ranks of each row's matches, ascending, 0 where a row has fewer than the fullest row (at least one column).
 
@@ -128,7 +124,7 @@ def hit_ranks(distances: Float[Tensor, "rows gallery"], matches: Pairs) -> Int[T
     """
     rows, gallery = distances.shape
     per_row = torch.bincount(matches.row, minlength=rows)
-    width = max(1, int(per_row.max())) if rows else 1
+    width = max(1, int(per_row.max()))
     slot = torch.arange(len(matches), device=per_row.device) - (per_row.cumsum(0) - per_row)[matches.row]
     col = torch.full((rows, width), gallery, device=distances.device)
     col[matches.row, slot] = matches.col

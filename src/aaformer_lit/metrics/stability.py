@@ -17,6 +17,6 @@ def movement(before: Float[Tensor, "images dim"], after: Float[Tensor, "images d
 
 def between_people(features: Float[Tensor, "images dim"], pids: Int[Tensor, " images"]) -> float | None:
     """Median L2 distance of two L2-normalized descriptors of different people; None where there is one person only."""
-    distances = torch.cdist(F.normalize(features, dim=1), F.normalize(features, dim=1))
-    different = distances[pids[:, None] != pids]
+    unit = F.normalize(features, dim=1)
+    different = torch.cdist(unit, unit)[pids[:, None] != pids]
     return different.median().item() if len(different) else None

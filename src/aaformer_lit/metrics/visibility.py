@@ -50,18 +50,18 @@ class VisibleParts:
 
     def prepare(self, query: Float[Tensor, "queries features"], gallery: Float[Tensor, "gallery features"]) -> PartWise:
         """Raises `NumericsError` for a feature that is NaN or infinite."""
+        for name, features in (("query", query), ("gallery", gallery)):
+            squared_norms(features, torch.float32, name)
         return PartWise(query, gallery, self.tokens)
 
 
+@dataclass(frozen=True, eq=False)
 class PartWise:
     """The distances, by slices of queries."""
 
-    def __init__(
-        self, query: Float[Tensor, "queries features"], gallery: Float[Tensor, "gallery features"], tokens: int
-    ) -> None:
-        for name, features in (("query", query), ("gallery", gallery)):
-            squared_norms(features, torch.float32, name)
-        self.query, self.gallery, self.tokens = query, gallery, tokens
+    query: Float[Tensor, "queries features"]
+    gallery: Float[Tensor, "gallery features"]
+    tokens: int
 
     def __len__(self) -> int:
         return len(self.query)

@@ -25,8 +25,6 @@ from aaformer_lit.metrics.protocol import UNKNOWN_CAMID
 from aaformer_lit.metrics.ranking import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
 
-Measured = Mapping[str, float]
-
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -99,7 +97,7 @@ def cases() -> list[Case]:
     return [_case(case) for case in content["cases"]]
 
 
-def check(evaluate: Callable[[Case], Measured], tolerance: float = 1e-6) -> list[Disagreement]:
+def check(evaluate: Callable[[Case], Mapping[str, float]], tolerance: float = 1e-6) -> list[Disagreement]:
     """What an evaluation computes differently; nothing if it conforms.
 
     Args:
