@@ -246,8 +246,10 @@ class _People:
     def impostors_between(self, first: int, second: int, seen: Int[Tensor, " people"]) -> tuple[Tensor, Tensor]:
         """The same of two cameras alone, for the people whom both have seen."""
         known = torch.isin(self.person, seen)
-        sides = [torch.where(known & (self.camids == camera), 1 / self.pictures, 0.0) for camera in (first, second)]
-        edges, below = self._shares(*sides, self._different)
+        left, right = (
+            torch.where(known & (self.camids == camera), 1 / self.pictures, 0.0) for camera in (first, second)
+        )
+        edges, below = self._shares(left, right, self._different)
         return edges[:-1], below
 
     def genuine(self) -> tuple[Tensor, Tensor, int]:

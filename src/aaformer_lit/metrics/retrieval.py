@@ -135,7 +135,7 @@ class ReIDRetrieval(StructuredMetric):
             ProtocolError: an image is missing, or no query has a match.
             ConfigError: a subset names a token that the descriptor does not have.
         """
-        results = {}
+        results: dict[str, RetrievalMetrics] = {}
         for name in dict.fromkeys((ALL_TOKENS, *self.subsets, *self.projections)):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
             query, gallery = (replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name))
