@@ -189,13 +189,14 @@ def _divergence(p: float, q: float) -> float:
 
 
 def _allowed(wanted: float, observations: int, delta: float, promise: bool) -> float:
-    """The largest measured rate whose bound, or which itself, is within the wanted rate."""
+    """The largest measured rate whose bound (see `upper_bound`), or which itself, is within the wanted rate."""
     if not promise:
         return wanted
+    needed = math.log(1 / delta) / observations if observations else math.inf
     low, high = 0.0, wanted
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if upper_bound(middle, observations, delta) <= wanted else (low, middle)
+        low, high = (middle, high) if _divergence(middle, wanted) >= needed else (low, middle)
     return low
 
 
