@@ -179,6 +179,31 @@ def test_a_servers_collection_follows_the_gallery(gallery, server, tmp_path):
     assert np.array_equal(found.rows, expected.rows)
 
 
+def test_a_copy_that_another_process_has_made_loses_the_rows_too(gallery, server):
+    Gallery.open(gallery.folder).indexed(Qdrant("http://server"))
+    smaller = gallery.remove(pid=3)
+    assert server()["all"] == set(range(20)) - {3, 13}
+    assert smaller.about["copies"] == [{"engine": "qdrant", "url": "http://server"}]
+
+
+def test_an_old_version_sends_nothing_and_keeps_no_files(gallery, server):
+    gallery.indexed(Qdrant("http://server"))
+    Gallery.open(gallery.folder).remove(pid=3)
+    for index in (Qdrant("http://server"), Qdrant()):
+        with pytest.raises(GalleryError, match="changed by another process"):
+            gallery.indexed(index)
+    assert server()["all"] == set(range(20)) - {3, 13}
+    assert not list(gallery.folder.glob("index-*"))
+    assert len(gallery.indexed(FaissFlat()).search(gallery.features(), 5).rows) == 20
+
+
+def test_a_search_in_an_old_version_passes_over_what_is_new(gallery, server, tmp_path):
+    old = gallery.indexed(Qdrant("http://server"))
+    new = gallery.add([Crop(tmp_path / "new.png")], gallery.descriptors[:1], ["new"])
+    new.indexed(Qdrant("http://server"))
+    assert old.search(gallery.features()[:1], 3).rows[0, 0] == 0
+
+
 def test_nothing_is_removed_while_a_copy_cannot_be(gallery, server, monkeypatch):
     gallery.indexed(Qdrant("http://server"))
     monkeypatch.setattr(qdrant_module, "connect", lambda *_: (_ for _ in ()).throw(ConnectionError("refused")))

@@ -1,7 +1,11 @@
 """A gallery through its life: made, extended, changed, emptied; interrupted at every step."""
 
+import errno
 import json
 import os
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError
+from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, StorageError
 from aaformer_lit.gallery import (
     Changes,
     Crop,
@@ -198,6 +202,88 @@ def test_two_at_once_lose_nothing(gallery):
     gallery.remove(pid=1)
     with pytest.raises(GalleryError, match="changed by another process"):
         other.remove(pid=2)
+
+
+def test_writers_take_turns(gallery, monkeypatch):
+    """The first one is in the middle of writing when the second one begins."""
+    busy, write = threading.Event(), versions.write_tensors
+
+    def slowly(*given):
+        busy.set()
+        time.sleep(0.5)
+        write(*given)
+
+    monkeypatch.setattr(versions, "write_tensors", slowly)
+    other = Gallery.open(gallery.folder)
+    first = threading.Thread(target=gallery.remove, kwargs={"pid": 1})
+    first.start()
+    assert busy.wait(60)
+    with pytest.raises(GalleryError, match="changed by another process"):
+        other.remove(pid=2)
+    first.join()
+    assert Gallery.open(gallery.folder).table["pid"].tolist() == ["0", "2", "3"] * 2
+
+
+def test_a_gallery_made_anew_is_another_one(gallery, extractor, images):
+    shutil.rmtree(gallery.folder)
+    new, _ = update(create_for(extractor, gallery.folder, images), extractor, find_crops(images / "c0"))
+    assert new.version == gallery.version
+    assert new.is_current()
+    assert not gallery.is_current()
+    with pytest.raises(GalleryError, match="changed by another process"):
+        gallery.remove(pid=1)
+
+
+def test_what_is_recorded_without_a_new_version_is_kept_by_the_next_one(gallery):
+    Gallery.open(gallery.folder).with_calibration({"format": 1})
+    assert gallery.remove(pid=1).about["calibration"] == {"format": 1}
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_next_one(gallery, monkeypatch):
+    gone = gallery.descriptors[1].numpy().tobytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(versions, "sweep", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            gallery.remove(pid=1)
+    assert on_disk(gallery.folder, gone)
+    with pytest.raises(GalleryError, match=r"nobody in .* has pid '1'"):
+        Gallery.open(gallery.folder).remove(pid=1)
+    assert not on_disk(gallery.folder, gone)
+
+
+def test_an_old_version_that_cannot_be_deleted_is_told(gallery, monkeypatch):
+    (gallery.folder / "index-000001").mkdir()
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", denied)
+    with pytest.raises(
+        StorageError, match=r"index-000001 belongs to an older version .*: Permission denied. Delete it"
+    ):
+        gallery.remove(pid=1)
+    assert len(Gallery.open(gallery.folder)) == 6
+
+
+def test_versions_beyond_a_million_are_swept(gallery):
+    versions.write_switch(gallery.folder, gallery.about | {"version": 999_999})
+    last = Gallery.open(gallery.folder).remove(pid=1).remove(pid=2)
+    assert contents(last) == {"gallery.json", "table-1000001.parquet", "features-1000001.safetensors"}
+
+
+def test_a_path_of_the_table_means_that_image_alone(gallery, extractor, images, world, monkeypatch):
+    world.write(images / "0001_c0.png", 50)
+    grown, _ = update(gallery, extractor, find_crops(images))
+    monkeypatch.chdir(images / "c0")  # where that name is another file's
+    smaller = grown.remove(paths=["0001_c0.png"])
+    assert set(grown.table["path"]) - set(smaller.table["path"]) == {"0001_c0.png"}
+    assert "c0/0001_c0.png" not in smaller.remove(paths=["0001_c0.png"]).table["path"].tolist()
+
+
+def test_no_pid_is_nobodys(extractor, images, tmp_path):
+    unknown, _ = update(create_for(extractor, tmp_path / "g", images), extractor, find_crops(images))
+    with pytest.raises(GalleryError, match=r"nobody in .* has pid ''"):
+        unknown.remove(pid="")
 
 
 def test_half_precision(extractor, images, tmp_path):

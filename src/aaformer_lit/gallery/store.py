@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, NumericsError, check_choice
@@ -31,8 +33,10 @@ from aaformer_lit.gallery.versions import (
     SWITCH,
     foreign,
     frame,
+    locked,
     read_switch,
     read_version,
+    sweep,
     write_switch,
     write_version,
 )
@@ -80,7 +84,7 @@ class Gallery:
         self.folder, self.about, self.table, self.descriptors = folder, dict(about), table, descriptors
         self.layout = Layout.from_dict(about["layout"])
         self.root = Path(root or about["root"])
-        self._frames = Frames()
+        self._frames, self._removed = Frames(), frozenset(about["removed"])
 
     @classmethod
     def create(
@@ -139,6 +143,15 @@ class Gallery:
     def version(self) -> int:
         """How often the gallery was changed."""
         return int(self.about["version"])
+
+    @property
+    def revision(self) -> tuple[str, int]:
+        """Which gallery, and which version of it: what has the same revision has the same rows."""
+        return self.about["name"], self.version
+
+    def is_current(self) -> bool:
+        """Whether the folder still holds this version."""
+        return self._recorded() is not None
 
     @property
     def ids(self) -> Int[np.ndarray, " images"]:
@@ -203,10 +216,11 @@ class Gallery:
         replaced = [there[key] for key in keys if key in there]
         mask = np.ones(len(self), dtype=bool)
         mask[replaced] = False
-        self._recall(self.ids[~mask])
         table = pd.concat([self.table[mask], frame(entries)], ignore_index=True)
         joined = torch.cat([self.descriptors[torch.from_numpy(mask)], stored])
-        return self._commit(table, joined, next_id=first + len(entries))
+        with self._changing():
+            self._recall(self.ids[~mask])
+            return self._commit(table, joined, next_id=first + len(entries))
 
     def relabel(self, crops: Sequence[Crop]) -> Gallery:
         """The next version, with the pids and camids that these images have now; their features stay."""
@@ -214,87 +228,128 @@ class Gallery:
         rows = [there[self.key(crop)] for crop in crops]
         table.loc[rows, "pid"] = [crop.pid for crop in crops]
         table.loc[rows, "camid"] = [crop.camid for crop in crops]
-        return self._commit(table, self.descriptors)
+        with self._changing():
+            return self._commit(table, self.descriptors)
 
     def remove(self, *, paths: Sequence[str | Path] = (), pid: str | int | None = None) -> Gallery:
         """The next version, without these images (with all boxes in them), or without this person: gone from the disk.
 
         Args:
-            paths: as in the table, or as they are in the file system.
+            paths: as in the table; one that is not there, as it is in the file system.
             pid: the person; all images of it are removed.
 
         Raises:
             GalleryError: no such image or person, the gallery was changed meanwhile, or a vector engine that holds a copy
                 does not answer; nothing is removed then.
+            StorageError: the gallery is without them, but the old version's files could not be deleted.
         """
-        gone = np.zeros(len(self), dtype=bool)
-        for path in paths:
-            named = (self.table["path"] == str(path)) | (self.table["path"] == self.key(Crop(Path(path)))[0])
-            if not named.any():
-                raise GalleryError(
-                    f"there is no image {path} in {self.folder}. Its table lists paths below {self.root}."
-                )
-            gone |= named.to_numpy(dtype=bool)
-        if pid is not None:
-            named = self.table["pid"] == identity(str(pid))
-            if not named.any():
-                raise GalleryError(f"nobody in {self.folder} has pid {pid}. Its table lists the pids.")
-            gone |= named.to_numpy(dtype=bool)
-        self._recall(self.ids[gone])
-        digests = [_removal(entry.hash, self.crop(row).box) for row, entry in _entries(self.table, gone)]
-        removed = sorted({*self.about["removed"], *digests})
-        return self._commit(
-            self.table[~gone].reset_index(drop=True), self.descriptors[torch.from_numpy(~gone)], removed=removed
-        )
+        with self._changing():
+            if self.version:  # what a removal that was killed has left
+                sweep(self.folder, {SWITCH, self.about["table"], self.about["features"], self._index_folder.name})
+            gone = self._named(paths, pid)
+            self._recall(self.ids[gone])
+            boxes = [self.crop(row).box for row in gone.nonzero()[0].tolist()]
+            digests = map(_removal, self.table["hash"][gone], boxes)
+            return self._commit(
+                self.table[~gone].reset_index(drop=True),
+                self.descriptors[torch.from_numpy(~gone)],
+                removed=sorted({*self.about["removed"], *digests}),
+            )
 
     def was_removed(self, crop: Crop, digest: str) -> bool:
         """Whether this image was removed for good, under whatever name."""
-        return _removal(digest, crop.box) in self.about["removed"]
+        return _removal(digest, crop.box) in self._removed
 
     def with_calibration(self, calibration: Mapping[str, Any]) -> Gallery:
         """The same version, with thresholds for its descriptors in `gallery.json` (`CalibrationRecord.as_dict`)."""
-        self._check_unchanged()
-        about = self.about | {"calibration": dict(calibration)}
-        write_switch(self.folder, about)
+        with self._changing():
+            about = self.about | {"calibration": dict(calibration)}
+            write_switch(self.folder, about)
         return Gallery(self.folder, about, self.table, self.descriptors, self.root)
 
     def indexed(self, index: Index, group: str = ALL) -> Index:
-        """Fill an index with the features of a token group; `index.search` then speaks of rows of `table`."""
-        if index.outside is not None and dict(index.outside) not in self.about["copies"]:
-            # recorded before it is made: a removal must know of every copy
-            self._check_unchanged()
-            about = self.about | {"copies": [*self.about["copies"], dict(index.outside)]}
-            write_switch(self.folder, about)
-            self.about = about
-        index.fit(
-            self.rows(group), self.ids, IndexStorage(self.folder / f"index-{self.version:06d}", self._shelf(group))
-        )
+        """Fill an index with the features of a token group; `index.search` then speaks of rows of `table`.
+
+        Raises:
+            GalleryError: the index keeps features outside of this process, and another process has changed the gallery.
+        """
+        with locked(self.folder):  # nobody is removed while features go to another place
+            if index.outside is not None:
+                self._take_over()
+                if dict(index.outside) not in self.about["copies"]:
+                    # recorded before it is made: a removal must know of every copy
+                    self.about["copies"] = [*self.about["copies"], dict(index.outside)]
+                    write_switch(self.folder, self.about)
+            index.fit(self.rows(group), self.ids, IndexStorage(self._index_folder, self._shelf(group)))
+            if self._index_folder.exists() and not self.is_current():
+                shutil.rmtree(self._index_folder)  # of an old version, whose files are deleted already
+                raise self._was_changed()
         return index
+
+    @property
+    def _index_folder(self) -> Path:
+        return self.folder / f"index-{self.version:06d}"
 
     def _shelf(self, group: str) -> str:
         return f"aaformer-{self.about['name']}-{group}"
 
+    def _named(self, paths: Sequence[str | Path], pid: str | int | None) -> Bool[np.ndarray, " images"]:
+        """The rows of these paths and of this person. Raises `GalleryError` where there are none."""
+        chosen = np.zeros(len(self), dtype=bool)
+        for path in paths:
+            rows = self.table["path"] == str(path)
+            if not rows.any():
+                rows = self.table["path"] == self.key(Crop(Path(path)))[0]
+            if not rows.any():
+                raise GalleryError(
+                    f"there is no image {path} in {self.folder}. Its table lists paths below {self.root}."
+                )
+            chosen |= rows.to_numpy(dtype=bool)
+        if pid is not None:
+            rows = self.table["pid"] == identity(str(pid))
+            if not str(pid) or not rows.any():  # the empty pid is that of everybody who is not known
+                raise GalleryError(f"nobody in {self.folder} has pid {str(pid)!r}. Its table lists the pids.")
+            chosen |= rows.to_numpy(dtype=bool)
+        return chosen
+
     def _recall(self, ids: Int[np.ndarray, " gone"]) -> None:
         """Take rows out of the copies outside, before they leave the gallery: a copy never holds more than it."""
-        self._check_unchanged()
         if len(ids):
             for place in self.about["copies"]:
                 copies(place).forget([self._shelf(group) for group in self.layout.groups], ids)
 
     def _commit(self, table: pd.DataFrame, descriptors: Tensor, **facts: object) -> Gallery:
         """The next version, on the disk."""
-        self._check_unchanged()
         about = self.about | facts | {"root": str(self.root.absolute())}
         return Gallery(
             self.folder, write_version(self.folder, about, table, descriptors), table, descriptors, self.root
         )
 
-    def _check_unchanged(self) -> None:
-        current = read_switch(self.folder)["version"] if self.exists(self.folder) else 0
-        if current != self.version:
-            raise GalleryError(
-                f"{self.folder} was changed by another process (version {current}, opened as {self.version}). Start again."
-            )
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Alone with the folder, which holds this version."""
+        with locked(self.folder):
+            self._take_over()
+            yield
+
+    def _take_over(self) -> None:
+        """Copies and thresholds that were recorded since, without a new version. Raises `GalleryError` where there is one."""
+        recorded = self._recorded()
+        if recorded is None:
+            raise self._was_changed()
+        self.about = recorded
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """`gallery.json` as it is now; None where it is not of this revision."""
+        if not self.exists(self.folder):
+            return None if self.version else self.about
+        about = read_switch(self.folder)
+        return about if (about["name"], about["version"]) == self.revision else None
+
+    def _was_changed(self) -> GalleryError:
+        return GalleryError(
+            f"{self.folder} was changed by another process since it was opened (as version {self.version}). Start again."
+        )
 
 
 def digest(path: str | Path) -> str:
@@ -305,10 +360,6 @@ def digest(path: str | Path) -> str:
 
 def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
     return hashlib.sha256(f"removed {digest} {box}".encode()).hexdigest()[:32]
-
-
-def _entries(table: pd.DataFrame, chosen: np.ndarray) -> list[tuple[int, Any]]:
-    return list(zip(chosen.nonzero()[0].tolist(), table[chosen].itertuples(index=False), strict=True))
 
 
 def copies(place: Mapping[str, str]) -> Copies:

@@ -7,15 +7,18 @@
 
 Every change writes the next version's files beside the current ones, and then replaces `gallery.json`: that is the moment
 of the change. Killed before, the old gallery is whole; a reader never sees a table with the features of another version.
+Writers take turns (`locked`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, StorageError, first_line
-from aaformer_lit.utils.files import whole_file, write_tensors, write_text
+from aaformer_lit.utils.files import cannot_write, whole_file, write_tensors, write_text
 
 FORMAT = 1
 SWITCH = "gallery.json"
@@ -34,7 +37,7 @@ COLUMNS = {
     "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
     "camid": "string", "hash": "string",
 }  # fmt: skip
-_OURS = re.compile(r"(table|features|index)-\d{6}(\.parquet|\.safetensors|)|\.(table-|features-|gallery\.json).*\.tmp")
+_OURS = re.compile(r"(table|features|index)-\d{6,}(\.parquet|\.safetensors|)|\.(table-|features-|gallery\.json).*\.tmp")
 
 
 def frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
@@ -49,6 +52,22 @@ def foreign(folder: Path) -> list[str]:
     return (
         [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if folder.is_dir() else [str(folder)]
     )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Alone among those who write this gallery. Raises `StorageError` where there can be no such folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(cannot_write(folder, error)) from error
+    try:
+        with contextlib.suppress(OSError):  # network file systems that cannot lock a folder
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def read_switch(folder: Path) -> dict[str, Any]:
@@ -96,7 +115,11 @@ def read_version(folder: Path) -> tuple[dict[str, Any], pd.DataFrame, Float[Tens
 def write_version(
     folder: Path, about: Mapping[str, Any], table: pd.DataFrame, descriptors: Float[Tensor, "images tokens dim"]
 ) -> dict[str, Any]:
-    """Write the version after that of `about`, switch to it, and delete all others; returns its `gallery.json`."""
+    """Write the version after that of `about`, switch to it, and delete all others; returns its `gallery.json`.
+
+    Raises:
+        StorageError: it cannot be written, and all is as before; or what it replaces cannot be deleted.
+    """
     version = about["version"] + 1
     names = {"table": f"table-{version:06d}.parquet", "features": f"features-{version:06d}.safetensors"}
     about = {**about, **names, "version": version, "images": len(table)}
@@ -108,7 +131,7 @@ def write_version(
     except StorageError:
         _delete(folder, names.values())
         raise
-    _sweep(folder, keep={SWITCH, *names.values()})
+    sweep(folder, keep={SWITCH, *names.values()})
     return about
 
 
@@ -120,8 +143,14 @@ def _delete(folder: Path, names: Iterable[str]) -> None:
         folder.rmdir()
 
 
-def _sweep(folder: Path, keep: set[str]) -> None:
-    """Delete the files of all other versions, and what a killed process has left."""
+def sweep(folder: Path, keep: set[str]) -> None:
+    """Delete the files of all other versions, and what a killed process has left. Raises `StorageError`."""
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name) and path.name not in keep:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            try:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            except OSError as error:
+                raise StorageError(
+                    f"{path} belongs to an older version of the gallery, and cannot be deleted: {error.strerror}. Delete it, "
+                    "as it may hold what was removed. The gallery itself is whole."
+                ) from error

@@ -3,7 +3,8 @@
 One collection per gallery and token group, `aaformer-<gallery>-<group>`; a point is one image's feature under the
 gallery's id of it, and nothing else: neither path nor pid leaves the gallery. An id stands for one content for ever, and
 the gallery takes ids out of all its collections before it drops their rows (`Qdrant.forget`). So a collection holds
-a subset of the gallery's ids, and is complete when it counts as many; `fit` sends those that it lacks.
+a subset of the newest version's ids, and is complete when it counts as many; `fit` sends those that it lacks. Who still
+searches an older version passes over the ids that are new.
 
 Without `url` the client's local mode keeps the collection in the gallery's folder, where it lives no longer than any
 other index file: for trying out, as it compares with every point. A server's API key is read from the environment
@@ -88,7 +89,8 @@ class Qdrant:
         with self._connected() as client:
             requests = [models.QueryRequest(query=query, **options) for query in queries.tolist()]
             for query, answer in enumerate(client.query_batch_points(self._name, requests)):
-                for place, point in enumerate(answer.points):
+                known = [point for point in answer.points if int(point.id) in self._row]
+                for place, point in enumerate(known):
                     distances[query, place], rows[query, place] = point.score, self._row[int(point.id)]
         return ordered(distances, rows)
 
