@@ -255,6 +255,7 @@ def guard(folder, clock=time.monotonic, hosts=("127.0.0.1", "localhost", "::1"))
         ({"path": "/gradio_api/queue/join", "method": "POST", "content_length": "1e3"}, 411),
         ({"path": "/gradio_api/queue/join", "method": "POST", "content_length": 2 << 20}, 413),
         ({"path": "/gradio_api/upload", "method": "POST", "content_length": 1000}, None),
+        ({"path": "/gradio_api/upload", "method": "POST", "content_length": 9, "transfer_encoding": "chunked"}, 411),
         ({"path": "/gradio_api/upload/", "method": "POST", "content_length": 99_999}, 413),
     ],
 )

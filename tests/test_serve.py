@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import socket
 import struct
 import threading
@@ -193,6 +194,30 @@ def test_what_another_process_removes_is_not_found_any_more(call, gallery):
     assert (found["images"], call("GET", "/gallery")[1]["images"]) == (4, 4)
 
 
+def test_what_was_removed_while_the_network_was_loaded_is_not_found(extractor, gallery):
+    Gallery.open(gallery.folder).remove(pid="0")
+    service = Service(extractor, gallery, FaissFlat)
+    found = service.search(extractor.features([picture(0)])[0], 9)[1]
+    assert {answer["pid"] for answer in found} == {"1", "2"}
+
+
+def test_a_gallery_made_anew_in_the_same_folder_is_searched_anew(extractor, gallery):
+    service = Service(extractor, gallery, FaissFlat)
+    shutil.rmtree(gallery.folder)
+    images = [gallery.crop(row) for row in (5, 3)]
+    new = create_for(extractor, gallery.folder, gallery.root)
+    assert update(new, extractor, images)[0].version == gallery.version
+    found = service.search(extractor.features([picture(3)])[0], 9)[1]
+    assert [answer["path"] for answer in found] == ["3.png", "5.png"]
+
+
+def test_a_token_may_be_in_any_script(extractor, gallery):
+    token = "ein langer Schlüssel"
+    with running(extractor, gallery, token=token) as ask:
+        assert ask("GET", "/gallery", Authorization=f"Bearer {token}".encode())[0] == 200
+        assert ask("GET", "/gallery", Authorization="Bearer ein langer Schlussel")[0] == 401
+
+
 def bomb(side):
     """A small PNG that claims many pixels."""
 
@@ -289,6 +314,7 @@ def test_names_stay_below_the_root(name):
         (["token=short"], "the token has 5 characters"),
         (["batch.size=0"], "batch.size=0 is too small"),
         (["port=TAKEN"], "Address already in use"),
+        (["host=a..b", "token=long-enough-for-it"], "the server cannot listen on host=a..b"),
         ([], "there is no gallery at"),
         (["ckpt=none.ckpt"], "no checkpoint at none.ckpt"),
     ],

@@ -117,7 +117,9 @@ def build(
             yield
 
     async def allowed(given: Token) -> None:
-        if token is not None and not (given and hmac.compare_digest(given.credentials.encode(), token.encode())):
+        # a header comes as Latin-1, whatever its bytes mean
+        sent = None if given is None else given.credentials.encode("latin-1")
+        if token is not None and not (sent and hmac.compare_digest(sent, token.encode())):
             got = "none" if given is None else "another one"
             raise Refusal(401, "this service wants its token", got, "Send the header Authorization: Bearer TOKEN.")
 

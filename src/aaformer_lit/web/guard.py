@@ -94,7 +94,8 @@ class Guard:
 
     def _body(self, headers: MutableMapping[bytes, str], upload: bool) -> tuple[int, str] | None:
         length = headers.get(b"content-length", "")
-        if not (length.isascii() and length.isdecimal()):  # the server holds a body to the length it names
+        # the server holds a body to the length it names, unless it comes in chunks
+        if b"transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
             return 411, "a body needs its length."
         if int(length) > (self.max_bytes + ENVELOPE if upload else MESSAGE):
             return 413, "that is too large."

@@ -44,7 +44,7 @@ def check_address(host: str, port: int) -> None:
     """Raise `ConfigError` for an address that cannot be listened on."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except (OSError, OverflowError) as cause:
+    except (OSError, OverflowError, UnicodeError) as cause:  # UnicodeError: no name that DNS could know
         raise ConfigError(
             f"the server cannot listen on host={host} port={port}: {cause}. Give another port=, or an address of this "
             "machine."

@@ -23,7 +23,7 @@ from aaformer_lit.errors import AAformerError
 from aaformer_lit.gallery import ALL, Crop, Extractor, Gallery, Index, check_same_model, decide, find_calibration, rank
 from aaformer_lit.gallery.report import as_json
 from aaformer_lit.gallery.sources import identity
-from aaformer_lit.gallery.versions import SWITCH, read_switch
+from aaformer_lit.gallery.versions import SWITCH
 
 LONGEST_NAME = 200
 
@@ -64,7 +64,7 @@ class Service:
         self.extractor, self.layout = extractor, extractor.layout
         self._make_index, self._indexes = make_index, dict[str, Index]()
         self._lock = threading.Lock()
-        self._gallery, self._seen = gallery, _stamp(gallery.folder)
+        self._use(gallery)
         if len(gallery):
             self._index(ALL)  # an engine that does not answer is told at the start
 
@@ -143,7 +143,7 @@ class Service:
         if stamp != self._seen:
             opened = Gallery.open(self._gallery.folder)
             check_same_model(opened, self.extractor)
-            if opened.version != self._gallery.version:
+            if opened.revision != self._gallery.revision:
                 self._indexes.clear()
             self._gallery, self._seen = opened, stamp
         return self._gallery
@@ -152,8 +152,7 @@ class Service:
         self._indexes.clear()
         stamp = _stamp(gallery.folder)
         # another process may have been quick: then the gallery is opened again before it is used
-        mine = read_switch(gallery.folder)["version"] == gallery.version
-        self._gallery, self._seen = gallery, stamp if mine else None
+        self._gallery, self._seen = gallery, stamp if gallery.is_current() else None
         return gallery
 
     def _index(self, group: str) -> Index:
