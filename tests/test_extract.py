@@ -66,7 +66,7 @@ def corrupt(images):
     ("spoil", "overrides", "message"),
     [
         (corrupt, [], "or remove the file. Or set data.on_bad_image=skip."),
-        (lambda images: [path.unlink() for path in images.iterdir()], [], "images holds no image"),
+        (lambda images: [path.unlink() for path in images.iterdir()], [], "no image at"),
         (None, ["ckpt=/nonexistent.ckpt"], "no checkpoint at /nonexistent.ckpt"),
         (None, ["ckpt=null"], "extracting needs a model"),
         (None, ["precision=64-true"], "precision must be one of 32-true, bf16-mixed, 16-mixed; got '64-true'"),

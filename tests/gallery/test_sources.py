@@ -1,9 +1,12 @@
 """Which images there are, who is on them, and boxes that are none."""
 
+import os
+
 import pytest
 
 from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.gallery import Crop, find_crops
+from aaformer_lit.gallery.sources import identity
 
 
 def test_a_folder_is_searched_in_sorted_order(images, tmp_path, caplog):
@@ -46,6 +49,7 @@ def test_columns_of_boxes_that_are_not_read_are_said_where_no_camera_is_known(tm
         ("path,x,y,w,h\na,1,2,3,4\nb,1,inf,3,4\n", "row 2 .* box 1, inf, 3, 4"),
         ("path,x,y,w,h\na,1,,3,4\n", "row 1"),
         ("path,x,y,w,h\n", "lists no boxes"),
+        ("path,x,y,w,h\na,1,2,3e9,4\n", "row 1 .* box 1, 2, 3e9, 4"),
         ("", "cannot be read as a table"),
     ],
 )
@@ -59,7 +63,7 @@ def test_tables_that_are_none(tmp_path, content, message):
     ("arguments", "message"),
     [
         ((None,), "no images are given"),
-        (("/nonexistent",), "/nonexistent does not exist"),
+        (("/nonexistent",), "no image at /nonexistent"),
         ((None, "/nonexistent.csv"), "no file boxes="),
         ((["a", "b"], "/nonexistent.csv"), "one folder"),
     ],
@@ -69,6 +73,29 @@ def test_mistakes(arguments, message):
         find_crops(*arguments)
 
 
+def test_a_name_that_is_not_utf8_is_told_before_anything_is_done(tmp_path):
+    (tmp_path / os.fsdecode(b"j\xfcrgen.png")).touch()
+    with pytest.raises(ConfigError, match=r"j\\udcfcrgen\.png' is not UTF-8. Rename"):
+        find_crops(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("0002", "2"),
+        ("-01", "-1"),
+        ("-0", "0"),
+        ("000", "0"),
+        ("7b", "7b"),
+        ("-", "-"),
+        ("", ""),
+        ("9" * 5000, "9" * 5000),
+    ],
+)
+def test_numbers_have_one_spelling(name, spelled):
+    assert identity(name) == spelled
+
+
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(ConfigError, match="holds no image"):
+    with pytest.raises(ConfigError, match="no image at"):
         find_crops(tmp_path)

@@ -10,8 +10,7 @@ Without boxes an image is one person. Who it is and which camera saw it may be i
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +19,17 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from aaformer_lit.data.file_names import identify, name_pattern
-from aaformer_lit.data.images import IMAGE_SUFFIXES, read_image
-from aaformer_lit.data.listing import images_below
+from aaformer_lit.data.images import read_image
+from aaformer_lit.data.listing import find_images
 from aaformer_lit.data.remarks import unread_columns
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
-from aaformer_lit.utils.text import plural, separators_hint, some
+from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]
 _NEEDED, _OPTIONAL = ("path", "x", "y", "w", "h"), ("pid", "camid")
+_MOST = 1 << 31  # pixels that a table counts to
 _COLUMNS = "Give a CSV with the columns path,x,y,w,h and, if known, pid,camid."
 
 
@@ -54,7 +54,7 @@ def find_crops(
         pattern: of whole file names, with the groups pid and camid.
 
     Raises:
-        ConfigError: neither images nor boxes, nothing there, a bad pattern.
+        ConfigError: neither images nor boxes, nothing there, a name that is not UTF-8, a bad pattern.
         ProtocolError: a table that cannot be used.
     """
     if boxes is not None:
@@ -65,7 +65,11 @@ def find_crops(
         raise ConfigError("no images are given. Give images=FOLDER, images=FILE, or boxes=FILE.csv for whole frames.")
     compiled = name_pattern(pattern)
     crops, strays = [], []
-    for path in _files([images] if isinstance(images, str | Path) else images):
+    for path in find_images([str(path) for path in ([images] if isinstance(images, str | Path) else images)]):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as cause:  # a name from an old archive, say; no table or page can hold it
+            raise ConfigError(f"the name of {str(path)!a} is not UTF-8. Rename the file or folder.") from cause
         named = identify(compiled, path.name)
         if named is None:
             strays.append(path.name)
@@ -80,7 +84,10 @@ def find_crops(
 def identity(name: str) -> str:
     """One spelling of a pid or camid: numbers without leading zeros, so that 0002 in a file name is 2."""
     digits = name.removeprefix("-")
-    return str(int(name)) if digits.isascii() and digits.isdecimal() else name
+    if not (digits.isascii() and digits.isdecimal()):
+        return name
+    number = digits.lstrip("0") or "0"
+    return f"-{number}" if name != digits and number != "0" else number
 
 
 def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
@@ -148,21 +155,8 @@ class Frames:
         return cut(crop, self._last[1])
 
 
-def _files(images: Sequence[str | Path]) -> Iterator[Path]:
-    for path in map(Path, images):
-        found = [path]
-        if path.is_dir():
-            found = images_below(path)
-        if not path.exists() or not found:
-            what = "holds no image" if path.is_dir() else "does not exist"
-            raise ConfigError(
-                f"{path} {what}. Give an image, or a folder with {', '.join(IMAGE_SUFFIXES)} files.{separators_hint(path)}"
-            )
-        yield from found
-
-
 def _rounded(value: str) -> int:
     number = float(value)
-    if not math.isfinite(number):
+    if not abs(number) < _MOST:  # nor NaN
         raise ValueError(value)
     return round(number)
