@@ -25,7 +25,6 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
 
     from aaformer_lit.gallery import Extractor, Gallery
     from aaformer_lit.gallery.decisions import HOW_TO
-    from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.web.viewer import Viewer
 
     # mistakes here are told before the network is loaded
@@ -35,15 +34,13 @@ def demo(cfg: DictConfig, stop: threading.Event | None = None) -> None:
         raise ConfigError(
             "the page needs a model. Give ckpt=RUN/checkpoints/last.ckpt, or gallery=FOLDER made by aaformer_lit.extract."
         )
-    extractor = Extractor.from_checkpoint(
-        cfg.ckpt if gallery is None else checkpoint_of(cfg.ckpt, gallery),
-        flip_test=False if gallery is None else gallery.about["flip_test"],
-        precision=cfg.precision,
-        num_workers=0,
-    )
-
-    options = {"layer": cfg.layer, "examples": cfg.examples, "calibration": cfg.calibration}
-    viewer = Viewer(extractor, gallery, partial(instantiate, cfg.index), **options)
+    options = {"precision": cfg.precision, "num_workers": 0}
+    if gallery is None:
+        extractor = Extractor.from_checkpoint(cfg.ckpt, **options)
+    else:
+        extractor = Extractor.for_gallery(gallery, cfg.ckpt, **options)
+    shown = {"layer": cfg.layer, "examples": cfg.examples, "calibration": cfg.calibration}
+    viewer = Viewer(extractor, gallery, partial(instantiate, cfg.index), **shown)
     if gallery is not None and viewer.calibration is None:
         console.print(HOW_TO.format(extractor.ckpt), highlight=False)
     bounds = {"max_file_mb": cfg.max_file_mb, "max_uploads": cfg.max_uploads}

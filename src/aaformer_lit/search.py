@@ -38,7 +38,6 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         reranked,
     )
     from aaformer_lit.gallery.decisions import HOW_TO
-    from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.gallery.layout import ALL
     from aaformer_lit.gallery.region import parts_in_region, weighted
     from aaformer_lit.gallery.report import as_json
@@ -61,9 +60,9 @@ def search(cfg: DictConfig) -> dict[str, Any]:
             f"region= chooses the tokens for one query; there are {len(queries)} queries and tokens={cfg.tokens}. "
             "Give query=IMAGE, and leave tokens= out."
         )
-    extractor = Extractor.from_checkpoint(
-        checkpoint_of(cfg.ckpt, gallery),
-        flip_test=gallery.about["flip_test"],
+    extractor = Extractor.for_gallery(
+        gallery,
+        cfg.ckpt,
         precision=cfg.precision,
         batch_size=cfg.data.eval_batch_size,
         num_workers=cfg.data.num_workers,

@@ -26,20 +26,17 @@ def serve(cfg: DictConfig, stop: threading.Event | None = None) -> None:
     from hydra.utils import instantiate
 
     from aaformer_lit.gallery import Extractor, Gallery, create_for
-    from aaformer_lit.gallery.extractor import checkpoint_of
     from aaformer_lit.web.api import build, serving
     from aaformer_lit.web.front import Limits
     from aaformer_lit.web.service import Service
 
-    known = Gallery.open(cfg.gallery, cfg.images) if Gallery.exists(cfg.gallery) or cfg.ckpt is None else None
-    extractor = Extractor.from_checkpoint(
-        cfg.ckpt if known is None else checkpoint_of(cfg.ckpt, known),
-        flip_test=False if known is None else known.about["flip_test"],
-        precision=cfg.precision,
-        batch_size=cfg.batch.size,
-        num_workers=0,
-    )
-    gallery = create_for(extractor, cfg.gallery, cfg.images or cfg.gallery) if known is None else known
+    options = {"precision": cfg.precision, "batch_size": cfg.batch.size, "num_workers": 0}
+    if Gallery.exists(cfg.gallery) or cfg.ckpt is None:
+        gallery = Gallery.open(cfg.gallery, cfg.images)
+        extractor = Extractor.for_gallery(gallery, cfg.ckpt, **options)
+    else:
+        extractor = Extractor.from_checkpoint(cfg.ckpt, **options)
+        gallery = create_for(extractor, cfg.gallery, cfg.images or cfg.gallery)
     limits = Limits(
         max_bytes=cfg.max_file_mb << 20,
         max_pixels=cfg.max_pixels,

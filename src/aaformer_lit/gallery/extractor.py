@@ -88,6 +88,17 @@ class Extractor:
         path = local_path(ckpt)  # a name stands for a file, which a gallery remembers
         return cls(*load(path), ckpt=path, **options)
 
+    @classmethod
+    def for_gallery(cls, gallery: Gallery, ckpt: str | Path | None = None, **options: Any) -> Extractor:
+        """The extractor of a gallery's queries, from `ckpt` or what made the gallery. Raises `GalleryError` if that is gone."""
+        if ckpt is None:
+            ckpt = gallery.about.get("ckpt")
+            if ckpt is None or not local_path(ckpt).exists():
+                raise GalleryError(
+                    f"the checkpoint that made {gallery.folder} is not at {ckpt} any more. Give it as ckpt=."
+                )
+        return cls.from_checkpoint(ckpt, flip_test=gallery.about.get("flip_test", False), **options)
+
     def features(
         self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None
     ) -> Float[Tensor, "images tokens dim"]:
@@ -181,15 +192,3 @@ def _collate(
     bad = {index: error for index, error in samples if isinstance(error, ImageError)}
     pixels = torch.stack([pixels for _, pixels in good]) if good else torch.zeros(0)
     return [index for index, _ in good], pixels, bad
-
-
-def checkpoint_of(ckpt: str | None, gallery: Gallery) -> str:
-    """The checkpoint to extract the queries with: the one given, else the one that made the gallery."""
-    if ckpt is not None:
-        return ckpt
-    recorded = gallery.about.get("ckpt")
-    if recorded is None or not local_path(recorded).exists():
-        raise GalleryError(
-            f"the checkpoint that made {gallery.folder} is not at {recorded} any more. Give it as ckpt=."
-        )
-    return str(recorded)

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from torch import Tensor
 
 from aaformer_lit.data.preparation import resize
-from aaformer_lit.errors import ConfigError, GalleryError, ImageError
+from aaformer_lit.errors import ConfigError, GalleryError
 from aaformer_lit.gallery import (
     ALL,
     NO_ROW,
@@ -33,6 +33,7 @@ from aaformer_lit.gallery import (
     rank,
     verdicts,
 )
+from aaformer_lit.gallery.report import pixels_of, who
 from aaformer_lit.utils.sequences import spread
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS, Part, part_tokens
 from aaformer_lit.viz.patches import assignment_overlay, attention_overlay, majority
@@ -167,12 +168,12 @@ class Viewer:
         found = rank(gallery, self._indexes[group], features, k + (query.row is not None), camids=cameras)
         kept = (found.rows[0] != NO_ROW) & (found.rows[0] != (NO_ROW if query.row is None else query.row))
         rows, distances = found.rows[:, kept][:, :k], found.distances[:, kept][:, :k]
-        who = Crop(gallery.root) if query.row is None else gallery.crop(query.row)
+        asked = Crop(gallery.root) if query.row is None else gallery.crop(query.row)
         answers = Neighbors(distances, rows)
-        right = verdicts(gallery, [who], answers)[0]
+        right = verdicts(gallery, [asked], answers)[0]
         decided: Sequence[Decision | None] = [None] * len(right)
         if self.calibration is not None and group == ALL:
-            decided = decide(self.calibration, gallery, [who], answers)[0]
+            decided = decide(self.calibration, gallery, [asked], answers)[0]
         return [
             self._answer(place, int(row), float(distance), verdict, decision)
             for place, (row, distance, verdict, decision) in enumerate(
@@ -182,16 +183,12 @@ class Viewer:
 
     def thumbnail(self, row: int) -> Picture:
         """An image of the gallery in its own aspect at the page's height; gray where its file is gone."""
-        try:
-            pixels = self._opened().image(row)
-        except ImageError:
-            pixels = np.full((8, 4, 3), 128, dtype=np.uint8)
+        pixels = pixels_of(self._opened().image, row)
         return resize(pixels, (HEIGHT, max(1, round(HEIGHT * pixels.shape[1] / pixels.shape[0]))))
 
     def person(self, row: int) -> str:
         """Who an image of the gallery shows and who took it, as far as is known."""
-        crop = self._opened().crop(row)
-        return "\n".join([f"pid {crop.pid}"] * bool(crop.pid) + [f"camera {crop.camid}"] * bool(crop.camid))
+        return who(self._opened().crop(row))
 
     def _check(self, gallery: Gallery) -> None:
         check_same_model(gallery, self.extractor)
