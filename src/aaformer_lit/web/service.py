@@ -59,6 +59,9 @@ class Service:
         GalleryError: the gallery was made by another model.
     """
 
+    _gallery: Gallery
+    _seen: tuple[int, int] | None  # the stamp of its file when it was opened; None where that is not known
+
     def __init__(self, extractor: Extractor, gallery: Gallery, make_index: Callable[[], Index]) -> None:
         check_same_model(gallery, extractor)
         self.extractor, self.layout = extractor, extractor.layout
