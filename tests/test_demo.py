@@ -296,7 +296,7 @@ def other_weights(trained, tmp_path):
         ([], "the page needs a model. Give ckpt="),
         (["gallery=EMPTY"], "there is no gallery at"),
         (["gallery=GALLERY", "ckpt=OTHER"], "was made by another model"),
-        (["gallery=GALLERY", "images=/nowhere"], "are not at /nowhere any more"),
+        (["gallery=GALLERY", "images=/nowhere"], "there is no folder /nowhere"),
         (["gallery=GALLERY", "layer=7"], "layer must be between"),
         (["gallery=GALLERY", "k=0"], "k=0 between 1 and 50"),
         (["gallery=GALLERY", "max_file_mb=0"], "max_file_mb=0"),

@@ -103,6 +103,6 @@ def test_a_full_disk_whenever_it_shows(folder, monkeypatch, step):
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
-    with pytest.raises(StorageError, match=r"A file is where a folder should be"):
+    with pytest.raises(StorageError, match="a file is where a folder should be"):
         write_whole(tmp_path / "checkpoints" / LAST, b"new")
     assert shutil.disk_usage(tmp_path).free  # and the message could say how much is free
