@@ -27,7 +27,7 @@ COMMANDS = {  # {out} is where it writes; the others are inputs
     "report keep": ("table=table5", "runs={made}", "paths.runs={runs}", "formats=[]", "keep={out}"),
     "prepare": ("action=synthesize", "spec.num_train_ids=2", "spec.num_test_ids=1", "paths.data={out}"),
 }  # fmt: skip
-LOGS = {"config.yaml", "failure.txt", "overrides.yaml", "hydra.yaml"}
+LOGS = {".lock", "config.yaml", "failure.txt", "overrides.yaml", "hydra.yaml"}
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from aaformer_lit.cli.check import check_config
 from aaformer_lit.cli.messages import _known, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
+from aaformer_lit.cli.unfinished import StillTrainingError, locked
 from aaformer_lit.errors import AAformerError, ConfigError, StorageError
 from aaformer_lit.utils.collector import imports_kept
 from aaformer_lit.utils.files import write_text
@@ -102,20 +103,21 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
         job_config = run_dir / "config.yaml"
         has_directory = "run_dir" in cfg  # other entry points run where they were started
         try:
-            with imports_kept():  # of the classes that the config names: torch, and most of the package
-                check_config(_plain(cfg), _defaults())
-            if has_directory:
-                (run_dir / FAILURE).unlink(missing_ok=True)
-                write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True))
-                os.environ[_JOB_CONFIG] = str(job_config)
-            with processes.job_processes():
-                return _with_kernel(function, cfg)
+            with locked(run_dir) if "resume" in cfg else contextlib.nullcontext():
+                with imports_kept():  # of the classes that the config names: torch, and most of the package
+                    check_config(_plain(cfg), _defaults())
+                if has_directory:
+                    (run_dir / FAILURE).unlink(missing_ok=True)
+                    write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True))
+                    os.environ[_JOB_CONFIG] = str(job_config)
+                with processes.job_processes():
+                    return _with_kernel(function, cfg)
         except Exception as error:
             known = _known(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
             if known is None and (said := user_message(error)) is not None:  # Hydra would add a line of its own
                 known = ConfigError(said)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
-            if has_directory:
+            if has_directory and not isinstance(known, StillTrainingError):
                 with contextlib.suppress(StorageError):  # the disk may be what failed
                     write_text(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
             if is_sweep():
