@@ -56,6 +56,13 @@ def test_constant_mass_leaves_no_part_without_a_patch(rounding):
     assert rounding(torch.zeros(4, 9)).any(dim=-1).all()
 
 
+def test_balanced_parts_are_equal_where_a_log_plan_has_no_mass():
+    mass = random_mass(0, 3, 9).log()
+    mass[1:] = -torch.inf  # was an endless loop
+    assert round_balanced(mass).sum(dim=-1).tolist() == [3, 3, 3]
+    assert round_balanced(torch.full((3, 8), -torch.inf)).sum(dim=-1).tolist() == [3, 3, 2]
+
+
 def test_balanced_parts_keep_the_earlier_of_equal_patches():
     mass = torch.zeros(2, 40)
     mass[0] = 1.0  # all want the first part, which has room for 20 and no reason to prefer any

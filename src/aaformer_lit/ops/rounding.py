@@ -42,7 +42,8 @@ def round_balanced(mass: Float[Tensor, "*batch parts patches"]) -> Bool[Tensor, 
     capacity = torch.full((parts, 1), patches // parts, device=mass.device)
     capacity[: patches % parts] += 1
     part_index = torch.arange(parts, device=mass.device)[:, None]
-    open_mass = mass.clone()
+    # -inf is for parts that have refused: with it for no mass too, a patch would ask a full part again and again
+    mass = open_mass = mass.clamp_min(torch.finfo(mass.dtype).min)
     while True:
         proposal = open_mass.argmax(dim=-2, keepdim=True) == part_index
         queue = torch.where(proposal, mass, -torch.inf).argsort(dim=-1, descending=True, stable=True)
