@@ -195,6 +195,14 @@ def test_networks_that_pool_show_their_subsets(kind):
         assert [value > 100 for value in bright] == subset.tolist()
 
 
+def test_equal_granularities_are_ranked_by_apart():
+    network = AAformer(backbone_of(1), parts=[2, 2]).eval()
+    viewer = Viewer(Extractor(network, ABOUT, num_workers=0, device="cpu"))
+    _, tiles = viewer.look(np.full((32, 16, 3), 255, dtype=np.uint8))
+    assert [tile.group for tile in tiles[1:3]] == ["parts_2", "parts_2_2"]
+    assert list(viewer.groups())[:4] == ["all", "global", "parts", "parts_2"]
+
+
 def test_parts_that_the_descriptor_has_joined_rank_together(people, tmp_path):
     torch.manual_seed(0)
     joined = Extractor(

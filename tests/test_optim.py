@@ -9,7 +9,7 @@ from timm.scheduler import CosineLRScheduler
 
 from aaformer_lit.assign import Placed
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.models import AAformer, build_backbone
+from aaformer_lit.models import AAformer, TransReID, build_backbone
 from aaformer_lit.optim import Optimization, WarmupCosine, layer_of
 
 SGD = functools.partial(torch.optim.SGD, lr=8e-3, momentum=0.9, weight_decay=1e-4)
@@ -93,6 +93,15 @@ def test_the_estimate_of_the_body_learns_at_the_rate_of_the_heads():
 @pytest.mark.parametrize("name", ["cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.weight"])
 def test_every_token_of_the_backbone_is_an_embedding(name):
     assert layer_of(f"backbone.{name}", depth=12) == 0
+
+
+def test_both_of_transreids_last_blocks_are_as_deep():
+    network = TransReID(build_backbone("vit_tiny_patch16_224", (32, 32), embed_dim=24, depth=3, num_heads=3), groups=2)
+    groups = Optimization(SGD, WarmupCosine(), layer_decay=0.5).parameter_groups(network)
+    factor = {id(parameter): group["lr_factor"] for group in groups for parameter in group["params"]}
+    last, local = (factor[id(block.attn.qkv.weight)] for block in (network.backbone.blocks[-1], network.local_block))
+    assert (last, local) == (0.5, 0.5)
+    assert factor[id(network.backbone.norm.weight)] == factor[id(network.local_norm.weight)] == 1
 
 
 def names(**options):

@@ -157,8 +157,13 @@ class Optimization:
 
 
 def layer_of(name: str, depth: int) -> int:
-    """Depth of a parameter: 0 for the backbone's embeddings, i + 1 for block i, depth + 1 for all that comes after."""
+    """Depth of a parameter: 0 for the backbone's embeddings, i + 1 for block i, depth + 1 for all that comes after.
+
+    TransReID's second last block (`local_block`) is as deep as the last, whose weights it starts with.
+    """
     if name.startswith("backbone.blocks."):
         return int(name.split(".")[2]) + 1
+    if name.startswith("local_block."):
+        return depth
     embeddings = ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
     return 0 if name.removeprefix("backbone.").startswith(embeddings) else depth + 1

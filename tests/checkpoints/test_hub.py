@@ -54,6 +54,13 @@ def test_what_is_on_disk_or_looks_like_a_file_is_not_asked_for(asked, tmp_path, 
     assert not asked
 
 
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_path("~/model") == tmp_path / "model"
+    with pytest.raises(CheckpointError, match=f"no checkpoint at {tmp_path}/model.ckpt"):
+        load_model("~/model.ckpt")
+
+
 def test_a_repository_of_something_else(asked, tmp_path):
     (tmp_path / "hub" / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"someone/other has no model\.safetensors"):

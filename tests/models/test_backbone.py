@@ -173,8 +173,11 @@ def test_what_is_no_plain_vit_is_refused(name):
         ({"num_heads": 0}, "timm cannot build"),
         ({"depth": -1}, "timm cannot build"),
         ({"color": "red"}, "timm cannot build"),
-        ({"stride": 0}, "stride must be between 1 and the patch size 16"),
-        ({"stride": 17}, "stride must be between 1 and the patch size 16"),
+        ({"stride": 0}, "stride must be a whole number between 1 and the patch size 16"),
+        ({"stride": 17}, "stride must be a whole number between 1 and the patch size 16"),
+        ({"stride": 8.0}, "stride must be a whole number between 1 and the patch size 16; got 8.0"),
+        ({"size": 224}, r"image_size=224 must be \(height, width\) in pixels"),
+        ({"size": (64, 32, 3)}, r"image_size=\(64, 32, 3\) must be \(height, width\)"),
         ({"size": (64, 8)}, "64x8 images are smaller than a patch of 16x16"),
         ({"size": (64, 8), "stride": 12}, "64x8 images are smaller than a patch of 16x16"),
     ],
@@ -182,6 +185,13 @@ def test_what_is_no_plain_vit_is_refused(name):
 def test_geometry_that_does_not_fit_is_a_config_error(options, says):
     with pytest.raises(ConfigError, match=says):
         build(**options)
+
+
+def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = build(seed=1)
+    save(made.state_dict(), tmp_path / "vit.safetensors")
+    assert torch.equal(build(weights="~/vit.safetensors").pos_embed, made.pos_embed)
 
 
 def test_nearby_start_lets_a_patch_be_nearest_to_itself_and_its_neighbours():

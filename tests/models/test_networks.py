@@ -176,6 +176,8 @@ def test_heads_are_not_shared_and_equal_separate_heads():
 def test_token_groups_name_what_is_evaluated_alone():
     groups = AAformer(tiny(), parts=[2, 3]).token_groups
     assert groups == {"global": (0,), "parts": (1, 2, 3, 4, 5), "parts_2": (1, 2), "parts_3": (3, 4, 5)}
+    equal = AAformer(tiny(), parts=[2, 2]).token_groups
+    assert equal == {"global": (0,), "parts": (1, 2, 3, 4), "parts_2": (1, 2), "parts_2_2": (3, 4)}
     assert ViTBaseline(tiny()).token_groups == {}
     evaluated = AAformer(tiny(), parts=[2, 3]).evaluated_groups
     assert evaluated == groups | {"cls_mean": (0, (1, 2, 3, 4, 5))}

@@ -102,7 +102,7 @@ class CalibrationRecord:
 
 def calibration_path(ckpt: str | Path) -> Path | None:
     """Where the calibration of a checkpoint, run or exported folder lies; None for a model that is no file of the user's."""
-    return _beside(local_path(ckpt)) if Path(ckpt).exists() else None
+    return _beside(local_path(ckpt)) if Path(ckpt).expanduser().exists() else None
 
 
 def with_calibration(network: ReIDViT, about: Mapping[str, Any], path: Path) -> dict[str, Any]:

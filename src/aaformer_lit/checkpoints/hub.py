@@ -26,7 +26,7 @@ def local_path(path_or_hub_id: str | Path) -> Path:
     Raises:
         CheckpointError: it looks like a hub id, and the hub does not give it (offline, unknown, private).
     """
-    path = Path(path_or_hub_id)
+    path = Path(path_or_hub_id).expanduser()
     last = path / "checkpoints" / "last.ckpt"
     if last.is_file() and not (path / FILES[0]).is_file():  # the directory of a run
         logger.info("%s is a run; its last checkpoint is used: %s", path, last)

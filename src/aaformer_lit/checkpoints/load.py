@@ -40,7 +40,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: not there, truncated, not ours, or made by a newer version.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint at {path}. A run writes checkpoints/last.ckpt in its run directory.{separators_hint(path)}"

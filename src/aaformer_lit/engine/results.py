@@ -11,6 +11,7 @@ import torch
 from aaformer_lit.metrics import PartAlignment
 from aaformer_lit.metrics.retrieval import flatten_subsets
 from aaformer_lit.structures import RetrievalMetrics
+from aaformer_lit.utils.text import granularity_names
 
 Results = dict[str, dict[str, RetrievalMetrics]]
 
@@ -52,8 +53,8 @@ def _of_granularities(alignments: Sequence[PartAlignment]) -> dict[str, float]:
     each = [alignment.last_layer() for alignment in alignments]
     flat = _mean(each)
     if len(each) > 1:
-        for alignment, values in zip(alignments, each, strict=True):
-            flat |= {f"{key}_parts_{alignment.parts}": value for key, value in values.items()}
+        for granularity, values in zip(granularity_names([one.parts for one in alignments]), each, strict=True):
+            flat |= {f"{key}_{granularity}": value for key, value in values.items()}
     return flat
 
 

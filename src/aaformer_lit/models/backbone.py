@@ -77,6 +77,8 @@ def build_backbone(
     check_choice("init", init, get_args(Init))
     if not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path={drop_path} is the share of paths dropped. Use 0 or more, below 1; ViT-B: 0.1.")
+    if not isinstance(image_size, Sequence) or len(image_size) != 2:
+        raise ConfigError(f"image_size={image_size} must be (height, width) in pixels, such as (256, 128).")
     check_source_grid(source_grid)
     check_choice("stem", stem, get_args(Stem))
     if stem == "ics":
@@ -123,7 +125,7 @@ def build_backbone(
         _check_pretrained_whole(backbone, name)
         backbone.weights_report = WeightsReport(f"timm {name}", "", "timm", taken=list(backbone.state_dict()))
     elif weights is not None:
-        backbone.weights_report = load_backbone_weights(backbone, Path(str(weights)), source_grid)
+        backbone.weights_report = load_backbone_weights(backbone, Path(str(weights)).expanduser(), source_grid)
     _say_what_is_not_seen(backbone)
     return backbone
 
@@ -147,8 +149,10 @@ class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]
 
     def __init__(self, *args: object, stride: int, **options: object) -> None:
         super().__init__(*args, **options)
-        if not 0 < stride <= min(self.patch_size):
-            raise ConfigError(f"stride must be between 1 and the patch size {min(self.patch_size)}; got {stride}.")
+        if not isinstance(stride, int) or not 0 < stride <= min(self.patch_size):
+            raise ConfigError(
+                f"stride must be a whole number between 1 and the patch size {min(self.patch_size)}; got {stride}."
+            )
         self.proj.stride = (stride, stride)
         sides = zip(self.img_size, self.patch_size, strict=True)
         self.grid_size = tuple((size - patch) // stride + 1 for size, patch in sides)

@@ -21,6 +21,7 @@ from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
 from aaformer_lit.models.plain_attention import PlainAttention
 from aaformer_lit.structures import Picture, Pictures, ReIDOutput, Tokens, compared_features
+from aaformer_lit.utils.text import granularity_names
 
 NeckFeature = Literal["after", "before"]
 Descriptor = Literal["tokens", "cls_mean"]
@@ -137,17 +138,17 @@ class ReIDViT(nn.Module):
 
     @property
     def token_groups(self) -> dict[str, tuple[int, ...]]:
-        """Descriptor tokens that are also evaluated alone: `global`, `parts`, and each granularity as `parts_P`."""
+        """Descriptor tokens that are also evaluated alone: `global`, `parts`, and each granularity by its name."""
         if self.descriptor_shape[0] == 1:
             return {}
         if self.joined:
             return {"global": (0,), "parts": (1,)}
         groups = {"global": (0,), "parts": tuple(range(1, self.num_tokens))}
-        first = 1
-        for parts in self.granularities:
-            if len(self.granularities) > 1:
-                groups[f"parts_{parts}"] = tuple(range(first, first + parts))
-            first += parts
+        if len(self.granularities) > 1:
+            first = 1
+            for name, parts in zip(granularity_names(self.granularities), self.granularities, strict=True):
+                groups[name] = tuple(range(first, first + parts))
+                first += parts
         return groups
 
     @property

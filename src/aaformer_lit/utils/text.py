@@ -25,6 +25,12 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(str(item) for item in items[:limit]) + rest
 
 
+def granularity_names(parts: Sequence[int]) -> list[str]:
+    """`parts_2`, `parts_3` of [2, 3]; of equal granularities the later ones are numbered: `parts_2`, `parts_2_2` of [2, 2]."""
+    seen = [list(parts[:place]).count(count) for place, count in enumerate(parts)]
+    return [f"parts_{count}{f'_{before + 1}' if before else ''}" for count, before in zip(parts, seen, strict=True)]
+
+
 def markdown_table(lines: Sequence[Sequence[str]], numbers: bool = False) -> str:
     """GitHub's Markdown of a header and rows; `numbers`: all columns but the first stand to the right."""
     head, *rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

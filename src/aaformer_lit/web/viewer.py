@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import cv2
@@ -35,6 +36,7 @@ from aaformer_lit.gallery import (
 )
 from aaformer_lit.gallery.report import pixels_of, who
 from aaformer_lit.utils.sequences import spread
+from aaformer_lit.utils.text import granularity_names
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS, Part, part_tokens
 from aaformer_lit.viz.patches import assignment_overlay, attention_overlay, majority
 
@@ -130,7 +132,7 @@ class Viewer:
     def groups(self) -> dict[str, str]:
         """The label of every token group that can be ranked by, by its name in the layout."""
         named = {f"part_{part.token + 1}": part.name for part in self.parts}
-        named |= {self._group(f"parts_{count}"): f"the {count} parts" for count in self.layout.granularities}
+        named |= {self._group(name): f"the {len(parts)} parts" for name, parts in self._granularities().items()}
         return {group: (named | _LABELS)[group] for group in self.layout.groups}
 
     @torch.inference_mode()
@@ -141,7 +143,7 @@ class Viewer:
         tiles = [Tile(image, "query", ALL)]
         if self.parts:
             levels, subsets = self._maps(pixels)
-            tiles += [self._partition(image, subsets, count) for count in self.layout.granularities]
+            tiles += [self._partition(image, subsets, *granularity) for granularity in self._granularities().items()]
             tiles += [self._part(image, levels, subsets, part) for part in self.parts]
         return Query(self.extractor.features([pixels])), tiles
 
@@ -218,12 +220,17 @@ class Viewer:
         """A token group, or all parts where the descriptor has no such group: the only granularity, or joined parts."""
         return name if name in self.layout.groups else "parts"
 
-    def _partition(self, image: Picture, subsets: np.ndarray, count: int) -> Tile:
+    def _granularities(self) -> dict[str, list[Part]]:
+        """The parts of each granularity by its name."""
+        counts = self.layout.granularities
+        groups = [self.parts[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
+        return dict(zip(granularity_names(counts), groups, strict=True))
+
+    def _partition(self, image: Picture, subsets: np.ndarray, name: str, group: list[Part]) -> Tile:
         """Which part most heads give each patch to."""
-        group = [part for part in self.parts if part.granularity == count]
         votes = subsets.sum(axis=0)[[part.token for part in group]].astype(np.float32)
         picture = assignment_overlay(image, majority(votes), [part.color for part in group], self.network.grid)
-        return Tile(picture, f"the {count} parts", self._group(f"parts_{count}"))
+        return Tile(picture, f"the {len(group)} parts", self._group(name))
 
     def _part(self, image: Picture, levels: np.ndarray | None, subsets: np.ndarray, part: Part) -> Tile:
         """Where the part looks in its subset, or the subset alone."""
