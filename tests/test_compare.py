@@ -93,7 +93,7 @@ def test_tables_of_ones_own_are_data_sets_of_their_own(trained, people, tmp_path
             "there is no data=marked1501. Did you mean data=market1501?",
         ),
         (["ckpt=[TRAINED]", "formats=[xls]"], "formats must be one of txt, md, tex, html; got 'xls'"),
-        (["ckpt=[TRAINED]", "speed.repeats=0"], "speed.repeats=0 must be 1 or more"),
+        (["ckpt=[TRAINED]", "speed.repeats=0"], "speed.repeats=0 is too small. Use 1 or more"),
         (["ckpt=[TRAINED]", "data.cut=[0,1]"], "data.cut=[0, 1] must be shares of the height"),
         (["ckpt=[TRAINED]", "data.cut=[0.2,0.2]"], "each once"),
         (["ckpt=[TRAINED]", "trainer.devices=2"], "models are compared on one device"),

@@ -3,7 +3,10 @@
 import pytest
 from safetensors.torch import load_file
 
+from aaformer_lit.checkpoints.load import load
+from aaformer_lit.evaluate import _save_model
 from aaformer_lit.metrics import evaluate_retrieval, expand_features
+from aaformer_lit.models.compression import Compression
 from aaformer_lit.structures import FeatureSet
 from cli_tools import TINY, TINY_DATA, only, read_json, run_cli
 
@@ -90,12 +93,22 @@ def test_short_descriptors_of_cls_and_the_mean_of_the_parts_on_crops_that_are_cu
         assert 0 < cut[f"test/mAP{name}"] <= 1
 
 
+def test_a_short_model_takes_the_place_of_an_earlier_test_s(trained, tmp_path):
+    network, about = load(trained)
+    for size in (4, 8):
+        network.compression = Compression(network.num_tokens * network.dim, size)
+        _save_model(network, about | {"compress": size}, tmp_path / "compressed")
+    assert [path.name for path in tmp_path.iterdir()] == ["compressed"]
+    assert load(tmp_path / "compressed")[0].descriptor_shape == (1, 8)
+
+
 @pytest.mark.parametrize(
     ("size", "message"),
     [
         (144, "less than the 144 numbers"),
         (64, "compress=64 needs more than 64"),
         ("all", "must be lengths of descriptors"),
+        ("[true]", "must be lengths of descriptors"),
     ],
 )
 def test_lengths_that_cannot_be(trained, data_dir, tmp_path, capsys, size, message):

@@ -134,7 +134,7 @@ def test_tables_name_data_sets_and_variants_as_the_data_sets_do(name):
         ("runs=/nowhere", "no folder /nowhere"),
         ("formats=[doc]", "formats must be one of txt, md, tex, html, csv, png; got 'doc'"),
         ("reference=x", "no row 'x'"),
-        ("bootstrap.samples=0", "bootstrap.samples=0 must be 1 or more"),
+        ("bootstrap.samples=0", "bootstrap.samples=0 is too small. Use 1 or more"),
     ],
 )
 def test_a_mistake_is_one_message(override, message, tmp_path, capsys):

@@ -38,7 +38,8 @@ def compare(cfg: DictConfig) -> ModelComparison:
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     for form in formats:
         check_choice("formats", form, FORMATS)
-    _check_numbers(cfg)
+    if cfg.trainer.devices != 1:
+        raise ConfigError(f"trainer.devices={cfg.trainer.devices}: models are compared on one device. Leave it out.")
     cuts = _cuts(cfg)
     configs = _data_configs(cfg)
     models = load_contestants([cfg.ckpt] if isinstance(cfg.ckpt, str) else list(cfg.ckpt))
@@ -98,19 +99,6 @@ def _draw(comparison: ModelComparison, run_dir: Path) -> None:
         name = f"misalignment-{data.replace('/', '-')}.png" if len(comparison.data) > 1 else "misalignment.png"
         figure = viz.misalignment_curves(comparison.cuts, comparison.over_cuts(data))
         console.print(str(viz.save(figure, run_dir / name)), highlight=False)
-
-
-def _check_numbers(cfg: DictConfig) -> None:
-    numbers = {
-        "bootstrap.samples": cfg.bootstrap.samples,
-        "speed.batch": cfg.speed.batch,
-        "speed.repeats": cfg.speed.repeats,
-    }
-    for key, value in numbers.items():
-        if value < 1:
-            raise ConfigError(f"{key}={value} must be 1 or more.")
-    if cfg.trainer.devices != 1:
-        raise ConfigError(f"trainer.devices={cfg.trainer.devices}: models are compared on one device. Leave it out.")
 
 
 def _cuts(cfg: DictConfig) -> list[float]:

@@ -25,8 +25,6 @@ def report(cfg: DictConfig) -> Report:
     formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
     for form in formats:
         check_choice("formats", form, (*FORMATS, "png"))
-    if cfg.bootstrap.samples < 1:
-        raise ConfigError(f"bootstrap.samples={cfg.bootstrap.samples} must be 1 or more.")
     table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True), ablation_pins)  # type: ignore[arg-type]
     folders = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
     runs = collect(folders)

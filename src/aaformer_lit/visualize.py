@@ -19,10 +19,12 @@ def visualize(cfg: DictConfig) -> list[Path]:
     from aaformer_lit.checkpoints.load import load
     from aaformer_lit.data.listing import find_images
     from aaformer_lit.engine.training_data import run_folder, use_training_data
-    from aaformer_lit.pictures.kinds import FROM_A_TEST, check_drawable, check_place, draw
+    from aaformer_lit.pictures.kinds import FROM_A_TEST, KINDS, check_drawable, check_place, draw
     from aaformer_lit.pictures.scene import Scene, model_names, prepared_data, scene_of_test, tested
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
+    if not kinds:
+        raise ConfigError(f"kind=[] draws nothing. Kinds: {', '.join(KINDS)}.")
     if cfg.other and "rankings" not in kinds:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
     paths = find_images(cfg.images)

@@ -35,7 +35,12 @@ AT_LEAST: Mapping[str, float] = {
     "stability": 0,
     "alignment_images": 1,
     "examples": 0,
+    "bootstrap.samples": 1,
+    "speed.batch": 1,
+    "speed.repeats": 1,
 }
+# keys of the entry points that have no meaning without a value
+NEEDED = ("runs", "formats", "kind", "count", "answers", "bootstrap.samples", "speed.batch", "speed.repeats")
 AT_MOST: Mapping[str, float] = {"seed": 2**32 - 1}  # numpy takes no larger one
 ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",), "ops.kernel": ("auto", "triton", "torch")}
 _WORDS: Mapping[Any, str] = {
@@ -57,6 +62,9 @@ def check_config(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None
     """
     _check_defaults(config, defaults, "")
     _check_targets(config, "")
+    for key in NEEDED:
+        if _lookup(defaults, key) is not None and _lookup(config, key) is None:
+            raise ConfigError(f"{key}=null leaves nothing to go by. Leave it out for its default, or give a value.")
     for key, low in AT_LEAST.items():
         value = _lookup(config, key)
         if isinstance(value, int | float) and value < low:

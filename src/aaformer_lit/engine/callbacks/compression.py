@@ -41,7 +41,7 @@ class CompressionTest(Callback):
     """
 
     def __init__(self, network: ReIDViT, sizes: Sequence[int], images: int = 20_000) -> None:
-        if not all(isinstance(size, int) for size in sizes):
+        if not all(type(size) is int for size in sizes):  # true is an int, too
             raise ConfigError(f"compress={[*sizes]} must be lengths of descriptors, such as [128,256].")
         self.sizes, self.images = sorted(set(sizes)), images
         self.fitted: dict[int, Compression] = {}
