@@ -22,7 +22,7 @@ from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.engine.results import mean_nmi
-from aaformer_lit.engine.testing import run_test
+from aaformer_lit.engine.testing import callback_of, run_test
 from aaformer_lit.errors import AAformerError, ConfigError
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
@@ -102,7 +102,7 @@ def tested(
     """
     module = ReIDModule(contestant.network, flip_test=flip_test)
     run_test(trainer, module, data, folder)
-    alignment = AlignmentTest.of(trainer)
+    alignment = callback_of(AlignmentTest, trainer)
     return {
         name: (subsets[""], mean_nmi(alignment.results.get(name, ())) if alignment else None)
         for name, subsets in module.results.items()

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pandas as pd
-from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Callback, Trainer
 
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+from aaformer_lit.engine.callbacks.progress import best_validation
 from aaformer_lit.engine.callbacks.stability import StabilityTest
 from aaformer_lit.engine.loggers.media import log_best, log_hardest, log_run_files
 from aaformer_lit.engine.module import ReIDModule
@@ -21,10 +21,17 @@ from aaformer_lit.engine.results import alignment_text, flatten_alignment, flatt
 from aaformer_lit.structures import Record, RetrievalMetrics
 from aaformer_lit.utils.files import whole_file, write_json, write_text
 
+C = TypeVar("C", bound=Callback)
+
 
 class _TestSet(Protocol):
     @property
     def query(self) -> Sequence[Record]: ...
+
+
+def callback_of(kind: type[C], trainer: Trainer) -> C | None:
+    """The trainer's callback of this kind, if it has one."""
+    return next((one for one in trainer.callbacks if isinstance(one, kind)), None)  # type: ignore[attr-defined]
 
 
 def run_test(
@@ -43,10 +50,10 @@ def run_test(
     """
     trainer.test(module, datamodule=data, ckpt_path=ckpt_path, verbose=False)
     metrics = dict(metrics or {}) | flatten_results(module.results)
-    alignment = AlignmentTest.of(trainer)
+    alignment = callback_of(AlignmentTest, trainer)
     if alignment is not None:
         metrics |= flatten_alignment(alignment.results)
-    stability = StabilityTest.of(trainer)
+    stability = callback_of(StabilityTest, trainer)
     if stability is not None:
         metrics |= stability.metrics()
     if trainer.is_global_zero:
@@ -64,14 +71,10 @@ def _to_dashboards(
     trainer: Trainer, per_query: pd.DataFrame, data: ReIDDataModule, tested: float, run_dir: Path
 ) -> None:
     """The hardest queries, the best mAP (of the validations, where there were any) and the run's files."""
-    scores = [
-        float(one.best_model_score)
-        for one in trainer.checkpoint_callbacks
-        if isinstance(one, ModelCheckpoint) and one.monitor == "val/mAP" and one.best_model_score is not None
-    ]
     queries = {name: test_set.query for name, test_set in data.test_sets.items()}
     log_hardest(trainer.loggers, per_query, queries, trainer.global_step)
-    log_best(trainer.loggers, max(scores, default=tested), trainer.global_step)
+    validated = best_validation(trainer)
+    log_best(trainer.loggers, tested if validated is None else validated, trainer.global_step)
     log_run_files(trainer.loggers, run_dir)
 
 

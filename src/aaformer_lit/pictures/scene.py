@@ -138,10 +138,11 @@ def scene_of_test(
 ) -> Scene:
     """The scene of a run that has just been tested: its first test set, and queries spread over it."""
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
+    from aaformer_lit.engine.testing import callback_of
 
     name = next(iter(module.results))
     query: Sequence[Record] = data.query_records
-    alignment = AlignmentTest.of(module.trainer)
+    alignment = callback_of(AlignmentTest, module.trainer)
     return Scene(
         module.network.eval(),
         preprocessing["mean"],

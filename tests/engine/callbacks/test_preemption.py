@@ -25,6 +25,19 @@ def signalled(number, epoch, batch):
     return training_step
 
 
+def test_a_signal_after_the_last_image_of_the_test_leaves_a_finished_run(tmp_path, data_dir, monkeypatch, capsys):
+    end = ReIDModule.on_test_epoch_end
+
+    def on_test_epoch_end(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        end(self)
+
+    monkeypatch.setattr(ReIDModule, "on_test_epoch_end", on_test_epoch_end)
+    assert run_cli("train", *TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}") == 0
+    assert "SIGTERM came when all images were tested" in " ".join(capsys.readouterr().out.split())
+    assert only(tmp_path.rglob("metrics.json"))
+
+
 @pytest.mark.parametrize(("name", "slurm", "code"), [("SIGTERM", False, 143), ("SIGUSR1", True, 138)])
 def test_a_signal_stops_after_the_batch_and_the_run_goes_on(
     name, slurm, code, tmp_path, data_dir, trained, monkeypatch, capsys

@@ -3,6 +3,8 @@
 import re
 
 import pandas as pd
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from aaformer_lit.engine.callbacks import progress
 from cli_tools import TINY, only, run_cli
@@ -43,11 +45,23 @@ def test_the_line_tells_the_best_validation_from_the_last():
         assert bar.best == best
 
 
-class _Validated:
-    sanity_checking = False
+def test_a_training_that_goes_on_knows_its_best_validation():
+    best = ModelCheckpoint(monitor="val/mAP", mode="max")
+    best.best_model_score = torch.tensor(0.75)  # as its state in the checkpoint says
+    bar = progress.EpochLines()
+    bar.on_train_start(_Validated(0.0, best), None)
+    bar.on_validation_end(_Validated(0.5), None)
+    assert bar.best == 0.75
+    bar.on_train_start(_Validated(0.0), None)
+    assert bar.best is None, "a training of its own"
 
-    def __init__(self, value: float) -> None:
+
+class _Validated:
+    sanity_checking, current_epoch = False, 0
+
+    def __init__(self, value: float, *checkpoint_callbacks: ModelCheckpoint) -> None:
         self.callback_metrics = {"val/mAP": value}
+        self.checkpoint_callbacks = [ModelCheckpoint(), *checkpoint_callbacks]
 
 
 def test_a_terminal_has_a_bar_with_stage_pace_and_best(tmp_path, capsys, monkeypatch):

@@ -9,7 +9,7 @@ repeats to fill a batch counts once. Without masks or parts nothing is measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,11 +46,6 @@ class AlignmentTest(Callback):
         self.body_parts: tuple[str, ...] = ()
         self._meters: dict[str, AlignmentMeter] = {}
         self._watch: PartWatch | None = None
-
-    @classmethod
-    def of(cls, trainer: Trainer) -> Self | None:
-        """The trainer's callback of this kind, if it has one."""
-        return next((one for one in trainer.callbacks if isinstance(one, cls)), None)  # type: ignore[attr-defined]
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]

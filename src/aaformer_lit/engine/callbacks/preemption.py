@@ -3,7 +3,8 @@
 A signal (SIGTERM of a scheduler or of `kill`, SIGUSR1 as SLURM sends it ahead of the time limit) ends the training after
 the current batch, on all ranks at the same one, with exit code 128 + signal as a shell would report it: 143 for SIGTERM. It
 goes on from the end of the last epoch, which is on the disk; a state in the middle of an epoch would lack the means that the
-epoch has gathered so far, and could not lead to the same metrics.
+epoch has gathered so far, and could not lead to the same metrics. After the last batch of the test there is nothing left to
+go on with: the results are written, and the run is finished.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class StopOnSignal(Callback):
 
     def on_test_batch_start(self, trainer: Trainer, *_: object) -> None:
         self._stop_if_asked(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._received and trainer.is_global_zero:
+            name = signal.Signals(self._received).name
+            logger.warning("%s came when all images were tested; the results are written first.", name)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if not self._received:

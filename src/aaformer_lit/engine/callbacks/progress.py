@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from aaformer_lit.engine.estimate import in_words
@@ -22,6 +22,14 @@ def progress() -> ProgressBar:
     return StageBar() if sys.stdout.isatty() else EpochLines()
 
 
+def best_validation(trainer: Trainer) -> float | None:
+    """The best mAP on held-out people, as the checkpoint of it knows, over restarts too; None without a validation."""
+    kept = [
+        one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.monitor == "val/mAP"
+    ]
+    return max((float(one.best_model_score) for one in kept if one.best_model_score is not None), default=None)
+
+
 class _Paced(ProgressBar):
     """Images per second of the epoch's training batches, over all processes, and the best mAP on held-out people."""
 
@@ -33,6 +41,10 @@ class _Paced(ProgressBar):
     @property
     def images_per_second(self) -> float:
         return self._images / max(self._seconds, 1e-9)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.best = best_validation(trainer)  # of a training that is continued
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_start(trainer, pl_module)

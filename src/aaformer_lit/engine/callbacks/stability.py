@@ -8,7 +8,7 @@ nothing, and the median movement of the normalized descriptor is reported beside
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Self, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -60,11 +60,6 @@ class StabilityTest(Callback):
     def __init__(self, images: int = 64, seed: int = 0) -> None:
         self.images, self.seed = images, seed
         self.results: dict[str, float] = {}
-
-    @classmethod
-    def of(cls, trainer: Trainer) -> Self | None:
-        """The trainer's callback of this kind, if it has one."""
-        return next((one for one in trainer.callbacks if isinstance(one, cls)), None)  # type: ignore[attr-defined]
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
