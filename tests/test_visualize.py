@@ -87,6 +87,22 @@ def test_two_models_rank_for_the_same_queries(trained, data_dir, tmp_path, monke
     assert run_cli("visualize", f"ckpt={ours}", f"other={trained}/checkpoints/../checkpoints/last.ckpt", *options) == 2
 
 
+def test_a_network_that_reads_masks_is_drawn_where_the_data_have_them(trained, data_dir, tmp_path, capsys):
+    checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    model = checkpoint["aaformer_lit"]["model"]
+    model |= {"parts": [6], "assigner": {"_target_": "aaformer_lit.assign.Parsing"}}
+    network = build_network(checkpoint["aaformer_lit"])
+    checkpoint["state_dict"] = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save(checkpoint, tmp_path / "spreid.ckpt")
+    options = (*TINY_DATA, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "count=2", "trainer=cpu")
+    kinds = "kind=[assignment,cut_off,layers,attention]"
+    assert run_cli("visualize", f"ckpt={tmp_path}/spreid.ckpt", kinds, *options) == 0
+    assert {path.stem for path in tmp_path.rglob("*.png")} == {"assignment", "cut_off", "layers", "attention"}
+    image = next(data_dir.rglob("query/*.jpg"))
+    assert run_cli("visualize", f"ckpt={tmp_path}/spreid.ckpt", kinds, *options, f"images={image}") == 2
+    assert "Take images of a data set that has masks" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -21,19 +21,20 @@ def visualize(cfg: DictConfig) -> list[Path]:
     from aaformer_lit.engine.training_data import run_folder, use_training_data
     from aaformer_lit.pictures.kinds import FROM_A_TEST, KINDS, check_drawable, check_place, draw
     from aaformer_lit.pictures.scene import Scene, model_names, prepared_data, scene_of_test, tested
+    from aaformer_lit.structures import Record
 
     kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
     if not kinds:
         raise ConfigError(f"kind=[] draws nothing. Kinds: {', '.join(KINDS)}.")
     if cfg.other and "rankings" not in kinds:
         raise ConfigError(f"other={cfg.other} is a second model for ranking lists; ask for kind=rankings.")
-    paths = find_images(cfg.images)
+    own = [Record(path, -1, -1) for path in find_images(cfg.images)]
     network, about = load(cfg.ckpt)
     training, needs_none = run_folder(cfg.ckpt), set(kinds) <= {"curves"}
     check_drawable(kinds, network, training)  # before a test is run for the others
     check_place(network, cfg.layer, cfg.head)
     options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
-    if FROM_A_TEST & set(kinds) or not (paths or needs_none):
+    if FROM_A_TEST & set(kinds) or not (own or needs_none):
         use_training_data(cfg, cfg.ckpt, about)
     about = about["data"]
     if FROM_A_TEST & set(kinds):
@@ -44,12 +45,13 @@ def visualize(cfg: DictConfig) -> list[Path]:
             first, second = model_names((network, other), (cfg.ckpt, cfg.other))
             rival, _ = tested(cfg, other, its["data"])
             scene = replace(scene, name=first, rivals={second: next(iter(rival.feature_metrics.values()))})
-        scene = replace(scene, paths=spread(paths, cfg.count)) if paths else scene
+        scene = replace(scene, records=spread(own, cfg.count)) if own else scene
     else:
-        if not (paths or needs_none):
-            paths = [record.path for record in prepared_data(cfg, about).query_records]
-        mean, std = about["mean"], about["std"]
-        scene = Scene(network, mean, std, spread(paths, cfg.count), run_dir=training, **options)
+        scene = Scene(network, about["mean"], about["std"], spread(own, cfg.count), run_dir=training, **options)
+        if not (own or needs_none):
+            data = prepared_data(cfg, about)
+            query = data.query_records
+            scene = replace(scene, records=spread(query, cfg.count), query=query, part_table=data.part_table)
     files = draw(kinds, scene, Path(cfg.run_dir))
     for file in files:
         console.print(str(file), highlight=False)

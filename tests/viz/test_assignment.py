@@ -77,6 +77,15 @@ def test_fixed_partitions_stand_beside_it_in_the_same_colors(pixel) -> None:
     assert near(pixel(figure, strips[1][2], 0.3, 1 / 12), outside)
 
 
+def test_images_that_belong_together_stand_below_each_other_under_their_names(pixel) -> None:
+    pictures = np.repeat(np.array([40, 80, 120, 160], np.uint8), 96 * 32 * 3).reshape(4, 96, 32, 3)
+    figure = assignment_maps(pictures, stripes(2).expand(4, 1, 2, 12), GRID, [2], lines=["whole", "without top"])
+    rows = [figure.axes[i : i + 2] for i in range(0, 8, 2)]
+    by_place = sorted((row[0] for row in rows), key=lambda axes: (axes.get_position().x0, -axes.get_position().y0))
+    assert [axes.get_ylabel() for axes in by_place] == ["whole", "without top"] * 2
+    assert [int(pixel(figure, axes, 0.5, 0.5)[0]) for axes in by_place] == [40, 80, 120, 160]
+
+
 def test_layers_are_columns_and_granularities_rows(pixel) -> None:
     layers = [torch.cat([m, stripes(3)]).expand(1, 2, 5, 12) for m in (stripes(2), stripes(2).flip(0))]
     figure = assignment_through_layers(image(), layers, GRID, PARTS, title="majority")
@@ -88,15 +97,14 @@ def test_layers_are_columns_and_granularities_rows(pixel) -> None:
     assert near(pixel(figure, figure.axes[5], 0.3, 5 / 6), tinted(3, 2))
 
 
-def test_chosen_tokens_are_rows_of_their_own_with_the_rest_dark(pixel) -> None:
+def test_images_of_few_layers_stand_side_by_side(pixel) -> None:
     layer = torch.cat([stripes(2), stripes(3)]).expand(2, 1, 5, 12)
-    figure = assignment_through_layers(image(2), [layer] * 4, GRID, PARTS, tokens=[1, 4])
+    figure = assignment_through_layers(image(2), [layer] * 4, GRID, PARTS)
     rows = [figure.axes[i : i + 5] for i in range(0, 20, 5)]
     assert len(figure.axes) == 20
-    # the second image stands beside the first
-    assert [row[0].get_ylabel() for row in rows] == ["part 2 of 2"] * 2 + ["part 3 of 3"] * 2
+    assert [row[0].get_ylabel() for row in rows] == ["2 parts", "2 parts", "3 parts", "3 parts"]
+    assert rows[1][0].get_position().x0 > rows[0][-1].get_position().x1
     assert near(pixel(figure, rows[1][3], 0.5, 0.75), tinted(2, 1))
-    assert near(pixel(figure, rows[1][3], 0.5, 0.25), np.full(3, OUTSIDE * GRAY))
     assert near(pixel(figure, rows[3][3], 0.3, 0.95), tinted(3, 2))
 
 

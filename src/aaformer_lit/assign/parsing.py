@@ -26,8 +26,8 @@ class Parsing(Assigner):
     ) -> Bool[Tensor, "batch heads parts patches"]:
         if part_mask is None:
             raise ConfigError(
-                "the parsing assigner needs body-part masks, and the batch has none. Use data=synthetic, "
-                "or give the masks of your images with data.masks=DIR."
+                "the parsing assigner needs the body-part mask of every image, and these have none. Take images of a data set "
+                "that has masks: data=synthetic, or others with data.masks=DIR and data.mask_parts."
             )
         classes = torch.arange(scores.shape[-2], device=scores.device)[None, :, None, None]
         shown = F.adaptive_max_pool2d((part_mask[:, None].to(scores.device) == classes).float(), grid) > 0

@@ -32,24 +32,25 @@ def assignment(scene: Scene) -> Figure:
 
 def cut_off(scene: Scene) -> Figure:
     """Whether the parts follow the body: two images whole, without the upper and without the lower 30% of their height."""
-    cuts = ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3))
-    return _assignment(replace(scene, paths=spread(scene.paths, 2), cuts=cuts), [scene.layer])
+    cuts = {"whole": (0.0, 0.0), "without top": (0.3, 0.0), "without bottom": (0.0, 0.3)}
+    scene = replace(scene, records=spread(scene.records, 2), cuts=tuple(cuts.values()))
+    return _assignment(scene, [scene.layer], tuple(cuts))
 
 
-def _assignment(scene: Scene, attended: Sequence[int]) -> Figure:
-    network, batch, weights = scene.network, scene.batch(), None
+def _assignment(scene: Scene, attended: Sequence[int], lines: Sequence[str] = ("",)) -> Figure:
+    network, batch, masks, weights = scene.network, scene.batch(), scene.masks(), None
     if isinstance(network, AAformer):
-        weights = torch.stack([network.part_attention_maps(batch, layer)[0] for layer in attended]).mean(dim=0)
-    membership = network.assignments(batch)[scene.layer]
+        weights = torch.stack([network.part_attention_maps(batch, layer, masks)[0] for layer in attended]).mean(dim=0)
+    membership = network.assignments(batch, masks)[scene.layer]
     return viz.assignment_maps(
-        scene.images(), membership, network.grid, network.granularities, head=scene.head, attention=weights
+        scene.images(), membership, network.grid, network.granularities, head=scene.head, attention=weights, lines=lines
     )
 
 
 def layers(scene: Scene) -> Figure:
     """How the subsets move through the layers."""
     network = scene.network
-    memberships = network.assignments(scene.batch())
+    memberships = network.assignments(scene.batch(), scene.masks())
     return viz.assignment_through_layers(
         scene.images(), memberships, network.grid, network.granularities, head=scene.head
     )
@@ -59,7 +60,7 @@ def attention(scene: Scene) -> Figure:
     """Where in its subset each part token looks (Figure 5)."""
     network = scene.network
     assert isinstance(network, AAformer), "see check_drawable"
-    weights, membership = network.part_attention_maps(scene.batch(), scene.layer)
+    weights, membership = network.part_attention_maps(scene.batch(), scene.layer, scene.masks())
     return viz.attention_maps(scene.images(), weights, membership, network.grid, network.granularities, head=scene.head)
 
 
@@ -142,28 +143,16 @@ def embedding(scene: Scene) -> Figure:
 
 def contact_sheet(scene: Scene) -> Figure:
     """The images themselves."""
-    known, unknown = {record.path: record for record in scene.query}, nobody(scene.query)
-    labels = [_who(known[path], unknown) if path in known else path.stem for path in scene.paths]
+    labels = [_who(record, nobody(scene.query)) or record.path.stem for record in scene.records]
     return viz.contact_sheet(scene.images(), labels=labels)
 
 
 KINDS: dict[str, Callable[[Scene], Figure]] = {
     function.__name__: function
     for function in (
-        assignment,
-        cut_off,
-        layers,
-        attention,
-        rankings,
-        alignment,
-        curves,
-        cmc,
-        roc,
-        distances,
-        embedding,
-        contact_sheet,
+        assignment, cut_off, layers, attention, rankings, alignment, curves, cmc, roc, distances, embedding, contact_sheet
     )
-}
+}  # fmt: skip
 OF_PARTS = frozenset({"assignment", "cut_off", "layers", "attention", "alignment"})
 FROM_A_TEST = frozenset({"rankings", "alignment", "cmc", "roc", "distances", "embedding"})
 

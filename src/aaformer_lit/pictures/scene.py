@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
 
 from aaformer_lit.data.cut_off import cut_rows
 from aaformer_lit.data.image_transform import ImageTransform
-from aaformer_lit.data.images import read_image
-from aaformer_lit.data.preparation import resize
+from aaformer_lit.data.images import read_image, read_mask
+from aaformer_lit.data.masks import PartTable
+from aaformer_lit.data.preparation import resize, resize_mask
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics import PartAlignment, ReIDRetrieval
 from aaformer_lit.structures import Record, RetrievalMetrics
@@ -40,7 +42,8 @@ class Scene:
     Args:
         network: in eval mode.
         mean, std: of the images' normalization.
-        paths: images to look at.
+        records: images to look at, with their masks where the data have some.
+        part_table: from the masks' labels to parts.
         cuts: shares of the height taken away at the top and at the bottom; each image is looked at with each of them.
         layer, head: of attention and assignment; `head=None` is the majority over heads.
         answers: gallery images per query in ranking lists.
@@ -54,7 +57,8 @@ class Scene:
     network: ReIDViT
     mean: Sequence[float]
     std: Sequence[float]
-    paths: Sequence[Path]
+    records: Sequence[Record]
+    part_table: PartTable | None = None
     cuts: Sequence[tuple[float, float]] = ((0.0, 0.0),)
     layer: int = -1
     head: int | None = None
@@ -70,15 +74,23 @@ class Scene:
 
     def images(self) -> UInt8[np.ndarray, "images height width 3"]:
         """The images at the network's size."""
-        if not self.paths:
+        if not self.records:
             raise ConfigError("there are no images to look at; give images=FILE, images=FOLDER or a data set.")
-        shown = (cut_rows(read_image(path), *cut) for path in self.paths for cut in self.cuts)
+        shown = (cut_rows(read_image(record.path), *cut) for record in self.records for cut in self.cuts)
         return np.stack([resize(image, self.network.image_size) for image in shown])
 
     def batch(self) -> Float[Tensor, "images 3 height width"]:
         """The images as the network takes them."""
         transform = ImageTransform(self.network.image_size, self.mean, self.std)
         return transform.batch(list(self.images())).to(next(self.network.parameters()).device)
+
+    def masks(self) -> UInt8[Tensor, "images height width"] | None:
+        """The part of each pixel of `images`; None where the images have no masks."""
+        files = [record.mask for record in self.records if record.mask is not None]
+        if self.part_table is None or len(files) < len(self.records):
+            return None
+        shown = (cut_rows(self.part_table(read_mask(file)), *cut) for file in files for cut in self.cuts)
+        return torch.from_numpy(np.stack([resize_mask(mask, self.network.image_size) for mask in shown]))
 
     def tested(self) -> ReIDRetrieval:
         """The metric of the test, with the features."""
@@ -147,7 +159,8 @@ def scene_of_test(
         module.network.eval(),
         preprocessing["mean"],
         preprocessing["std"],
-        spread([record.path for record in query], count),
+        spread(query, count),
+        data.part_table,
         run_dir=run_dir,
         query=query,
         gallery=data.gallery_records,

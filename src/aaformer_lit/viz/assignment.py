@@ -7,24 +7,23 @@ colors.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from aaformer_lit.viz.figure import TITLE_HEIGHT, best_columns, cell_size, frame, heading, panels, styled
+from aaformer_lit.utils.text import plural
+from aaformer_lit.viz.figure import styled
 from aaformer_lit.viz.images import Array, Picture, as_array
-from aaformer_lit.viz.legend import LEGEND_WIDTH, part_legend
 from aaformer_lit.viz.palette import INK, Part, part_tokens
 from aaformer_lit.viz.patches import PatchMaps, assignment_overlay, attended_overlay, majority, patch_maps
-from aaformer_lit.viz.strips import PAGE_ASPECT, name_columns, of_head, strips
+from aaformer_lit.viz.strips import of_head, strips
 
 Votes = Float[NDArray[np.float32], "images parts patches"]
-BLOCK_GAP = 0.3  # inches between images, with the names of the granularities
+LEGEND_WIDTH = 1.15  # inches of the right margin
 
 
 @styled
@@ -37,9 +36,12 @@ def assignment_maps(
     head: int | None = None,
     others: Mapping[str, Array] | None = None,
     attention: Float[Array, "*images heads parts patches"] | None = None,
+    lines: Sequence[str] = ("",),
     title: str | None = None,
 ) -> Figure:
     """The assignment of one layer as colored patches: one strip per image, one panel per granularity.
+
+    Images that belong together, `len(lines)` in a row, stand below each other with the names `lines`.
 
     With `attention`, a second panel per granularity shows what becomes of the subsets, see `attended_overlay`.
     `head=None` gives a patch to the part that most heads gave it to. `others` are partitions to compare with, by name:
@@ -50,16 +52,16 @@ def assignment_maps(
     own = patch_maps(images, assignment, grid, parts, "assignment")
     columns = [(name, *_fixed(own, membership, name)) for name, membership in (others or {}).items()]
     votes = _votes(own, head)
-    columns += [(_count(group), group, votes) for group in _granularities(parts)]
+    columns += [(plural(len(group), "part"), group, votes) for group in _granularities(parts)]
     weights = None
     if attention is not None:
         weights = of_head(patch_maps(images, attention, grid, parts, "attention").maps, head).mean(axis=1)
     names = ["image", *(name for name, _, _ in columns)]
     if weights is not None:
-        names += [f"{_count(group)}, attended" for group in _granularities(parts)]
-    figure, axes = strips(own.images, names, title=title, right=LEGEND_WIDTH)
-    shown = {part for _, group, _ in columns for part in group}
-    part_legend(figure, sorted(shown))
+        names += [f"{plural(len(group), 'part')}, attended" for group in _granularities(parts)]
+    blocks = len(own.images) // len(lines)
+    figure, axes = strips(blocks, own.images.shape[1:], names, lines=lines, title=title, right=LEGEND_WIDTH)
+    _legend(figure, sorted({part for _, group, _ in columns for part in group}))
     for index, (image, row) in enumerate(zip(own.images, axes, strict=True)):
         row[0].imshow(image)
         for (_, group, votes), panel in zip(columns, row[1 : 1 + len(columns)], strict=True):
@@ -79,63 +81,54 @@ def assignment_through_layers(
     parts: Sequence[int],
     *,
     head: int | None = None,
-    tokens: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
     """How the subsets move through the layers: one column per layer, as `ReIDOutput.assignments` holds them.
 
-    Images of few layers stand side by side.
-
-    One row per image and granularity with all its parts, or, with `tokens`, one row per image and chosen part token
-    (numbered through all granularities), everything else dark. `head` as in `assignment_maps`.
+    One row per image and granularity; images of few layers stand side by side. `head` as in `assignment_maps`.
     Raises ValueError for sizes that do not fit or an empty list of layers, TypeError for images that are not uint8.
     """
     if not len(assignments):
         raise ValueError("no layers to draw: `assignments` is empty. Ask the network for its assignments.")
     layers = [patch_maps(images, layer, grid, parts, "an assignment") for layer in assignments]
     votes = [_votes(layer, head) for layer in layers]
-    groups = _granularities(parts) if tokens is None else [[part_tokens(parts)[token]] for token in tokens]
-    pictures = layers[0].images
-    cell = cell_size(pictures.shape[1:], area=1.3)
-    width = 1 + len(layers)
-    block = (cell[0] + 0.08) * width + BLOCK_GAP, (cell[1] + 0.08) * len(groups) + BLOCK_GAP
-    blocks = best_columns(len(pictures), block, PAGE_ASPECT)
-    rows = math.ceil(len(pictures) / blocks)  # of images
-    figure, cells = panels(
-        rows * len(groups),
-        blocks * width,
-        cell,
-        margin=(0.3, LEGEND_WIDTH, 0.1, 0.27 + TITLE_HEIGHT * bool(title)),
-        wider_before=range(width, blocks * width, width),
-        taller_before=range(len(groups), rows * len(groups), len(groups)),
-        extra=BLOCK_GAP,
+    groups, pictures = _granularities(parts), layers[0].images
+    names = ["image", *(f"layer {number}" for number in range(1, len(layers) + 1))]
+    lines = [plural(len(group), "part") for group in groups]
+    figure, axes = strips(
+        len(pictures), pictures.shape[1:], names, lines=lines, title=title, area=1.3, right=LEGEND_WIDTH
     )
-    heading(figure, title)
-    part_legend(figure, [part for group in groups for part in group])
-    name_columns(figure, cells[0], ["image", *(f"layer {number}" for number in range(1, len(layers) + 1))] * blocks)
-    # down the first block, then down the next
-    axes = [row[start : start + width] for start in range(0, blocks * width, width) for row in cells]
-    for unused in itertools.chain(*axes[len(pictures) * len(groups) :]):
-        unused.remove()
+    _legend(figure, part_tokens(parts))
     for index, image in enumerate(pictures):
         for group, row in zip(groups, axes[index * len(groups) :], strict=False):
             row[0].imshow(image)
-            row[0].set_ylabel(_count(group) if tokens is None else group[0].name, fontsize=7.5, labelpad=3, color=INK)
             for layer, panel in zip(votes, row[1:], strict=True):
                 panel.imshow(_paint(image, layer[index], group, layers[0].grid))
-                if tokens is not None:
-                    frame(panel, group[0].color, 1.2)
     return figure
+
+
+def _legend(figure: Figure, parts: Sequence[Part]) -> None:
+    """The parts' colors and names in the right margin."""
+    width, height = figure.get_size_inches()
+    keys = [Patch(facecolor=part.color, label=part.name) for part in parts]
+    keys.append(Patch(facecolor="white", edgecolor=INK, hatch="//////", linewidth=0.5, label="shared, or a tie"))
+    keys.append(Patch(facecolor="#2b2b2b", label="of no part"))
+    figure.legend(
+        handles=keys,
+        loc="upper left",
+        bbox_to_anchor=(1 - (LEGEND_WIDTH - 0.08) / width, 1 - 0.25 / height),
+        borderaxespad=0,
+        fontsize=7,
+        handlelength=1.2,
+        handleheight=1.0,
+        labelspacing=0.4,
+    )
 
 
 def _granularities(parts: Sequence[int]) -> list[list[Part]]:
     tokens = part_tokens(parts)
     ends = np.cumsum(parts)
     return [tokens[end - count : end] for end, count in zip(ends, parts, strict=True)]
-
-
-def _count(group: Sequence[Part]) -> str:
-    return f"{len(group)} parts" if len(group) > 1 else "1 part"
 
 
 def _votes(maps: PatchMaps, head: int | None) -> Votes:

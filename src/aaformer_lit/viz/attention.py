@@ -46,8 +46,9 @@ def attention_maps(
     subsets = patch_maps(images, assignment, grid, parts, "assignment")
     levels = of_head(weights.maps, head).mean(axis=1)
     members = (of_head(subsets.maps, head) > 0).max(axis=1)
-    figure, axes = strips(weights.images, ["image", *(part.name for part in tokens)], title=title, footer=FOOTER)
-    for image, level, member, row in zip(weights.images, levels, members, axes, strict=True):
+    images, names = weights.images, ["image", *(part.name for part in tokens)]
+    figure, axes = strips(len(images), images.shape[1:], names, title=title, footer=FOOTER)
+    for image, level, member, row in zip(images, levels, members, axes, strict=True):
         row[0].imshow(image)
         for part, panel in zip(tokens, row[1:], strict=True):
             panel.imshow(attention_overlay(image, level[part.token], member[part.token], weights.grid))

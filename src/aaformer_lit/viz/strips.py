@@ -1,4 +1,4 @@
-"""One strip of panels per image, strips wrapped into columns so that one image and sixteen both fill a page."""
+"""Strips of panels per image, wrapped into columns so that one image and sixteen both fill a page."""
 
 from __future__ import annotations
 
@@ -12,46 +12,56 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aaformer_lit.viz.figure import TITLE_HEIGHT, best_columns, cell_size, fit, heading, panels
-from aaformer_lit.viz.images import Pictures
 from aaformer_lit.viz.palette import INK
 
 PAGE_ASPECT = 1.3  # width over height that the wrapping aims at
-BLOCK_GAP = 0.25
+GAP = 0.08  # inches between panels
+BLOCK_GAP = 0.25  # more of it between blocks
 
 
 def strips(
-    pictures: Pictures, names: Sequence[str], *, title: str | None = None, footer: float = 0.1, right: float = 0.1
+    count: int,
+    size: tuple[int, ...],
+    names: Sequence[str],
+    *,
+    lines: Sequence[str] = ("",),
+    title: str | None = None,
+    area: float | None = None,
+    footer: float = 0.1,
+    right: float = 0.1,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a strip of `len(names)` named panels per image, and its axes (images, panels).
+    """A figure with `count` blocks of strips, and its axes (strips, panels), block after block.
 
-    `footer` and `right` are inches below and beside them for a scale or a legend.
+    A block has a strip for each of `lines`, which are named beside it, and a strip a panel for each of `names`, which stand
+    above. `size` (height, width, ...) is that of the images, `area` a panel's in square inches; `footer` and `right` are
+    inches below and beside the strips for a scale or a legend.
     """
-    count, width = len(pictures), len(names)
-    cell = cell_size(pictures.shape[1:], area=2.2 if count <= 4 else 1.5)
-    blocks = best_columns(count, ((cell[0] + 0.08) * width + BLOCK_GAP, cell[1] + 0.08), PAGE_ASPECT)
-    rows = math.ceil(count / blocks)
+    height, width = len(lines), len(names)
+    cell = cell_size(size, area=area or (2.2 if count * height <= 4 else 1.5))
+    block = (cell[0] + GAP) * width + BLOCK_GAP, (cell[1] + GAP) * height + BLOCK_GAP * (height > 1)
+    across = best_columns(count, block, PAGE_ASPECT)
+    down = math.ceil(count / across)
     figure, grid = panels(
-        rows,
-        blocks * width,
+        down * height,
+        across * width,
         cell,
-        margin=(0.1, right, footer, 0.27 + TITLE_HEIGHT * bool(title)),
-        wider_before=range(width, blocks * width, width),
+        gap=(GAP, GAP),
+        margin=(0.3 if any(lines) else 0.1, right, footer, 0.27 + TITLE_HEIGHT * bool(title)),
+        wider_before=range(width, across * width, width),
+        taller_before=range(height, down * height, height) if height > 1 else (),
         extra=BLOCK_GAP,
     )
     heading(figure, title)
-    name_columns(figure, grid[0], list(names) * blocks)
-    # down the first block, then down the next
-    in_order = [row[start : start + width] for start in range(0, blocks * width, width) for row in grid]
-    for unused in itertools.chain(*in_order[count:]):
-        unused.remove()
-    return figure, in_order[:count]
-
-
-def name_columns(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:
-    """Names above the panels, small enough to stay apart."""
-    for panel, name in zip(axes, names, strict=True):
-        text = panel.set_title(name, fontsize=7.5, pad=3, color=INK)
-        fit(figure, text, panel.bbox.width / figure.dpi + 0.04)
+    for panel, name in zip(grid[0], [*names] * across, strict=True):
+        fit(figure, panel.set_title(name, fontsize=7.5, pad=3, color=INK), cell[0] + 0.04)
+    # down the first column of blocks, then down the next
+    in_order = [row[start : start + width] for start in range(0, across * width, width) for row in grid]
+    shown, unused = in_order[: count * height], in_order[count * height :]
+    for panel in itertools.chain(*unused):
+        panel.remove()
+    for strip, line in zip(shown, itertools.cycle(lines), strict=False):
+        strip[0].set_ylabel(line, fontsize=7.5, labelpad=3, color=INK)
+    return figure, shown
 
 
 def of_head(maps: NDArray[np.float32], head: int | None) -> NDArray[np.float32]:
