@@ -1,13 +1,9 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from aaformer_lit.errors import ImageError
 from aaformer_lit.viz import denormalize
-from aaformer_lit.viz.images import as_array, as_picture, as_pictures, load
+from aaformer_lit.viz.images import as_array, as_picture, as_pictures
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -35,6 +31,8 @@ def test_denormalize_refuses_channels_last() -> None:
 def test_normalized_images_are_refused() -> None:
     with pytest.raises(TypeError, match=r"uint8.*got float32.*denormalize"):
         as_picture(torch.rand(8, 4, 3))
+    with pytest.raises(TypeError, match=r"read_image\(path\)"):
+        as_picture("crop.jpg")
     with pytest.raises(ValueError, match=r"got shape \(3, 8, 4\)"):
         as_picture(np.zeros((3, 8, 4), np.uint8))
 
@@ -55,19 +53,3 @@ def test_arrays_come_from_anything() -> None:
     assert as_array(torch.tensor([0.1], dtype=torch.float64))[0] == 0.1
     assert as_array(torch.tensor([True, False])).dtype == np.bool_
     assert as_array([1, 2]).tolist() == [1, 2]
-
-
-def test_images_are_loaded_from_callables_paths_and_arrays(tmp_path: Path) -> None:
-    image = np.arange(96, dtype=np.uint8).reshape(8, 4, 3)
-    Image.fromarray(image).save(tmp_path / "a.png")
-    Image.fromarray(image).convert("RGBA").save(tmp_path / "b.png")
-    for source in ([tmp_path / "a.png"], [str(tmp_path / "b.png")], [image], lambda index: image + index):
-        assert np.array_equal(load(source, 0), image)
-
-
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    with pytest.raises(ImageError, match=r"broken\.jpg cannot be drawn"):
-        load([tmp_path / "broken.jpg"], 0)
-    with pytest.raises(ImageError, match=r"absent\.jpg cannot be drawn"):
-        load([tmp_path / "absent.jpg"], 0)

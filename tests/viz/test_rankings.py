@@ -1,6 +1,5 @@
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
-from PIL import Image
 
 from aaformer_lit.metrics import evaluate_retrieval
 from aaformer_lit.structures import FeatureSet
@@ -158,12 +156,12 @@ def test_long_lists_of_two_models_stand_one_below_the_other() -> None:
     assert middle[0] == pytest.approx((middle[1] + middle[2]) / 2)
 
 
-def test_only_shown_images_are_read(tmp_path: Path) -> None:
-    Image.fromarray(gallery(5)).save(tmp_path / "shown.png")
-    paths = [tmp_path / "never_made.png", tmp_path / "shown.png"]
+def test_only_shown_images_are_asked_for() -> None:
+    asked = []
     ranking = Ranking(np.array([[1]]), np.array([[0.5]]))
-    figure = ranking_lists(QUERIES[:1], paths, ranking)
+    figure = ranking_lists(QUERIES[:1], lambda row: (asked.append(row), gallery(5 * row))[1], ranking)
     assert int(figure.axes[1].images[0].get_array()[0, 0, 0]) == 50
+    assert asked == [1]
 
 
 def test_models_must_have_answered_the_same_queries() -> None:

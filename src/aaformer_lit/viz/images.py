@@ -7,22 +7,18 @@ Every function of this package refuses float images, because a normalized crop d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor, bfloat16
-
-from aaformer_lit.errors import ImageError
 
 Array = Tensor | NDArray[Any]
 Picture = UInt8[NDArray[np.uint8], "height width 3"]
 Pictures = UInt8[NDArray[np.uint8], "images height width 3"]
-ImageSource = Callable[[int], Array] | Sequence[str | Path | Array]
-"""Images on demand: a function of the index, or a sequence of paths or uint8 arrays."""
+ImageSource = Callable[[int], Array] | Sequence[Array] | Array
+"""Images on demand: a function of the index, a sequence, or an array of all."""
 
 
 def as_array(values: Array | Sequence[Any]) -> NDArray[Any]:
@@ -38,7 +34,8 @@ def as_picture(image: Array) -> Picture:
     array = as_array(image)
     if array.dtype != np.uint8:
         raise TypeError(
-            f"pictures are drawn from uint8 images; got {array.dtype}. Undo the network's normalization with "
+            f"pictures are drawn from uint8 images; got {array.dtype}. Read a file with "
+            "aaformer_lit.data.images.read_image(path); undo the network's normalization with "
             "aaformer_lit.viz.denormalize(image, mean, std)."
         )
     if array.ndim != 3 or array.shape[-1] != 3:
@@ -68,15 +65,3 @@ def denormalize(
         raise ValueError(f"denormalize takes (..., 3, height, width); got shape {tuple(image.shape)}.")
     pixels = (array * np.asarray(std, np.float32) + np.asarray(mean, np.float32)) * 255.0
     return np.asarray(np.clip(np.rint(pixels), 0, 255), dtype=np.uint8)
-
-
-def load(source: ImageSource, index: int) -> Picture:
-    """Image `index` of the source, read only now. Raises ImageError, naming the file, if it cannot be decoded."""
-    item = source(index) if callable(source) else source[index]
-    if not isinstance(item, str | Path):
-        return as_picture(item)
-    try:
-        with Image.open(item) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
-    except OSError as error:
-        raise ImageError(f"{item} cannot be drawn: {error}. Replace the file or leave it out.") from error

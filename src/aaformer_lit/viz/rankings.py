@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, fit, frame, heading, panels, styled
-from aaformer_lit.viz.images import Array, ImageSource, as_array, load
+from aaformer_lit.viz.images import Array, ImageSource, Picture, as_array, as_picture
 from aaformer_lit.viz.palette import DECISIONS, INK, VERDICTS
 
 CAPTION_HEIGHT = 0.1  # of a line
@@ -101,13 +101,12 @@ def ranking_lists(
 ) -> Figure:
     """One query per row with its nearest gallery images; of several models (by name) side by side.
 
-    Image sources are callables of the row (of the ranking; of the gallery) or sequences of paths or uint8 images.
+    Image sources are callables of the row (of the ranking; of the gallery) or sequences, of uint8 images.
     Borders are green for the query's person, red for another, gray where unknown; above is the distance, with the same
     verdict as a sign; a decision is a label in the image. Below stand the `labels` of the queries and the `captions` of
     gallery rows (pid and camera on two lines, say), in smaller letters where one is wider than its image; left of the answers
-    the AP. Models with more than 12 answers together stand one below
-    the other.
-    Raises ValueError for rankings of different size, ImageError for a file that cannot be decoded.
+    the AP. Models with more than 12 answers together stand one below the other.
+    Raises ValueError for rankings of different size, TypeError for images that are not uint8.
     """
     models = {"": rankings} if isinstance(rankings, Ranking) else dict(rankings)
     if not models or len(shapes := {ranking.gallery.shape for ranking in models.values()}) != 1:
@@ -115,7 +114,7 @@ def ranking_lists(
             f"ranking lists need rankings of the same queries and k; got {[r.gallery.shape for r in models.values()]}."
         )
     queries, k = shapes.pop()
-    images = [load(query_images, index) for index in range(queries)]
+    images = [_image(query_images, index) for index in range(queries)]
     cell = cell_size(images[0].shape, area=1.6 if queries * len(models) <= 4 else 1.1)
     stacked = len(models) > 1 and k * len(models) > SIDE_BY_SIDE
     below, beside = (len(models), 1) if stacked else (1, len(models))
@@ -154,6 +153,10 @@ def ranking_lists(
     return figure
 
 
+def _image(source: ImageSource, index: int) -> Picture:
+    return as_picture(source(index) if callable(source) else source[index])
+
+
 def _one_query(column: Sequence[Axes]) -> Axes:
     """One panel half-way down the query's rows, the others gone."""
     first, last = column[0].get_position(), column[-1].get_position()
@@ -179,7 +182,7 @@ def _answers(
         match = None if ranking.matches is None else bool(ranking.matches[query, place])
         color, sign = VERDICTS[match]
         distance = f"{sign} {ranking.distances[query, place]:.2f}".strip()
-        _thumbnail(panel, load(images, index), color, distance, "" if captions is None else captions(index))
+        _thumbnail(panel, _image(images, index), color, distance, "" if captions is None else captions(index))
         if ranking.decisions is not None:
             _decided(panel, str(ranking.decisions[query, place]))
 

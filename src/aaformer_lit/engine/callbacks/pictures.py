@@ -68,13 +68,13 @@ class ProbePictures(Callback):
         first, second = everything.select(slice(split)), everything.select(slice(split, None))
         distances = SquaredEuclidean(first.features, second.features).rows(slice(None)).sqrt()
         ranking = viz.rank_gallery(distances, first, second, self.answers)
-        paths = [record.path for record in query], [record.path for record in gallery]
-        log_picture(trainer.loggers, "pictures/rankings", viz.ranking_lists(*paths, ranking, title=title), step)
+        pixels = viz.denormalize(images.cpu(), data.transforms.mean, data.transforms.std)
+        lists = viz.ranking_lists(pixels[:split], pixels[split:], ranking, title=title)
+        log_picture(trainer.loggers, "pictures/rankings", lists, step)
         if network.granularities:
-            membership = network.assignments(images[:split], None if mask is None else mask[:split])[-1]
-            pixels = viz.denormalize(images[:split].cpu(), data.transforms.mean, data.transforms.std)
-            figure = viz.assignment_maps(pixels, membership.cpu(), network.grid, network.granularities, title=title)
-            log_picture(trainer.loggers, "pictures/assignment", figure, step)
+            membership = network.assignments(images[:split], None if mask is None else mask[:split])[-1].cpu()
+            maps = viz.assignment_maps(pixels[:split], membership, network.grid, network.granularities, title=title)
+            log_picture(trainer.loggers, "pictures/assignment", maps, step)
 
     def _probe(self, data: ReIDDataModule) -> tuple[list[Record], list[Record]]:
         """The probe set's records; its images are read once."""
