@@ -115,7 +115,10 @@ def test_an_ablations_pins_are_what_its_config_says():
 
 def test_a_table_says_ablation_where_there_is_one():
     for name in options_of("table"):
-        assert "_target_" not in (CONF_DIR / "table" / f"{name}.yaml").read_text(), name
+        path = CONF_DIR / "table" / f"{name}.yaml"
+        assert "_target_" not in path.read_text(), name
+        content = OmegaConf.load(path)
+        assert content.get("reference") in (None, *content.rows), name
 
 
 @pytest.mark.parametrize("name", options_of("table"))

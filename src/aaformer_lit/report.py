@@ -61,12 +61,7 @@ def _plot(table: PaperTable, columns: list[Column], run_dir: Path) -> None:
     for number, column in enumerate(columns):
         panels = {
             METRICS[metric]: [
-                viz.Dot(
-                    cell.mean(metric),
-                    cell.std(metric),
-                    cell.row.paper.get(column.paper, {}).get(metric) if column.paper else None,
-                )
-                for cell in column.shown
+                viz.Dot(cell.mean(metric), cell.std(metric), column.printed(cell, metric)) for cell in column.shown
             ]
             for metric in table.metrics
         }

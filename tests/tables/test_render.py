@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from aaformer_lit.cli.options import ablation_pins
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join
+from aaformer_lit.tables.document import Document, Section, latex
 from table_tools import AAFORMER, LABELED, NEAREST, write_run
 
 
@@ -62,6 +63,11 @@ def test_markdown_and_latex_hold_the_same_cells(runs):
 def test_latex_escapes_what_latex_would_read(tmp_path):
     write_run(tmp_path / "a", AAFORMER)
     assert r"\{2,3\} & 1" in FORMATS["tex"](report(tmp_path, "table6"))
+
+
+def test_latex_prints_powers_and_tildes() -> None:
+    lines = [["a^2 ~ b"]]
+    assert r"a\textasciicircum{}2 \textasciitilde{} b" in latex(Document("", "", [Section("", [lines])]))
 
 
 def test_csv_has_unrounded_numbers_and_empty_cells_for_what_was_not_run(runs):

@@ -18,7 +18,7 @@ _CHUNK = 2**22  # counts held at once
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Mean of `first - second`, its percentile interval, and the two-sided p-value for no difference."""
+    """Mean of `first - second`, its 95% percentile interval, and the two-sided p-value for no difference."""
 
     mean: float
     low: float
@@ -27,12 +27,16 @@ class PairedDifference:
     seeds: int
     queries: int
 
+    @property
+    def cells(self) -> list[str]:
+        """Mean, interval and p-value as tables print them."""
+        return [f"{self.mean:+.1f}", f"{self.low:+.1f} to {self.high:+.1f}", f"{self.p_value:.2g}"]
+
 
 def paired_bootstrap(
     first: Float[NDArray[np.float64], "seeds queries"],
     second: Float[NDArray[np.float64], "seeds queries"],
     samples: int = 10_000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> PairedDifference:
     """Compare two models by a score per seed and query (average precision, or 1 where the first answer is right).
@@ -40,7 +44,6 @@ def paired_bootstrap(
     Args:
         first, second: scores of the same queries in the same order, one row per training seed.
         samples: bootstrap samples.
-        level: share of them inside the interval.
         seed: of the bootstrap itself.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
@@ -48,8 +51,7 @@ def paired_bootstrap(
         raise ValueError(f"two (seeds, queries) arrays of one shape; got {np.shape(first)} and {np.shape(second)}.")
     seeds, queries = difference.shape
     means = bootstrap_means(difference, samples, np.random.default_rng(seed))
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(means, [0.025, 0.975])
     # the observed sample counts as one of the draws, so that no p-value is 0
     extreme = 1 + min(int((means <= 0).sum()), int((means >= 0).sum()))
     p_value = min(1.0, 2 * extreme / (samples + 1))

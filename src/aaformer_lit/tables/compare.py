@@ -66,12 +66,9 @@ def paired_scores(first: Cell, second: Cell, metric: str) -> tuple[NDArray[np.fl
         raise ConfigError("no seed in common")
     scores = [[query_scores(cell.runs[seed], metric) for seed in seeds] for cell in (first, second)]
     queries = scores[0][0].index
-    for runs in scores:
-        for one in runs:
-            if not one.index.equals(queries):
-                raise ConfigError("the runs did not answer the same queries")
-    stacked = [np.stack([one.to_numpy(float) for one in runs]) for runs in scores]
-    return stacked[0], stacked[1]
+    if not all(one.index.equals(queries) for runs in scores for one in runs):
+        raise ConfigError("the runs did not answer the same queries")
+    return np.stack(scores[0]), np.stack(scores[1])
 
 
 def query_scores(run: Run, metric: str) -> pd.Series:

@@ -96,17 +96,9 @@ FORMATS: Mapping[str, Callable[[Document], str]] = {"txt": text, "md": markdown,
 
 
 def _aligned(lines: Grid) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join(
-        ["  " + padded[0].rstrip(), "  " + "-" * len(padded[0]), *(f"  {line.rstrip()}" for line in padded[1:])]
-    )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for first, *rest in lines]
+    return "\n".join(f"  {line.rstrip()}" for line in (padded[0], "-" * len(padded[0]), *padded[1:]))
 
 
 def _rows(lines: Grid) -> str:
@@ -118,7 +110,10 @@ def _rows(lines: Grid) -> str:
     return "\n".join(f"<tr>{line}</tr>" for line in cells)
 
 
-_LATEX = str.maketrans({"\\": r"\textbackslash{}", "±": r"$\pm$"} | {c: f"\\{c}" for c in "&%_#{}$"})
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$"}
+    | {c: f"\\{c}" for c in "&%_#{}$"}
+)
 
 
 def _latex(cell: str) -> str:

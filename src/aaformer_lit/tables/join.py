@@ -70,6 +70,10 @@ class Column:
         """The cells with something to show: others' published rows have nothing to say of data that are not the paper's."""
         return tuple(cell for cell in self.cells if cell.row.pins or self.paper)
 
+    def printed(self, cell: Cell, metric: str) -> float | None:
+        """The paper's number, where it has this data."""
+        return cell.row.paper.get(self.paper, {}).get(metric) if self.paper else None
+
     @property
     def title(self) -> str:
         get = self.setting.get

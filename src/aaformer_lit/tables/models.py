@@ -171,12 +171,8 @@ class ModelComparison:
         for test in self.tests:
             where = test.data if not test.cut else f"{test.data}, {100 * test.cut:g}% cut off"
             for metric, d in test.difference.items():
-                what = [test.model, where, METRICS[metric]]
-                if d is None:
-                    lines.append([*what, "other queries", "-", "-", "-"])
-                else:
-                    interval = f"{d.low:+.1f} to {d.high:+.1f}"
-                    lines.append([*what, f"{d.mean:+.1f}", interval, f"{d.p_value:.2g}", str(d.queries)])
+                cells = ["other queries", "-", "-", "-"] if d is None else [*d.cells, str(d.queries)]
+                lines.append([test.model, where, METRICS[metric], *cells])
         return lines
 
 

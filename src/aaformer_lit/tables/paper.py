@@ -48,7 +48,6 @@ class PaperTable:
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     data: Mapping[str, Mapping[str, Any]]
-    reference: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], ablation: Callable[[str], Mapping[str, Any]]) -> PaperTable:
@@ -74,12 +73,7 @@ class PaperTable:
             pins = flatten(ablation(row["ablation"])) if row.get("ablation") else {}
             pins |= flatten(row.get("config") or {})
             rows.append(Row(str(key), row["label"], pins, paper, row.get("note") or ""))
-        reference = config.get("reference")
-        if reference is not None and reference not in config["rows"]:
-            raise ConfigError(f"there is no row {reference!r}; rows are {', '.join(config['rows'])}.")
-        return cls(
-            config["name"], config["title"], config["source"], metrics, tuple(rows), config["data"] or {}, reference
-        )
+        return cls(config["name"], config["title"], config["source"], metrics, tuple(rows), config["data"] or {})
 
     def paper_column(self, fingerprint: Mapping[str, Any]) -> str | None:
         """The paper's column for that data: the same data set in the published split, else None."""

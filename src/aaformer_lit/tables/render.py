@@ -42,8 +42,7 @@ def _line(table: PaperTable, column: Column, cell: Cell) -> list[str]:
     for metric in table.metrics:
         line.append(ours(cell, metric))
         if column.paper:
-            printed = cell.row.paper.get(column.paper, {}).get(metric)
-            mean = cell.mean(metric)
+            printed, mean = column.printed(cell, metric), cell.mean(metric)
             line.append("-" if printed is None else f"{printed:.1f}")
             line.append("-" if printed is None or mean is None else f"{mean - printed:+.1f}")
     return line
@@ -72,13 +71,9 @@ def comparison_grid(comparisons: Sequence[Comparison]) -> Grid:
     """One line per comparison."""
     lines = [["difference", "metric", "mean", "95% interval", "p", "seeds", "queries"]]
     for one in comparisons:
-        what = [f"{one.row} - {one.reference}", METRICS[one.metric]]
         d = one.difference
-        if d is None:
-            lines.append([*what, one.problem, "-", "-", "-", "-"])
-        else:
-            interval = f"{d.low:+.1f} to {d.high:+.1f}"
-            lines.append([*what, f"{d.mean:+.1f}", interval, f"{d.p_value:.2g}", str(d.seeds), str(d.queries)])
+        cells = [one.problem, *"----"] if d is None else [*d.cells, str(d.seeds), str(d.queries)]
+        lines.append([f"{one.row} - {one.reference}", METRICS[one.metric], *cells])
     return lines
 
 
@@ -116,8 +111,7 @@ def comma_separated(report: Report) -> str:
     for column in report.columns:
         for cell in column.shown:
             for metric in report.table.metrics:
-                mean, std = cell.mean(metric), cell.std(metric)
-                printed = cell.row.paper.get(column.paper, {}).get(metric) if column.paper else None
+                mean, std, printed = cell.mean(metric), cell.std(metric), column.printed(cell, metric)
                 difference = None if mean is None or printed is None else mean - printed
                 seeds = " ".join(map(str, sorted(cell.runs)))
                 writer.writerow(
