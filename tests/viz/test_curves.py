@@ -131,8 +131,8 @@ def test_a_nearly_level_line_lies_below_the_upper_edge(tmp_path: Path) -> None:
 
 def test_a_run_without_validation_has_one_panel(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    # the last line is cut off, as a killed run leaves it
-    path.write_text("epoch,step,train/loss_step\n0,0,3.0\n0,1,2.0\n1,2,1.0\n1,3,none\n1,")
+    # cells of no column, no number and no UTF-8; the last line is cut off, as a killed run leaves it
+    path.write_bytes(b"epoch,step,train/loss_step\n0,0,3.0,9\n0,1,2.0\n1,2,1.0\n1,3,\xff\n1,")
     (axes,) = training_curves(path).axes
     assert (axes.lines[0].get_label(), list(axes.lines[0].get_ydata())) == ("train/loss", [2.5, 1.0])
 

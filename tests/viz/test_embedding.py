@@ -1,4 +1,4 @@
-import sys
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from aaformer_lit.viz.palette import UNKNOWN
 
 
 def test_tsne_keeps_two_clusters_apart_and_is_repeatable() -> None:
-    pytest.importorskip("sklearn")
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(24, 8, generator=generator) * 0.1
     features[12:] += 5
@@ -25,34 +24,7 @@ def test_tsne_keeps_two_clusters_apart_and_is_repeatable() -> None:
     assert np.array_equal(points, project(features, seed=3))
 
 
-@pytest.mark.parametrize(
-    ("method", "module", "package"), [("tsne", "sklearn.manifold", "scikit-learn"), ("umap", "umap", "umap-learn")]
-)
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, method: str, module: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=f"'{method}' needs the package {package}: pip install {package}"):
-        project(np.eye(5), method=method)
-
-
-def test_umap_gets_features_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class UMAP:
-        def __init__(self, **settings: int) -> None:
-            self.settings = settings
-
-        def fit_transform(self, features: np.ndarray) -> np.ndarray:
-            assert self.settings == {"n_neighbors": 4, "random_state": 7, "n_jobs": 1}
-            return features[:, :2]
-
-    fake = type(sys)("umap")
-    fake.UMAP = UMAP
-    monkeypatch.setitem(sys.modules, "umap", fake)
-    features = np.arange(15, dtype=np.float32).reshape(5, 3)
-    assert np.array_equal(project(features, method="umap", seed=7), features[:, :2])
-
-
-def test_unknown_method_and_too_few_images() -> None:
-    with pytest.raises(ConfigError, match=r"method must be one of tsne, umap; got 'pca'"):
-        project(np.zeros((5, 3)), method="pca")
+def test_too_few_images() -> None:
     with pytest.raises(ConfigError, match="at least 4 images; got 3"):
         project(np.zeros((3, 3)))
 
@@ -74,6 +46,16 @@ def test_people_are_points_of_one_color_and_the_rest_gray() -> None:
     assert to_rgb(three.get_facecolor()[0]) != to_rgb(seven.get_facecolor()[0])
     assert {text.get_text(): tuple(text.xy) for text in figure.axes[0].texts} == {"3": (7, 8), "7": (2, 3)}
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "2 other people"
+
+
+def test_the_pids_of_look_alikes_do_not_overlap() -> None:
+    places = np.random.default_rng(0).normal(size=(20, 2)) * 0.05
+    figure = embedding_map(np.concatenate([places, [[-1, -1], [1, 1]]]), np.arange(100, 122), max_ids=22)
+    figure.canvas.draw()
+    labels = figure.axes[0].texts
+    assert [text.get_text() for text in labels] == [str(pid) for pid in range(100, 122)]
+    boxes = [text.get_bbox_patch().get_window_extent() for text in labels]
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
 def test_sixty_people_have_looks_of_their_own() -> None:

@@ -63,6 +63,13 @@ def test_two_models_share_the_finer_axis() -> None:
     assert verification_roc(fine).axes[0].lines[0].get_label() == "EER 10 %"
 
 
+def test_one_pair_of_different_people_is_drawn() -> None:
+    figure = verification_roc(counted([0.1, 0.4], [0.3]))
+    assert figure.axes[0].get_xlim() == pytest.approx((0.1, 1))
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0.5, 1, 1]
+    figure.canvas.draw()
+
+
 def test_a_far_too_fine_to_measure_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         figure = verification_roc(counted([0.1] * 10, [0.2] * 100, far=(0.001, 0.01)))
@@ -110,7 +117,8 @@ def test_many_negatives_are_sampled_repeatably_and_positives_kept(monkeypatch: p
     monkeypatch.setattr("aaformer_lit.viz.verification.QUERY_CHUNK", 64)
     every, some = verification_pairs(query, gallery), verification_pairs(query, gallery, max_negatives=6000)
     assert np.array_equal(every.positive, some.positive)
-    assert len(some.negative) == pytest.approx(6000 * len(every.negative) / 60000, rel=0.1)
+    pairs = len(query) * int((gallery.pids >= 0).sum())
+    assert len(some.negative) == pytest.approx(6000 * len(every.negative) / pairs, rel=0.1)
     assert set(some.negative) <= set(every.negative)
     assert np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000).negative)
     assert not np.array_equal(some.negative, verification_pairs(query, gallery, max_negatives=6000, seed=1).negative)

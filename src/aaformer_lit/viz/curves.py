@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import logging
-import math
-from collections import defaultdict
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib import rcParams
 from matplotlib.axes import Axes
@@ -24,7 +23,6 @@ from aaformer_lit.viz.figure import new_figure, styled
 from aaformer_lit.viz.images import Array, as_array
 from aaformer_lit.viz.palette import INK
 
-log = logging.getLogger(__name__)
 LOSSES = {"identity loss": ("train/id",), "loss": ("train/loss", "train/triplet")}
 RETRIEVAL = ("val/mAP", "val/rank1", "val/rank5", "val/rank10", "val/mINP")
 CHANCE = "chance"
@@ -68,18 +66,18 @@ def alignment_over_depth(
     number named `CHANCE` a dotted gray one.
     """
     figure, panels = plots(len(scores), title=title)
+    colors = _colors(scores) | {CHANCE: INK}
     for axes, (score, models) in zip(panels, scores.items(), strict=True):
         for name, values in models.items():
             if isinstance(values, int | float):
-                style, color = (":", INK) if name == CHANCE else ("--", next_color(axes))
-                axes.axhline(values, label=name, linestyle=style, color=color)
+                axes.axhline(values, label=name, linestyle=":" if name == CHANCE else "--", color=colors[name])
             else:
                 heads = as_array(values).reshape(len(values), -1)
                 layers = np.arange(1, len(heads) + 1)
-                (line,) = axes.plot(layers, heads.mean(axis=1), label=name, marker=_marker(len(layers)))
+                axes.plot(layers, heads.mean(axis=1), label=name, marker=_marker(len(layers)), color=colors[name])
                 if heads.shape[1] > 1:
                     band = heads.min(axis=1), heads.max(axis=1)
-                    axes.fill_between(layers, *band, color=line.get_color(), alpha=0.15, linewidth=0)
+                    axes.fill_between(layers, *band, color=colors[name], alpha=0.15, linewidth=0)
         axes.set(xlabel="layer", ylabel=score, ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
@@ -98,14 +96,12 @@ def misalignment_curves(
     `scores["mAP"]["AAformer"]` holds a value in [0, 1] for each share of the height that is cut off.
     """
     figure, panels = plots(len(scores), title=title, size=(4.2, 3.2))
-    models = list(dict.fromkeys(model for lines in scores.values() for model in lines))
-    # not "C0": that is looked up when the file is written, in whatever style is then in force
-    colors = rcParams["axes.prop_cycle"].by_key()["color"]
+    colors = _colors(scores)
+    markers = dict(zip(colors, itertools.cycle(MARKERS), strict=False))
     for axes, (score, lines) in zip(panels, scores.items(), strict=True):
         for model, values in lines.items():
-            number = models.index(model)
             points = [100 * cut for cut in cuts], [100 * value for value in values]
-            axes.plot(*points, label=model, color=colors[number % len(colors)], marker=MARKERS[number % len(MARKERS)])
+            axes.plot(*points, label=model, color=colors[model], marker=markers[model])
         axes.set(xlabel="height cut off (%)", ylabel=f"{score} (%)")
         axes.set_ylim(bottom=0)
     longest = max(panels, key=lambda axes: len(axes.lines))
@@ -128,7 +124,7 @@ def read_metrics_csv(path: str | Path) -> dict[str, Series]:
     where there is no such file or column.
     """
     try:
-        with Path(path).open(newline="") as file:
+        with Path(path).open(newline="", encoding="utf-8", errors="replace") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise ConfigError(
@@ -136,29 +132,16 @@ def read_metrics_csv(path: str | Path) -> dict[str, Series]:
         ) from error
     if not rows or "epoch" not in rows[0]:
         raise ConfigError(f"{path} is no log of Lightning's CSVLogger: it has no rows with an 'epoch' column.")
-    logged: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if not math.isfinite(epoch := _number(row["epoch"])):
-            continue
-        for name in rows[0].keys() - {"epoch", "step"}:
-            if math.isfinite(value := _number(row[name])):
-                logged[name][int(epoch)].append(value)
+    # None: cells of no column
+    numbers = pd.DataFrame(rows).drop(columns=["step", None], errors="ignore").apply(pd.to_numeric, errors="coerce")
+    by_epoch = numbers[np.isfinite(numbers)].groupby("epoch").mean().dropna(axis=1, how="all")
     series = {}
-    for name in sorted(logged):
-        if name.endswith("_step") and f"{name.removesuffix('_step')}_epoch" in logged:
-            continue
-        epochs = sorted(logged[name])
-        means = np.array([np.mean(logged[name][epoch]) for epoch in epochs])
-        series[name.removesuffix("_epoch").removesuffix("_step")] = Series(np.array(epochs), means)
+    for name in sorted(by_epoch):
+        if not name.endswith("_step") or f"{name.removesuffix('_step')}_epoch" not in by_epoch:
+            values = by_epoch[name].dropna()
+            short = name.removesuffix("_epoch").removesuffix("_step")
+            series[short] = Series(values.index.to_numpy(np.int64), values.to_numpy())
     return series
-
-
-def _number(text: str | None) -> float:
-    """NaN for an empty cell, a word, or what a killed run did not get to write."""
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan
 
 
 @styled
@@ -202,11 +185,11 @@ def plots(columns: int, *, title: str | None, size: tuple[float, float] = (4.6, 
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def next_color(axes: Axes) -> str:
-    """The color that the next line of `plot` would have; `axhline` and `hist` do not share its cycle."""
-    (line,) = axes.plot([], [])
-    line.remove()
-    return str(line.get_color())
+def _colors(scores: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """Of each model, in whichever panels it is."""
+    models = dict.fromkeys(model for panel in scores.values() for model in panel)
+    # not "C0": that is looked up when the file is written, in whatever style is then in force
+    return dict(zip(models, itertools.cycle(rcParams["axes.prop_cycle"].by_key()["color"]), strict=False))
 
 
 def _marker(points: int) -> str | None:

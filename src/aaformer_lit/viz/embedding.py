@@ -1,40 +1,38 @@
 """The descriptor space as a map: do one person's images lie together?
 
-Distances in such a map are no measurements: t-SNE and UMAP keep neighborhoods, not lengths. Numbers come from metrics.
+Distances in such a map are no measurements: t-SNE keeps neighborhoods, not lengths. Numbers come from metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
+from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.errors import ConfigError
 from aaformer_lit.viz.curves import plots
 from aaformer_lit.viz.figure import bare, styled
 from aaformer_lit.viz.images import Array, as_array
 from aaformer_lit.viz.palette import BASE_COLORS, UNKNOWN
 
 Points = Float[NDArray[np.float32], "images 2"]
-Features = Float[NDArray[np.float32], "images dim"]
 MARKERS = "os^DvP"
 MIN_IMAGES = 4
-HALO = withStroke(linewidth=2, foreground="white")
 
 
-def project(features: Float[Array, "images dim"], *, method: str = "tsne", seed: int = 0) -> Points:
-    """Features to the plane by `tsne` (scikit-learn) or `umap` (umap-learn); the same seed gives the same map.
+def project(features: Float[Array, "images dim"], *, seed: int = 0) -> Points:
+    """Features to the plane by t-SNE; the same seed gives the same map.
 
-    Raises ConfigError for another method, for a package that is not installed, for fewer than 4 images, and where all
-    features are equal.
+    Raises ConfigError for fewer than 4 images, and where all features are equal.
     """
-    check_choice("the embedding's method", method, METHODS)
+    from sklearn.manifold import TSNE  # takes a second
+
     values = as_array(features).astype(np.float32)
     if len(values) < MIN_IMAGES:
         raise ConfigError(f"an embedding map needs at least {MIN_IMAGES} images; got {len(values)}. Give more images.")
@@ -43,7 +41,9 @@ def project(features: Float[Array, "images dim"], *, method: str = "tsne", seed:
             f"the {len(values)} descriptors are all equal, so there is no map of them. Look at the training: the network "
             "answers the same to every image."
         )
-    return METHODS[method](values, seed)
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    model = TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed)
+    return np.asarray(model.fit_transform(values), np.float32)
 
 
 @styled
@@ -67,58 +67,35 @@ def embedding_map(
     figure, (axes,) = plots(1, title=title, size=(5.4, 5.0))
     rest = places[~np.isin(people, shown)]
     if len(rest):
-        axes.scatter(
-            rest[:, 0],
-            rest[:, 1],
-            s=6,
-            color=UNKNOWN,
-            alpha=0.5,
-            linewidth=0,
-            label=f"{len(ids) - len(shown)} other people",
-        )
+        label = f"{len(ids) - len(shown)} other people"
+        axes.scatter(*rest.T, s=6, color=UNKNOWN, alpha=0.5, linewidth=0, label=label)
         axes.legend(loc="best")
+    centers = {}
     for number, pid in enumerate(np.sort(shown)):
         own = places[people == pid]
-        color = BASE_COLORS[number % len(BASE_COLORS)]
-        axes.scatter(
-            own[:, 0],
-            own[:, 1],
-            s=26,
-            color=color,
-            marker=MARKERS[number // len(BASE_COLORS)],
-            edgecolor="white",
-            linewidth=0.5,
-        )
-        axes.annotate(str(pid), np.median(own, axis=0), (4, 4), "data", "offset points", fontsize=7).set_path_effects(
-            [HALO]
-        )
+        color, marker = BASE_COLORS[number % len(BASE_COLORS)], MARKERS[number // len(BASE_COLORS)]
+        axes.scatter(*own.T, s=26, color=color, marker=marker, edgecolor="white", linewidth=0.5)
+        x, y = np.median(own, axis=0)
+        centers[str(pid)] = (float(x), float(y)), color
     bare(axes)
     axes.spines[:].set_visible(True)
+    _name(figure, axes, centers)
     return figure
 
 
-def _tsne(features: Features, seed: int) -> Points:
-    manifold = _package("sklearn.manifold", "scikit-learn", "tsne")
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    model = manifold.TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed)
-    return np.asarray(model.fit_transform(features), np.float32)
-
-
-def _umap(features: Features, seed: int) -> Points:
-    umap = _package("umap", "umap-learn", "umap")
-    # one thread: umap-learn is repeatable only then, and warns if it has to set this itself
-    model = umap.UMAP(n_neighbors=min(15, len(features) - 1), random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(features), np.float32)
-
-
-METHODS: dict[str, Callable[[Features, int], Points]] = {"tsne": _tsne, "umap": _umap}
-
-
-def _package(module: str, package: str, method: str) -> ModuleType:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        others = ", ".join(name for name in METHODS if name != method)
-        raise ConfigError(
-            f"the embedding method {method!r} needs the package {package}: pip install {package}, or use {others}."
-        ) from error
+def _name(figure: Figure, axes: Axes, centers: Mapping[str, tuple[tuple[float, float], str]]) -> None:
+    """Each name near its place, framed in its color, where it covers none of the names before it."""
+    figure.draw_without_rendering()  # lays the axes out, which says where names would overlap
+    taken: list[Bbox] = []
+    for name, (center, color) in centers.items():
+        frame = {"boxstyle": "square,pad=0.15", "facecolor": "#ffffffcc", "edgecolor": color, "linewidth": 1}
+        label = axes.annotate(
+            name, center, (0, 0), "data", "offset points", fontsize=7, ha="center", va="center", bbox=frame
+        )
+        label.set_in_layout(False)
+        for radius, angle in product((11, 18, 27, 38, 51), np.arange(1, 9) * np.pi / 4):
+            label.xyann = radius * np.cos(angle), radius * np.sin(angle)
+            box = label.get_window_extent().padded(3)
+            if axes.bbox.count_contains(box.corners()) == 4 and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)

@@ -27,7 +27,6 @@ def table_plot(
     panels: Mapping[str, Sequence[Dot]],
     *,
     title: str | None = None,
-    missing: str = "not run",
 ) -> Figure:
     """Rows from top to bottom as in the table; `panels` holds one dot per row for each metric."""
     width = 4.8 if len(panels) <= 2 else 2.8  # seven metrics side by side are still a page
@@ -36,21 +35,14 @@ def table_plot(
         for place, dot in enumerate(dots):
             if dot.mean is not None:
                 axes.errorbar(dot.mean, place, xerr=dot.std, fmt="o", color=BASE_COLORS[0], capsize=3)
+            else:
+                label = axes.annotate(
+                    "not run", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center"
+                )
+                label.set(color=UNKNOWN, backgroundcolor="white", fontsize=7)
             if dot.paper is not None:
                 axes.plot(dot.paper, place, "D", color=BASE_COLORS[6], markerfacecolor="none")
         shown = [v for d in dots for v in (d.mean, d.paper) if v is not None]
-        for place, dot in enumerate(dots):
-            if dot.mean is None:
-                axes.annotate(
-                    missing,
-                    (1, place),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    va="center",
-                    color=UNKNOWN,
-                    backgroundcolor="white",
-                    fontsize=7,
-                )
         if not shown:
             axes.set_xticks([])
         axes.set(xlabel=f"{metric} (%)", ylim=(len(rows) - 0.5, -0.5))

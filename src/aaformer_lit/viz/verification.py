@@ -62,7 +62,7 @@ def verification_roc(
     """
     named = dict(models) if isinstance(models, Mapping) else {"": models}
     figure, (axes,) = plots(1, title=title, size=(5.0, 4.0))
-    finest = min(1 / model.num_impostor for model in named.values())
+    finest = min(0.1, *(1 / model.num_impostor for model in named.values()))  # 0.1: an axis has to have a length
     for name, model in named.items():
         chosen = [rate for rate in sorted(model.tar) if rate * model.num_impostor >= 1]
         if len(chosen) < len(model.tar):
