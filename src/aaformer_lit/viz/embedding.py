@@ -68,13 +68,13 @@ def embedding_map(
     rest = places[~np.isin(people, shown)]
     if len(rest):
         label = f"{len(ids) - len(shown)} other people"
-        axes.scatter(*rest.T, s=6, color=UNKNOWN, alpha=0.5, linewidth=0, label=label)
+        axes.scatter(rest[:, 0], rest[:, 1], s=6, color=UNKNOWN, alpha=0.5, linewidth=0, label=label)
         axes.legend(loc="best")
     centers = {}
     for number, pid in enumerate(np.sort(shown)):
         own = places[people == pid]
         color, marker = BASE_COLORS[number % len(BASE_COLORS)], MARKERS[number // len(BASE_COLORS)]
-        axes.scatter(*own.T, s=26, color=color, marker=marker, edgecolor="white", linewidth=0.5)
+        axes.scatter(own[:, 0], own[:, 1], s=26, color=color, marker=marker, edgecolor="white", linewidth=0.5)
         x, y = np.median(own, axis=0)
         centers[str(pid)] = (float(x), float(y)), color
     bare(axes)
