@@ -85,9 +85,7 @@ def _save_model(network: ReIDViT, about: dict[str, Any], folder: Path) -> None:
     form = SafetensorsFormat()
     with scratch_folder(folder) as scratch:
         form.write(form.deployed(network, about["data"]), about, scratch / folder.name)
-        if (
-            folder.exists()
-        ):  # of an earlier test in this directory; a folder cannot be renamed onto one with files in it
+        if folder.exists():  # of an earlier test; no folder can be renamed onto one that holds files
             folder.rename(scratch / "before")
         replace_whole(scratch / folder.name, folder)
 
