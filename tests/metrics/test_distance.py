@@ -10,7 +10,6 @@ import reference
 from aaformer_lit.errors import ConfigError, NumericsError
 from aaformer_lit.metrics import distance
 from aaformer_lit.metrics.distance import Cosine, SquaredEuclidean, full_precision, pair_distances
-from aaformer_lit.utils.sequences import tiles
 
 FEATURES = torch.randn(2, 1300, 40, generator=torch.Generator().manual_seed(0))
 QUERY, GALLERY = FEATURES[0, :9], FEATURES[1]
@@ -77,11 +76,6 @@ def cuda_precision():
     if hasattr(matmul, "fp32_precision"):
         return "full" if matmul.fp32_precision == "ieee" else "reduced"
     return "reduced" if matmul.allow_tf32 else "full"
-
-
-def test_tiles_cover_the_range_once():
-    assert [(t.start, t.stop) for t in tiles(10, 4)] == [(0, 4), (4, 8), (8, 10)]
-    assert list(tiles(0, 4)) == []
 
 
 @pytest.mark.parametrize(("query", "gallery"), [(QUERY, GALLERY[0]), (QUERY[0], GALLERY), (QUERY[:, 1:], GALLERY)])

@@ -14,18 +14,7 @@ from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics import evaluate_retrieval, ranking
 from aaformer_lit.metrics.protocol import Pairs, without_junk
 from aaformer_lit.structures import FeatureSet
-
-
-def world(seed, queries=12, gallery=70, ids=6, cameras=3, levels=3, dim=4):
-    """Features on a small integer grid: distances are exact in float32, and most of them are tied."""
-    rng = np.random.default_rng(seed)
-
-    def draw(images):
-        features = torch.from_numpy(rng.integers(0, levels, (images, dim))).float()
-        pids, camids = (torch.from_numpy(rng.integers(-1, n, images)) for n in (ids, cameras))
-        return FeatureSet(features, pids, camids)
-
-    return draw(queries), draw(gallery)
+from metric_tools import tied_sets
 
 
 def slow(query, gallery, ranks=(1, 5, 10)):
@@ -55,7 +44,7 @@ def assert_same(fast, expected):
     chunk_size=st.integers(1, 13),
 )
 def test_equals_the_loop_over_queries(seed, queries, gallery, ids, cameras, levels, chunk_size):
-    sets = world(seed, queries, gallery, ids, cameras, levels)
+    sets = tied_sets(seed, queries, gallery, ids, cameras, levels)
     try:
         fast = evaluate_retrieval(*sets, ranks=(1, 2, 3, 20, 1000), chunk_size=chunk_size)
     except ProtocolError:
@@ -123,7 +112,7 @@ def test_a_perfect_ranking_scores_one_and_the_step_form_exceeds_the_trapezoid():
         "mAP": 1.0, "mINP": 1.0, "mAP_trapezoid": 1.0, "num_valid_queries": 5, "cmc": {1: 1.0, 5: 1.0, 10: 1.0},
         "per_query": None,
     }  # fmt: skip
-    noisy = evaluate_retrieval(*world(1))
+    noisy = evaluate_retrieval(*tied_sets(1))
     assert noisy.mAP > noisy.mAP_trapezoid
 
 
@@ -163,12 +152,12 @@ def test_queries_without_a_match_are_skipped_and_counted():
 
 
 def test_errors_say_what_to_do():
-    query, gallery = world(0)
+    query, gallery = tied_sets(0)
     with pytest.raises(ProtocolError, match=r"none of the 12 queries has a match.*camid -1"):
         evaluate_retrieval(query, FeatureSet(gallery.features, gallery.pids + 100, gallery.camids))
     with pytest.raises(ProtocolError, match="none of the 0 queries"):
         evaluate_retrieval(FeatureSet(query.features[:0], query.pids[:0], query.camids[:0]), gallery)
-    for bad in ({"ranks": (0, 1)}, {"ranks": ()}, {"chunk_size": 0}):
+    for bad in ({"ranks": (0, 1)}, {"ranks": ()}, {"chunk_size": 0}, {"chunk_size": -1}):
         with pytest.raises(ConfigError, match="1 or more"):
             evaluate_retrieval(query, gallery, **bad)
 
@@ -176,7 +165,7 @@ def test_errors_say_what_to_do():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_gives_the_same_numbers():
-    sets = world(5, queries=50, gallery=400)
+    sets = tied_sets(5, queries=50, gallery=400)
     on_gpu = [FeatureSet(s.features.cuda(), s.pids, s.camids) for s in sets]
     assert_same(evaluate_retrieval(*on_gpu), slow(*sets))
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from aaformer_lit.errors import ConfigError
+from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics import KReciprocal, SquaredEuclidean, evaluate_retrieval, k_reciprocal_rerank, rerank
 from aaformer_lit.metrics.neighbors import nearest_neighbors, self_neighbors, smallest
 from aaformer_lit.structures import FeatureSet
@@ -144,3 +144,23 @@ def test_neighbors_within_two_sets_for_every_tile_size(levels):
         )  # an image is itself, without rounding
     across = nearest_neighbors(SquaredEuclidean(query, gallery), 4, chunk_size=5)
     assert torch.equal(across.indices, squared[:13, 13:].sort(dim=1, stable=True).indices[:, :4])
+
+
+def test_neighbors_of_no_query_and_more_than_there_are():
+    query, gallery = features(7, 3, 8)
+    nothing = nearest_neighbors(SquaredEuclidean(query[:0], gallery), 2)
+    assert nothing.distances.shape == nothing.indices.shape == (0, 2)
+    everything = nearest_neighbors(SquaredEuclidean(query, gallery), 8)
+    assert everything.indices.sort(dim=1).values.tolist() == [list(range(8))] * 3
+    for k in (0, 9):
+        with pytest.raises(ConfigError, match=f"no k={k} nearest of 8 gallery images"):
+            nearest_neighbors(SquaredEuclidean(query, gallery), k)
+
+
+@pytest.mark.parametrize(("queries", "images"), [(0, 0), (0, 5), (5, 0)])
+def test_without_a_pair_there_is_nothing_to_rerank(queries, images):
+    query, gallery = features(8, 5, 5)
+    assert k_reciprocal_rerank(query[:queries], gallery[:images]).shape == (queries, images)
+    sets = [FeatureSet(x[:n], torch.arange(n), torch.full((n,), -1)) for x, n in ((query, queries), (gallery, images))]
+    with pytest.raises(ProtocolError, match=f"none of the {queries} queries has a match"):
+        evaluate_retrieval(*sets, rerank=KReciprocal())

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import reference
 from aaformer_lit.errors import ConfigError, ProtocolError
-from aaformer_lit.metrics import Expansion, KReciprocal, ReIDRetrieval, evaluate_retrieval
+from aaformer_lit.metrics import Expansion, KReciprocal, ReIDRetrieval, evaluate_retrieval, single_shot
 from aaformer_lit.metrics.retrieval import gather_in_blocks
 from aaformer_lit.structures import FeatureSet
 
@@ -91,6 +91,23 @@ def test_junk_is_dropped_before_it_can_join_a_feature(draws):
     assert results[0] == results[1]
 
 
+def test_draws_in_which_no_query_has_a_match_are_skipped():
+    """One query and two gallery images of its person, of which the camera rule hides one: half of the draws say nothing."""
+    descriptor, pids, camids = world()[0][:5], torch.tensor([1, 1, 1, 2, 2]), torch.tensor([0, 0, 1, 0, 1])
+    metric = ReIDRetrieval(1, draws=8)
+    metric.update(descriptor, pids, camids)
+    found = metric.compute()[""]
+    matched = [rows for rows in single_shot(pids[1:], 8) if camids[1:][rows[0]] == 1]
+    assert 0 < len(matched) == len(found.single) < 8
+    query, gallery = metric.feature_sets()
+    each = [evaluate_retrieval(query, gallery.select(rows)).mAP for rows in matched]
+    assert found.mAP == pytest.approx(sum(each) / len(each))
+    alone = ReIDRetrieval(1, draws=8)
+    alone.update(descriptor, pids, torch.zeros(5).long())
+    with pytest.raises(ProtocolError, match="none of the 1 queries has a match"):
+        alone.compute()
+
+
 def test_against_the_loop():
     descriptor, pids, camids = world()
     features = F.normalize(descriptor.flatten(1)).numpy()
@@ -111,6 +128,8 @@ def test_feature_sets_for_saving():
     assert torch.equal(torch.cat([query.camids, gallery.camids]), camids)
     assert len(query) == QUERIES
     assert metric.feature_sets()[0].features.shape == (QUERIES, TOKENS * DIM)
+    with pytest.raises(ConfigError, match=r"no subset 'part' .*'global', 'parts', 'parts_2'"):
+        metric.feature_sets("part")
 
 
 def test_half_precision_descriptors_are_normalized_in_float32():

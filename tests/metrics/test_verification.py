@@ -11,19 +11,9 @@ import reference
 from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics import evaluate_verification
 from aaformer_lit.structures import FeatureSet
+from metric_tools import tied_sets
 
 FAR = (0.0, 0.001, 0.01, 0.1, 0.5, 1.0)
-
-
-def world(seed, levels=4, queries=12, gallery=40, ids=4, cameras=3):
-    rng = np.random.default_rng(seed)
-
-    def draw(images):
-        features = torch.from_numpy(rng.integers(0, levels, (images, 3))).float()
-        pids, camids = (torch.from_numpy(rng.integers(-1, n, images)) for n in (ids, cameras))
-        return FeatureSet(features, pids, camids)
-
-    return draw(queries), draw(gallery)
 
 
 def all_pairs(query, gallery):
@@ -33,7 +23,7 @@ def all_pairs(query, gallery):
     for i, j in np.ndindex(*squared.shape):
         same_pid = bool(query.pids[i] == gallery.pids[j])
         same_camera = bool(query.camids[i] == gallery.camids[j]) and query.camids[i] != -1
-        if gallery.pids[j] != -1 and not (same_pid and same_camera):
+        if -1 not in (query.pids[i], gallery.pids[j]) and not (same_pid and same_camera):
             distances.append(squared[i, j] ** 0.5)
             same.append(same_pid)
     return np.array(distances), np.array(same)
@@ -53,7 +43,7 @@ def crossing(far, tar):
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32), levels=st.integers(1, 30), chunk_size=st.integers(1, 13))
 def test_equals_scikit_learn(seed, levels, chunk_size):
-    query, gallery = world(seed, levels)
+    query, gallery = tied_sets(seed, gallery=40, ids=4, levels=levels, dim=3)
     distances, same = all_pairs(query, gallery)
     if not same.any() or same.all():
         with pytest.raises(ProtocolError):
@@ -80,8 +70,10 @@ def test_perfect_separation_and_names():
 
 
 def test_errors():
-    query, gallery = world(0)
+    query, gallery = tied_sets(0)
     with pytest.raises(ConfigError, match=r"\[0, 1\]"):
         evaluate_verification(query, gallery, far=(2.0,))
+    with pytest.raises(ConfigError, match="chunk size must be 1 or more; got -1"):
+        evaluate_verification(query, gallery, chunk_size=-1)
     with pytest.raises(ProtocolError, match="got 0 and"):
         evaluate_verification(query, FeatureSet(gallery.features, gallery.pids + 100, gallery.camids))

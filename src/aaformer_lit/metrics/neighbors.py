@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from aaformer_lit.errors import ConfigError
 from aaformer_lit.metrics.distance import RowDistances, squared_distances, squared_norms
 from aaformer_lit.utils.sequences import tiles
 
@@ -45,8 +46,18 @@ def smallest(values: Float[Tensor, "rows columns"], k: int) -> Neighbors:
 
 @torch.no_grad()
 def nearest_neighbors(distances: RowDistances, k: int, chunk_size: int = 256) -> Neighbors:
-    """The k nearest gallery images of each query: `nearest_neighbors(SquaredEuclidean(query, gallery), 10)`."""
-    found = [smallest(distances.rows(rows), k) for rows in tiles(len(distances), chunk_size)]
+    """The k nearest gallery images of each query: `nearest_neighbors(SquaredEuclidean(query, gallery), 10)`.
+
+    Raises:
+        ConfigError: k is below 1 or above the number of gallery images, or a chunk size below 1.
+    """
+    none = distances.rows(slice(0))
+    if not 1 <= k <= none.shape[1]:
+        raise ConfigError(
+            f"there are no k={k} nearest of {none.shape[1]} gallery images. Use a k from 1 to their number."
+        )
+    found = [smallest(none, k)]  # without queries the result still has its columns
+    found += [smallest(distances.rows(rows), k) for rows in tiles(len(distances), chunk_size)]
     return Neighbors(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 

@@ -60,9 +60,7 @@ class MatchIndex:
         return Pairs(row[~ignored], col[~ignored]), Pairs(row[ignored], col[ignored])
 
 
-def without_junk(gallery: FeatureSet) -> FeatureSet:
-    """The gallery without pid -1; the same object, and no copy, where there is none."""
-    keep = gallery.pids != JUNK_PID
-    if keep.all():
-        return gallery
-    return gallery.select(keep)
+def without_junk(features: FeatureSet) -> FeatureSet:
+    """The images without pid -1; the same object, and no copy, where there is none."""
+    keep = features.pids != JUNK_PID
+    return features if keep.all() else features.select(keep)

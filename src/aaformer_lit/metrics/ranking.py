@@ -61,8 +61,8 @@ def evaluate_retrieval(
         ConfigError: features of different dimensions, or a rank or chunk size below 1.
         NumericsError: a feature is NaN or infinite.
     """
-    if chunk_size < 1 or not ranks or min(ranks) < 1:
-        raise ConfigError(f"ranks and chunk_size must be 1 or more; got ranks={tuple(ranks)}, chunk_size={chunk_size}.")
+    if not ranks or min(ranks) < 1:
+        raise ConfigError(f"ranks must be 1 or more; got ranks={tuple(ranks)}.")
     query, gallery = FeatureSet.of(query), without_junk(FeatureSet.of(gallery))
     index = MatchIndex(query, gallery)
     compare = rerank.prepare if rerank else SquaredEuclidean

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.metrics.distance import SquaredEuclidean, pair_distances
+from aaformer_lit.metrics.distance import RowDistances, SquaredEuclidean, pair_distances
 from aaformer_lit.metrics.neighbors import SelfNeighbors, self_neighbors
 from aaformer_lit.utils.sequences import tiles
 
@@ -63,8 +63,10 @@ class KReciprocal:
             raise ConfigError(f"re-ranking needs k1 >= 1, k2 >= 1 and lambda_value in [0, 1]; got {self}.")
 
     @torch.no_grad()
-    def prepare(self, query: Float[Tensor, "queries dim"], gallery: Float[Tensor, "gallery dim"]) -> RerankedDistances:
+    def prepare(self, query: Float[Tensor, "queries dim"], gallery: Float[Tensor, "gallery dim"]) -> RowDistances:
         original = SquaredEuclidean(query, gallery)
+        if not len(query) or not len(gallery):
+            return original  # no pair, so nothing to re-rank
         query = original.query
         found = self_neighbors([query, gallery], max(self.k1 + 1, self.k2))
         # where all images are equal their distances stay 0 instead of NaN

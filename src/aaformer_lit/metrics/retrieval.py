@@ -50,7 +50,8 @@ class ReIDRetrieval(StructuredMetric):
         rerank: for example `KReciprocal()`.
         expansion: of queries and gallery by their neighbors, before the ranking.
         sequences: of query and gallery images, in the order of their index (see `FeatureSet`).
-        draws: if any, results are means over so many draws of a gallery with one image of each person (single-shot).
+        draws: if any, results are means over so many draws of a gallery with one image of each person (single-shot), less
+            those in which no query has a match.
         num_gallery: if given, images missing at the end of the gallery are noticed too.
         chunk_size: queries compared at a time.
         kwargs: of `torchmetrics.Metric`.
@@ -140,12 +141,20 @@ class ReIDRetrieval(StructuredMetric):
             # the features wait in main memory, but a GPU that the metric was moved to compares them
             query, gallery = (replace(s, features=s.features.to(self.device)) for s in self._feature_sets(name))
             gallery = without_junk(gallery)  # neither drawn nor anybody's neighbor
-            if self.draws:
-                drawn = [gallery.select(rows) for rows in single_shot(gallery.pids, self.draws)]
-                results[name] = mean_of_draws([self._evaluate(query, one) for one in drawn])
-            else:
-                results[name] = self._evaluate(query, gallery)
+            results[name] = (self._evaluate_draws if self.draws else self._evaluate)(query, gallery)
         return results
+
+    def _evaluate_draws(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        """Single-shot. A draw in which no query has a match is skipped, like a query without one; an error if all are."""
+        found, unmatched = [], None
+        for rows in single_shot(gallery.pids, self.draws):
+            try:
+                found.append(self._evaluate(query, gallery.select(rows)))
+            except ProtocolError as error:
+                unmatched = error
+        if unmatched and not found:
+            raise unmatched
+        return mean_of_draws(found)
 
     def _evaluate(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
         sets = self.expansion(query, gallery)
@@ -155,7 +164,16 @@ class ReIDRetrieval(StructuredMetric):
         """`(query, gallery)` as `compute` compares them, before any expansion, for saving.
 
         Under DDP all processes must call it.
+
+        Raises:
+            ProtocolError: an image is missing.
+            ConfigError: there is no such subset or projection.
         """
+        known = [ALL_TOKENS, *self.subsets, *self.projections]
+        if subset not in known:
+            raise ConfigError(
+                f"there is no subset {subset!r} of the descriptor. Choose from {known}; '' is all tokens."
+            )
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=not self._is_synced):
             return self._feature_sets(subset)
 

@@ -1,7 +1,8 @@
 """Verification: are these two images the same person? ROC, TAR at a given FAR and EER over all query-gallery pairs, exactly.
 
 A pair is accepted if its distance is at most a threshold; TAR is the share of accepted genuine pairs (same pid), FAR that of
-accepted impostor pairs. Pairs of one pid and one camera are ignored, and junk is dropped, as in retrieval.
+accepted impostor pairs. Pairs of one pid and one camera are ignored, as in retrieval; images of pid -1 (junk), queries too,
+are dropped: nobody knows whom they show.
 
 Nothing is sampled or binned, although there are 54 million impostor pairs at Market-1501 size: only the distances of the few
 genuine pairs are kept, and the impostor pairs are counted between them, a slice of queries at a time. The best TAR at a FAR is
@@ -60,11 +61,11 @@ def evaluate_verification(
 
     Raises:
         ProtocolError: there is no genuine or no impostor pair.
-        ConfigError: a FAR outside [0, 1].
+        ConfigError: a FAR outside [0, 1], or a chunk size below 1.
     """
     if any(not 0 <= rate <= 1 for rate in far):
         raise ConfigError(f"a false accept rate lies in [0, 1]; got {list(far)}.")
-    query, gallery = FeatureSet.of(query), without_junk(FeatureSet.of(gallery))
+    query, gallery = without_junk(FeatureSet.of(query)), without_junk(FeatureSet.of(gallery))
     index = MatchIndex(query, gallery)
     distances = SquaredEuclidean(query.features, gallery.features)
     matches, ignored = index.pairs(slice(None))

@@ -120,7 +120,7 @@ def verification_pairs(
     All positive pairs are kept; of more than `max_negatives` pairs about so many negative ones, drawn with `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    gallery = gallery.select(gallery.pids >= 0)
+    query, gallery = (images.select(images.pids != -1) for images in (query, gallery))
     share = max_negatives / max(len(query) * len(gallery), 1)
     gallery_features = gallery.features.float().cpu()
     gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
