@@ -10,6 +10,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
+from hydra._internal.hydra import Hydra
 from hypothesis import settings
 
 from cli_tools import TINY, only, read_json, run_cli
@@ -29,6 +30,14 @@ LONG = (
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once():
+    """Hydra composes a command's config for `hydra.mode`, which no config of ours sets, and then once more to use it: 0.3 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
+        yield
 
 
 @pytest.fixture(scope="session")

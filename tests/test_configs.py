@@ -48,6 +48,7 @@ def test_every_entry_point_has_help_with_examples(name):
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         cfg = compose(name, return_hydra_config=True)
     assert f"python -m aaformer_lit.{name}" in cfg.hydra.help.header
+    assert cfg.hydra.mode is None, "else conftest's composed_once leaves it out"
 
 
 def without_assigner(model: str) -> list[str]:

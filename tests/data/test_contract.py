@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -222,72 +222,44 @@ class NamesDecide(Contract):
 class TestMarket1501(NamesDecide):
     dataset, module = Market1501, Market1501DataModule
     folder = "Market-1501-v15.09.15"
+    folders: ClassVar = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+    published: ClassVar = {
+        "train": "market1501/train.txt", "query": "market1501/probe.txt", "gallery": "market1501/gallery.txt"
+    }  # fmt: skip
 
-    def item(self, folder: str, split: str, name: str) -> Item:
-        pid, camera, *_ = name.split("_")
-        return Item(f"{self.folder}/{folder}/{name}", split, int(pid), int(camera[1]))
+    def items(self, split: str, names: Iterable[str]) -> list[Item]:
+        parts = [(name, name.split("_")) for name in names]
+        where = f"{self.folder}/{self.folders[split]}"
+        return [Item(f"{where}/{name}", split, int(pid), int(camera[1])) for name, (pid, camera, *_) in parts]
 
     def tiny(self) -> list[Item]:
         train = [f"{pid:04d}_c{c}s1_{pid * 50:06d}_0{c}.jpg" for pid in (2, 7, 10, 11) for c in (1, 6)]
         test = [f"{pid:04d}_c{c}s2_00{pid}5{c}_00.jpg" for pid in (12, 34) for c in (1, 2, 4)]
         junk = ["-1_c1s1_000401_03.jpg", "0000_c2s1_000451_03.jpg", "0000_c6s3_094992_01.jpg.jpg"]
         return [
-            *(self.item("bounding_box_train", "train", name) for name in train),
-            *(self.item("query", "query", name) for name in test[::3]),
-            *(self.item("bounding_box_test", "gallery", name) for name in [*test, *junk]),
-        ]
+            *self.items("train", train), *self.items("query", test[::3]), *self.items("gallery", [*test, *junk])
+        ]  # fmt: skip
 
     def official(self, lists: Path) -> list[Item]:
-        return [
-            self.item(folder, split, name)
-            for file, folder, split in (
-                ("train", "bounding_box_train", "train"),
-                ("probe", "query", "query"),
-                ("gallery", "bounding_box_test", "gallery"),
-            )
-            for name in lines(lists / "market1501" / f"{file}.txt")
-        ]
+        return [item for split, file in self.published.items() for item in self.items(split, lines(lists / file))]
 
 
 class TestDukeMTMC(TestMarket1501):
     dataset, module = DukeMTMC, DukeMTMCDataModule
     folder = "DukeMTMC-reID"
+    published: ClassVar = {"train": "duke/train.list", "query": "duke/probe.list", "gallery": "duke/test.list"}
 
     def tiny(self) -> list[Item]:
         train = [f"{pid:04d}_c{c}_f00{pid * 50:05d}.jpg" for pid in (1, 5, 9, 30) for c in (1, 8)]
         test = [f"{pid:04d}_c{c}_f00{pid * 50:05d}.jpg" for pid in (2, 6) for c in (3, 4, 8)]
-        return [
-            *(self.item("bounding_box_train", "train", name) for name in train),
-            *(self.item("query", "query", name) for name in test[::3]),
-            *(self.item("bounding_box_test", "gallery", name) for name in [*test[1::3], *test[2::3]]),
-        ]
-
-    def official(self, lists: Path) -> list[Item]:
-        return [
-            self.item(folder, split, name)
-            for file, folder, split in (
-                ("train", "bounding_box_train", "train"),
-                ("probe", "query", "query"),
-                ("test", "bounding_box_test", "gallery"),
-            )
-            for name in lines(lists / "duke" / f"{file}.list")
-        ]
+        gallery = [*test[1::3], *test[2::3]]
+        return [*self.items("train", train), *self.items("query", test[::3]), *self.items("gallery", gallery)]
 
 
 class TestOccludedDuke(TestDukeMTMC):
     dataset, module = OccludedDuke, OccludedDukeDataModule
     folder = "Occluded_Duke"
-
-    def official(self, lists: Path) -> list[Item]:
-        return [
-            self.item(folder, split, name)
-            for split, folder in (
-                ("train", "bounding_box_train"),
-                ("query", "query"),
-                ("gallery", "bounding_box_test"),
-            )
-            for name in lines(lists / "occluded_duke" / f"{split}.list")
-        ]
+    published: ClassVar = {split: f"occluded_duke/{split}.list" for split in ("train", "query", "gallery")}
 
 
 class TestOccludedDukeFromLists(Contract):
@@ -307,7 +279,7 @@ class TestOccludedDukeFromLists(Contract):
 
     def names(self, lists: Path | None) -> dict[str, list[str]]:
         if lists is not None:
-            return {split: lines(lists / "occluded_duke" / f"{split}.list") for split in ("train", "query", "gallery")}
+            return {split: lines(lists / file) for split, file in TestOccludedDuke.published.items()}
         duke = [item.path.split("/")[-1] for item in self.duke(None)]
         return {"train": duke[:-7], "query": [duke[-5]], "gallery": duke[-4:]}
 

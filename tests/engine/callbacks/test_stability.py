@@ -116,20 +116,12 @@ def test_half_precision_does_not_add_its_rounding(network, data, tmp_path):
 
 
 def test_runs_write_it_and_it_can_be_switched_off(trained, data_dir, tmp_path):
+    """That `evaluate` writes the same numbers is seen in test_train.py, in which all are compared."""
     names = {f"test/stability/{name}" for name in (*CHANGES, "people")}
-    written = read_json(trained / "metrics.json")
-    assert names <= set(written)
-    for images in (64, 0):
-        runs = tmp_path / str(images)
-        code = run_cli(
-            "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *TINY_DATA, f"paths.data={data_dir}", "trainer=cpu",
-            f"paths.runs={runs}", "trainer.enable_progress_bar=false", f"stability={images}",
-        )  # fmt: skip
-        assert code == 0
-        again = read_json(only(runs.rglob("metrics.json")))
-        if images:
-            assert {name: again[name] for name in names} == pytest.approx(
-                {name: written[name] for name in names}, rel=1e-3
-            )
-        else:
-            assert not names & set(again)
+    assert names <= set(read_json(trained / "metrics.json"))
+    code = run_cli(
+        "evaluate", f"ckpt={trained}/checkpoints/last.ckpt", *TINY_DATA, f"paths.data={data_dir}", "trainer=cpu",
+        f"paths.runs={tmp_path}", "trainer.enable_progress_bar=false", "stability=0",
+    )  # fmt: skip
+    assert code == 0
+    assert not names & set(read_json(only(tmp_path.rglob("metrics.json"))))
