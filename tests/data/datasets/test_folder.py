@@ -11,6 +11,7 @@ import pytest
 
 from aaformer_lit.data.datasets.folder import FolderDataModule, FolderDataset, numbered
 from aaformer_lit.errors import ConfigError, DatasetNotFoundError, ProtocolError
+from aaformer_lit.structures import nobody
 
 Write = Callable[..., list[Path]]
 
@@ -41,9 +42,9 @@ def table(**changes: Any) -> pd.DataFrame:
 def test_names_are_numbered_in_sorted_order(pictures: Path) -> None:
     table().to_csv(pictures / "people.csv", index=False)
     dataset = FolderDataset(pictures)
-    assert seen(dataset, "train") == [("a.jpg", 0, 1), ("b.jpg", 0, 0)]
-    assert seen(dataset, "query") == [("c.jpg", 1, 0)]
-    assert seen(dataset, "gallery") == [("d.jpg", 1, -1), ("e.jpg", 2, 1)]
+    assert seen(dataset, "train") == [("a.jpg", 1, 1), ("b.jpg", 1, 0)]
+    assert seen(dataset, "query") == [("c.jpg", 2, 0)]
+    assert seen(dataset, "gallery") == [("d.jpg", 2, -1), ("e.jpg", 3, 1)]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -126,7 +127,7 @@ def test_a_pattern_reads_pid_and_camera(tmp_path: Path, write_images: Write, cap
         write_images(tmp_path / split, ["bob_door_1.jpg", "eve_yard_2.jpg", "holiday.jpg"])
     write_images(tmp_path / "gallery", ["eve_door_3.jpg"])
     dataset = FolderDataset(tmp_path, pattern=r"(?P<pid>[a-z]+)_(?P<camid>[a-z]+)_\d+\.jpg")
-    assert seen(dataset, "gallery") == [("bob_door_1.jpg", 0, 0), ("eve_door_3.jpg", 1, 0), ("eve_yard_2.jpg", 1, 1)]
+    assert seen(dataset, "gallery") == [("bob_door_1.jpg", 1, 0), ("eve_door_3.jpg", 2, 0), ("eve_yard_2.jpg", 2, 1)]
     assert "left out: 3 images of" in caplog.text
     assert "gallery/holiday.jpg, query/holiday.jpg, train/holiday.jpg" in caplog.text
 
@@ -141,7 +142,7 @@ def test_a_sequence_of_minus_one_is_no_clip(tmp_path: Path, write_images: Write)
 def test_a_pattern_may_read_the_camera_alone(tmp_path: Path, write_images: Write) -> None:
     write_images(tmp_path / "train", ["bob/c3_1.jpg", "eve/c4_1.jpg"])
     dataset = FolderDataset(tmp_path, pattern=r"c(?P<camid>\d)_.*")
-    assert seen(dataset, "train") == [("c3_1.jpg", 0, 3), ("c4_1.jpg", 1, 4)]
+    assert seen(dataset, "train") == [("c3_1.jpg", 1, 3), ("c4_1.jpg", 2, 4)]
 
 
 def test_images_of_nobody(tmp_path: Path, write_images: Write) -> None:
@@ -171,7 +172,15 @@ def test_numbered() -> None:
     assert numbered(["10", "9", "9"]) == {"10": 10, "9": 9}
     assert numbered(["10", "9", "b"]) == {"10": 0, "9": 1, "b": 2}
     assert numbered(["²", "1"]) == {"1": 0, "²": 1}
+    assert numbered(["10", "b"], first=1) == {"10": 1, "b": 2}
     assert numbered([]) == {}
+
+
+def test_nobody_by_name_is_taken_for_distractors(tmp_path: Path, write_images: Write) -> None:
+    """Anna, first by name, is in the gallery alone: still a person whose distances count."""
+    write_images(tmp_path, ["query/ben/a.jpg", "gallery/anna/b.jpg", "gallery/anna/c.jpg", "gallery/ben/d.jpg"])
+    dataset = FolderDataset(tmp_path)
+    assert nobody(dataset.query).isdisjoint(record.pid for record in dataset.gallery)
 
 
 def test_training_alone(tmp_path: Path, write_images: Write) -> None:

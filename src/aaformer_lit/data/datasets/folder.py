@@ -89,7 +89,7 @@ class FolderDataset(ReIDDataset):
 
     def index(self) -> tuple[list[Record], list[Record], list[Record]]:
         rows = self._examined(read_table(Path(self.table), self.remark) if self.table else self._walk())
-        pids = numbered(row.pid for row in rows)
+        pids = numbered((row.pid for row in rows), first=1)  # 0 may stand for distractors (`structures.nobody`)
         camids = numbered(row.camid for row in rows if row.camid) | {"": -1}
         # a clip shows one person: clips of the same name are told apart by whom they show
         clips = sorted({(row.pid, row.sequence) for row in rows if row.sequence})

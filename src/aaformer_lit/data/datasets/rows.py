@@ -20,12 +20,12 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _LIKE_MISSING = {"na", "n/a", "nan", "none", "null", "unknown", "?", "-"}
 
 
-def numbered(names: Iterable[str]) -> dict[str, int]:
-    """A number for each name: the number that it is if all are, else its place in the sorted names."""
+def numbered(names: Iterable[str], first: int = 0) -> dict[str, int]:
+    """A number for each name: the number that it is if all are, else its place in the sorted names, counted from `first`."""
     distinct = sorted(set(names))
     if all(_NUMBER.fullmatch(name) for name in distinct):
         return {name: int(name) for name in distinct}
-    return {name: number for number, name in enumerate(distinct)}
+    return {name: number for number, name in enumerate(distinct, first)}
 
 
 def without_junk(rows: Sequence[Row], unused: dict[Path, str], say: Say) -> list[Row]:
