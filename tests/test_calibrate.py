@@ -85,6 +85,16 @@ def test_the_thresholds_travel_with_the_model(calibrated, tmp_path, caplog):
     assert "calibration" not in read_json(tmp_path / "half" / "config.json")["aaformer_lit"]
 
 
+def test_thresholds_of_the_model_before_do_not_hide_those_in_the_folder(calibrated, tmp_path, caplog):
+    export_checked(calibrated / "last.ckpt", SafetensorsFormat(), tmp_path / "model", images=8)
+    expected = load_model(tmp_path / "model").calibration
+    stale = read_json(calibrated / "last.calibration.json") | {"fingerprint": "another"}
+    for left in (json.dumps(stale), "{"):
+        (tmp_path / "model" / "calibration.json").write_text(left)
+        assert load_model(tmp_path / "model").calibration == expected is not None
+    assert caplog.text.count("left aside") == 2
+
+
 def test_a_training_that_goes_on_leaves_its_thresholds_behind(calibrated, tmp_path, caplog):
     content = read_checkpoint(calibrated / "last.ckpt")
     content["state_dict"]["network.part_tokens"] += 0.1

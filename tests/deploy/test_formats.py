@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from aaformer_lit.deploy import BoxmotCrops, Deployed, OnnxFormat, OpenVinoFormat
+from aaformer_lit.deploy import BoxmotCrops, Deployed, OnnxFormat, OpenVinoFormat, SafetensorsFormat, TorchExportFormat
+from aaformer_lit.deploy.export_checked import export_network
 from aaformer_lit.deploy.narrow import linear_layers, to_float16, to_int8
 from aaformer_lit.errors import ConfigError, ExportError
 from aaformer_lit.models import AAformer, build_backbone
@@ -137,8 +138,19 @@ def test_openvino(deployed, crops, tmp_path, dtype):
     assert (found.features - wanted.features).norm(dim=1).median() < (0.02 if dtype == "fp16" else 0.2)
     about = openvino.Core().read_model(tmp_path / "model.xml").get_rt_info(["aaformer_lit", "threshold"])
     assert about.astype(str) == "0.75"
+
+
+def test_a_target_of_the_wrong_kind_is_told_before_the_work(deployed, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.xml").mkdir()
     with pytest.raises(ExportError, match=r"writes NAME\.xml"):
-        form.write(plain, ABOUT, tmp_path / "model", inputs)
+        OpenVinoFormat().check_target(tmp_path / "model")
+    for form in (OnnxFormat(), OpenVinoFormat(), TorchExportFormat()):
+        with pytest.raises(ExportError, match=r"folder.xml is a folder, and this format writes a file"):
+            form.check_target(tmp_path / "folder.xml")
+    with pytest.raises(ExportError, match=r"file is a file, and this format writes a folder"):
+        export_network(deployed.network, {"model": {}} | ABOUT, SafetensorsFormat(), tmp_path / "file", source="x")
+    SafetensorsFormat().check_target(tmp_path)
 
 
 def test_choices_are_named():

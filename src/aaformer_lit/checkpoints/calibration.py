@@ -106,15 +106,19 @@ def calibration_path(ckpt: str | Path) -> Path | None:
 
 
 def with_calibration(network: ReIDViT, about: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """A model's description with the calibration that lies beside its file, else the one that it holds, once checked."""
+    """A model's description with the calibration that lies beside its file, else the one that it holds, once checked.
+
+    One beside it that is of another model hides none: a folder that was exported again may have that of the model before.
+    """
     beside = _beside(path)
-    if not beside.is_file():
-        return checked_calibration(network, about, path)
-    try:
-        about = {**about, KEY: CalibrationRecord.read(beside).as_dict()}
-    except CalibrationError as error:
-        log.warning("%s It is left aside.", error)
-    return checked_calibration(network, about, beside)
+    if beside.is_file():
+        try:
+            found = checked_calibration(network, {**about, KEY: CalibrationRecord.read(beside).as_dict()}, beside)
+            if KEY in found:
+                return found
+        except CalibrationError as error:
+            log.warning("%s It is left aside.", error)
+    return checked_calibration(network, about, path)
 
 
 def checked_calibration(network: ReIDViT, about: Mapping[str, Any], source: object) -> dict[str, Any]:

@@ -68,8 +68,10 @@ def export_network(
         seed: of the drawn images.
 
     Raises:
-        ExportError: the format cannot hold the network, or the file computes something else; then nothing is left behind.
+        ExportError: the target is of the wrong kind, the format cannot hold the network, or the file computes something
+            else; then nothing is left behind.
     """
+    form.check_target(target)
     about = portable(about)
     deployed = form.deployed(network, about["data"])
     about = checked_calibration(network, about, source)  # rounded weights have thresholds of their own

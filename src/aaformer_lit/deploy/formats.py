@@ -27,7 +27,7 @@ Intake = bool | Literal["boxmot"]
 
 
 class Format:
-    """One way to keep a network. `file_name` is the name it has in a run directory.
+    """One way to keep a network. `file_name` is the name it has in a run directory; `is_folder`, whether that is a folder's.
 
     Args:
         preprocess: True: take uint8 NHWC images of any size, and resize and normalize them inside; "boxmot": take what the
@@ -36,11 +36,18 @@ class Format:
     """
 
     file_name: ClassVar[str]
+    is_folder: ClassVar[bool] = False
 
     def __init__(self, preprocess: Intake = False, dtype: DType = "fp32") -> None:
         check_choice("format.preprocess", preprocess, (True, False, "boxmot"))
         check_choice("format.dtype", dtype, get_args(DType))
         self.preprocess, self.dtype = preprocess, dtype
+
+    def check_target(self, target: Path) -> None:
+        """Raise `ExportError` where the format cannot be written to this path: before the work, which takes a minute."""
+        if target.exists() and target.is_dir() != self.is_folder:
+            there, wanted = ("a file", "a folder") if self.is_folder else ("a folder", "a file")
+            raise ExportError(f"output={target} is {there}, and this format writes {wanted}. Give another output=.")
 
     def deployed(self, network: ReIDViT, data: Mapping[str, Any]) -> Deployed:
         """What the file is to compute; `data` is the checkpoint's preprocessing (image size, mean, std)."""
@@ -72,7 +79,7 @@ class Format:
         height, width = (preprocess and preprocess.input_size) or deployed.network.image_size
         if preprocess is not None and not preprocess.input_size:
             example = torch.zeros(2, height + 3, width + 5, 3, dtype=torch.uint8)
-            rows, columns = (torch.export.Dim(name, min=2, max=1 << 15) for name in ("rows", "columns"))
+            rows, columns = (torch.export.Dim(name, min=1, max=1 << 15) for name in ("rows", "columns"))
             sizes = {0: batch, 1: rows, 2: columns}
         else:
             example, sizes = torch.zeros(2, 3, height, width), {0: batch}
@@ -117,6 +124,7 @@ class SafetensorsFormat(Format):
     """
 
     file_name = "model"
+    is_folder = True
 
     def __init__(self, half: bool = False) -> None:
         super().__init__()

@@ -35,14 +35,17 @@ class OpenVinoFormat(Format):
     def __init__(self, preprocess: Intake = False, dtype: DType = "fp16") -> None:
         super().__init__(preprocess, dtype)
 
+    def check_target(self, target: Path) -> None:
+        if target.suffix != ".xml":
+            raise ExportError(f"format=openvino writes NAME.xml, and NAME.bin beside it; got output={target.name}.")
+        super().check_target(target)
+
     def write(
         self, deployed: Deployed, about: Mapping[str, Any], path: Path, calibration: Sequence[Tensor] = ()
     ) -> None:
         need("openvino", "openvino", "openvino", *(["nncf"] if self.dtype == "int8" else []))
         import openvino
 
-        if path.suffix != ".xml":
-            raise ExportError(f"format=openvino writes NAME.xml, and NAME.bin beside it; got output={path.name}.")
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             onnx = Path(folder, "model.onnx")
             OnnxFormat(preprocess=self.preprocess).write(deployed, about, onnx)
