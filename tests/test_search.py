@@ -189,7 +189,6 @@ def other_model(data_dir, trained, tmp_path_factory):
         (["k=0"], "k=0 must be 1 or more"),
         (["camids=[9]"], "from camera 9. Its cameras: 1, 2"),
         (["formats=[pdf]"], "there is no formats=pdf"),
-        (["index=ivf_pq"], "needs at least 256 images"),
         (["index=annoy"], "there is no index=annoy"),
     ],
 )

@@ -211,6 +211,13 @@ def test_a_gallery_made_anew_in_the_same_folder_is_searched_anew(extractor, gall
     assert [answer["path"] for answer in found] == ["3.png", "5.png"]
 
 
+def test_images_that_have_moved_stay_where_the_caller_says(extractor, gallery, tmp_path):
+    gallery.root.rename(tmp_path / "moved")
+    service = Service(extractor, Gallery.open(gallery.folder, tmp_path / "moved"), FaissFlat)
+    Gallery.open(gallery.folder).remove(pid="0")  # by another process, which is not told
+    assert service.gallery().image(0).shape == (12, 6, 3)
+
+
 def test_a_token_may_be_in_any_script(extractor, gallery):
     token = "ein langer Schlüssel"
     with running(extractor, gallery, token=token) as ask:

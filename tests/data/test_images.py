@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from aaformer_lit.data.image_transform import pixels_of
+from aaformer_lit.data.image_transform import ImageTransform, pixels_of
 from aaformer_lit.data.images import peek, read_image, read_mask
+from aaformer_lit.data.listing import find_images
 from aaformer_lit.errors import ImageError
 
 RNG = np.random.default_rng(0)
@@ -157,3 +158,13 @@ def test_a_color_picture_is_no_mask(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(encoded(PHOTO.convert("L"), "PNG")[:80])
     with pytest.raises(ImageError, match="cannot be decoded"):
         read_mask(tmp_path / "m.png")
+
+
+def test_a_batch_of_no_pictures_is_empty() -> None:
+    assert ImageTransform((6, 4)).batch([]).shape == (0, 3, 6, 4)
+
+
+def test_images_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_images("~") == find_images(["~/a.jpg"]) == [tmp_path / "a.jpg"]

@@ -111,9 +111,19 @@ def test_ivf_pq_is_trained_once_per_version(features, queries, shelf, monkeypatc
     assert np.array_equal(first.search(queries, 10).rows, second.search(queries, 10).rows)
 
 
+def test_ivf_pq_compares_few_images_exactly(features, queries, shelf, caplog):
+    """A gallery that was large enough may lose images, and is searched on."""
+    index, mask = FaissIVFPQ(m=4), np.arange(255) % 2 == 0
+    index.fit(features[:300], np.arange(300), shelf)
+    index.fit(features[:255], np.arange(255), shelf)
+    assert "these 255 are compared exactly" in caplog.text
+    for allowed in (None, mask):
+        assert np.array_equal(index.search(queries, 5, allowed).rows, nearest(features[:255], queries, 5, allowed)[1])
+
+
 @pytest.mark.parametrize(
     ("images", "settings", "message"),
-    [(100, {}, "at least 256 images"), (600, {"m": 7}, "index.m=7 a divisor of the 32"), (600, {"nlist": 601}, "601")],
+    [(600, {"m": 7}, "index.m=7 a divisor of the 32"), (600, {"nlist": 601}, "601")],
 )
 def test_ivf_pq_mistakes(features, shelf, images, settings, message):
     with pytest.raises(ConfigError, match=message):

@@ -1,10 +1,14 @@
 """Re-ranking of a search's candidates, against the slow reference on the same images."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import torch
 
 import reference
-from aaformer_lit.gallery import Neighbors, reranked
+from aaformer_lit.gallery import NO_ROW, Crop, Neighbors, reranked, verdicts
 from aaformer_lit.metrics import KReciprocal
 
 
@@ -29,3 +33,14 @@ def test_the_candidates_of_each_query_are_reranked_among_themselves():
             assert not apart or best.rows[number].tolist() == among[order].tolist()
     lonely = Neighbors(np.array([[0.5, np.inf]]), np.array([[7, -1]]))
     assert reranked(lonely, queries[:1], features, method, k=2).rows.tolist() == [[7, -1]]
+
+
+def test_whose_image_an_answer_is_is_unknown_of_nobody_and_of_junk():
+    gallery = SimpleNamespace(table=pd.DataFrame({"pid": ["1", "-1", "", "2"]}))
+    rows = np.array([[0, 1, 2, 3, NO_ROW]] * 3)
+    queries = [Crop(Path("a.jpg"), None, pid) for pid in ("1", "-1", "")]
+    assert verdicts(gallery, queries, Neighbors(np.zeros(rows.shape), rows)) == [
+        [True, False, None, False],
+        [None] * 4,
+        [None] * 4,
+    ]

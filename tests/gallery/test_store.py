@@ -310,6 +310,10 @@ def test_mistakes(gallery, extractor, tmp_path, images):
     switch.write_text(json.dumps(about | {"format": 2}))
     with pytest.raises(GalleryError, match="newer than this version"):
         Gallery.open(gallery.folder)
+    for key in about.keys() & {"layout", "root", "removed", "copies", "version", "table"}:
+        switch.write_text(json.dumps({name: value for name, value in about.items() if name != key}))
+        with pytest.raises(GalleryError, match=rf"is damaged: it has no {key}\. Extract again"):
+            Gallery.open(gallery.folder)
     switch.write_text("{")
     with pytest.raises(GalleryError, match="cannot be read"):
         Gallery.open(gallery.folder)

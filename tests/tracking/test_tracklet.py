@@ -21,6 +21,14 @@ def test_the_mean_is_weighted_and_of_length_one():
     torch.testing.assert_close(tracklet_descriptor(features * 1, quality * 3), tracklet_descriptor(features, quality))
 
 
+def test_weights_are_where_the_features_are():
+    features, _ = frames()
+    expected = tracklet_descriptor(features), tracklet_descriptor(features, torch.ones(len(features)))
+    with torch.device("meta"):  # where whatever is made without a device goes, as on a machine with two
+        found = tracklet_descriptor(features), tracklet_descriptor(features, torch.ones(len(features), device="cpu"))
+    assert all(map(torch.equal, found, expected))
+
+
 def test_the_medoid_is_the_frame_nearest_to_the_others():
     features, quality = frames()
     costs = [sum(w.item() * (f - g).norm().item() for g, w in zip(features, quality, strict=True)) for f in features]

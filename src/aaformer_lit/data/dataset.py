@@ -105,6 +105,10 @@ class ReIDDataset:
         """The image files of a split's folder, in sorted order."""
         return image_files(folder)
 
+    def all_files(self, folder: Path) -> Iterable[Path]:
+        """All files where `files` looks for images, in any order."""
+        return folder.iterdir()
+
     def scan(self, folder: Path) -> list[Record]:
         """Records of the images in one folder, junk left out; files named in another form are left out and reported."""
         records, strays = [], []
@@ -117,7 +121,7 @@ class ReIDDataset:
                 self.unused[path] = "junk (pid -1)"
             else:
                 records.append(Record(path, *parsed))
-        self.leave_out_unread(folder.iterdir())
+        self.leave_out_unread(self.all_files(folder))
         self.report_strays(folder, strays, kept=len(records))
         return records
 

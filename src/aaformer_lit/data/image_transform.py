@@ -63,8 +63,8 @@ class ImageTransform:
         return [pictures] if alone else list(pictures)  # type: ignore[list-item, arg-type]
 
     def batch(self, pictures: Sequence[Picture]) -> Float[Tensor, "images 3 height width"]:
-        """Several at once, of any sizes."""
-        return torch.stack([self(picture) for picture in pictures])
+        """Several at once, of any sizes; also none."""
+        return torch.stack([self(picture) for picture in pictures]) if pictures else torch.zeros(0, 3, *self.image_size)
 
     def __repr__(self) -> str:
         return f"ImageTransform(image_size={self.image_size}, mean={self.mean}, std={self.std})  # RGB"

@@ -31,9 +31,9 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def find_images(images: str | Sequence[str] | None) -> list[Path]:
-    """The image files that are meant: a file, several, or all in a folder; none for None."""
+    """The image files that are meant: a file, several, or all in a folder, `~` the user's; none for None."""
     files: list[Path] = []
-    for path in map(Path, [images] if isinstance(images, str) else images or ()):
+    for path in (Path(given).expanduser() for given in ([images] if isinstance(images, str) else images or ())):
         found = images_below(path) if path.is_dir() else [path]
         if not path.exists() or not found:
             raise ConfigError(

@@ -89,10 +89,10 @@ def reranked(
 
 
 def verdicts(gallery: Gallery, queries: Sequence[Crop], found: Neighbors) -> list[list[bool | None]]:
-    """For each answer whether it is the query's person; None where either is unknown."""
+    """For each answer whether it is the query's person; None where either is unknown, or the query is junk (pid -1)."""
     pids: list[Any] = gallery.table["pid"].tolist()
     return [
-        [None if not (query.pid and pids[row]) else query.pid == pids[row] for row in rows if row != NO_ROW]
+        [None if query.pid in ("", JUNK) or not pids[row] else query.pid == pids[row] for row in rows if row != NO_ROW]
         for query, rows in zip(queries, found.rows, strict=True)
     ]
 

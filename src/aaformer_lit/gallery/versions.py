@@ -37,6 +37,9 @@ COLUMNS = {
     "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
     "camid": "string", "hash": "string",
 }  # fmt: skip
+_NEEDED = (
+    "version", "name", "fingerprint", "dtype", "layout", "root", "next_id", "copies", "removed", "table", "features",
+)  # fmt: skip
 _OURS = re.compile(r"(table|features|index)-\d{6,}(\.parquet|\.safetensors|)|\.(table-|features-|gallery\.json).*\.tmp")
 
 
@@ -80,12 +83,15 @@ def read_switch(folder: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads(path.read_text())
         newer = about["format"] > FORMAT
+        lacking = [] if newer else [key for key in _NEEDED if key not in about]
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise GalleryError(f"{path} cannot be read: {first_line(cause)}. Extract again into a new folder.") from cause
     if newer:
         raise GalleryError(
             f"{folder} has format {about['format']}, newer than this version reads ({FORMAT}). Update aaformer_lit."
         )
+    if lacking:
+        raise GalleryError(f"{path} is damaged: it has no {', '.join(lacking)}. Extract again into a new folder.")
     return about
 
 

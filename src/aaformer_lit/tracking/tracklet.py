@@ -35,7 +35,9 @@ def tracklet_descriptor(
         ConfigError: an unknown method, weights that are negative or do not fit the frames, or no frame that counts.
     """
     check_choice("method", method, get_args(Method))
-    weights = torch.ones(len(features)) if quality is None else quality.float()
+    weights = (
+        torch.ones(len(features), device=features.device) if quality is None else quality.to(features.device).float()
+    )
     if features.ndim != 2 or weights.shape != features.shape[:1] or (weights < 0).any() or not (weights > 0).any():
         raise ConfigError(
             "a track needs features (frames, dim) and for each frame a quality of 0 or more, one of them above 0; got features "

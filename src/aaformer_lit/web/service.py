@@ -66,6 +66,8 @@ class Service:
         check_same_model(gallery, extractor)
         self.extractor, self.layout = extractor, extractor.layout
         self._make_index, self._indexes = make_index, dict[str, Index]()
+        # where the caller says that the images lie now, if not where the gallery says
+        self._root = None if gallery.root == Path(gallery.about["root"]) else gallery.root
         self._lock = threading.Lock()
         self._use(gallery)
         if len(gallery):
@@ -144,7 +146,7 @@ class Service:
     def _current(self) -> Gallery:
         stamp = _stamp(self._gallery.folder)
         if stamp != self._seen:
-            opened = Gallery.open(self._gallery.folder)
+            opened = Gallery.open(self._gallery.folder, self._root)
             check_same_model(opened, self.extractor)
             if opened.revision != self._gallery.revision:
                 self._indexes.clear()

@@ -54,6 +54,17 @@ def test_partial_reid_has_two_kinds_of_queries(tmp_path: Path, write_images: Wri
         PartialREID(tmp_path, query="whole")  # type: ignore[arg-type]
 
 
+def test_formats_that_are_not_read_are_told_in_the_folders_of_people_too(
+    tmp_path: Path, write_images: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("occluded", "whole"):
+        write_images(tmp_path / "Occluded_REID" / f"{folder}_body_images" / "001", ["001_01.jpg"])
+    (tmp_path / "Occluded_REID" / "whole_body_images" / "001" / "001_02.heic").touch()
+    dataset = OccludedREID(tmp_path)
+    assert [(path.name, why) for path, why in dataset.unused.items()] == [("001_02.heic", "a format that is not read")]
+    assert "001/001_02.heic" in caplog.text
+
+
 def test_published_counts_add_up() -> None:
     for dataset, images in ((OccludedREID, 2_000), (PDukeMTMC, 24_143)):
         assert sum(counts.images for counts in dataset.published["official"].values()) == images

@@ -36,6 +36,13 @@ def test_prepare_data_draws_the_data_set(root: Path) -> None:
     assert [folder.name for folder in root.iterdir()] == [f"synthetic-{SPEC.short_hash}"]
 
 
+def test_equal_specs_have_one_hash_that_of_the_published_ones() -> None:
+    assert SyntheticSpec().short_hash == "07b3481fcc"
+    assert (
+        SyntheticSpec(difficulty=1, occlusion=0).short_hash == SyntheticSpec(difficulty=1.0, occlusion=0.0).short_hash
+    )
+
+
 def test_records_are_the_shots_of_the_spec(root: Path) -> None:
     module = build(root)
     module.setup("fit")

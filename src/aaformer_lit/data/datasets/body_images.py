@@ -18,7 +18,7 @@ over them with their deviation. `draws=0` searches all whole images at once, as 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Unpack
 
@@ -26,7 +26,7 @@ from aaformer_lit.data.arguments import Common
 from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS, ReIDDataset
-from aaformer_lit.data.listing import images_below
+from aaformer_lit.data.listing import files_below, images_below
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.structures import Record
 
@@ -63,6 +63,9 @@ class OccludedREID(ReIDDataset):
     def files(self, folder: Path) -> list[Path]:
         """The images may lie in a folder for each person, or side by side."""
         return images_below(folder)
+
+    def all_files(self, folder: Path) -> Iterable[Path]:
+        return files_below(folder)
 
 
 class PartialREID(OccludedREID):

@@ -68,6 +68,8 @@ class SyntheticSpec:
         for name in ("difficulty", "occlusion", "misalignment"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"synthetic {name} is a number from 0 to 1; got {getattr(self, name)}.")
+        for name in ("difficulty", "occlusion", "misalignment", "box_width"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 draw the same: they have one hash
         if not 0.5 <= self.box_width <= 1.0:
             raise ConfigError(f"synthetic box_width is a share of the width from 0.5 to 1; got {self.box_width}.")
 

@@ -49,7 +49,8 @@ class FaissFlat:
 class FaissIVFPQ:
     """Inverted file with product quantization (Jegou et al., TPAMI 2011), then exact distances of the best candidates.
 
-    The trained index is kept in the gallery's folder until the gallery changes.
+    The trained index is kept in the gallery's folder until the gallery changes. Fewer than 256 images, the values of a code's
+    byte, cannot train one: they are compared exactly.
 
     Args:
         nlist: cells; None: 4 x the root of the number of images, fewer where they could not be trained.
@@ -70,7 +71,11 @@ class FaissIVFPQ:
 
     def fit(self, features: Features, ids: Int[np.ndarray, " images"], storage: IndexStorage) -> None:
         faiss = engine("faiss", "faiss-cpu")
-        self._features = features
+        self._features, self._exact = features, FaissFlat() if len(features) < 256 else None
+        if self._exact is not None:
+            log.warning("index=ivf_pq learns from 256 images or more; these %d are compared exactly", len(features))
+            self._exact.fit(features, ids, storage)
+            return
         dim = features[:1].shape[1]
         nlist, m, bits = self._sizes(len(features), dim)
         file = storage.folder / f"{storage.name}-{nlist}-{m}-{self.seed}.faiss"
@@ -94,6 +99,8 @@ class FaissIVFPQ:
     def search(
         self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
     ) -> Neighbors:
+        if self._exact is not None:
+            return self._exact.search(queries, k, mask)
         faiss = engine("faiss", "faiss-cpu")
         options = faiss.SearchParametersIVF(
             nprobe=min(self.nprobe, self._index.nlist), sel=None if mask is None else _selector(mask)
@@ -113,8 +120,6 @@ class FaissIVFPQ:
                 f"index.nlist={nlist} must be at most the {images:,} images, and index.m={m} a divisor of the {dim} numbers of "
                 "a feature. Leave them out (null) to have them chosen."
             )
-        if images < 256:
-            raise ConfigError(f"index=ivf_pq needs at least 256 images to learn from; got {images}. Use index=flat.")
         return nlist, m, 8
 
 
