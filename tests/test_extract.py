@@ -39,6 +39,8 @@ def test_extract_again_and_remove(trained, images, tmp_path, capsys, monkeypatch
     theirs = int((gallery.table["pid"] == pid).sum())
     assert run_cli("extract", f"out={out}", f"remove_pid={pid}") == 0
     assert f"{theirs} removed, {count - theirs} left" in capsys.readouterr().out
+    assert run_cli("extract", f"out={out}", "remove=123") == 2  # a number to Hydra
+    assert f"there is no image 123 in {out}" in " ".join(capsys.readouterr().err.split())
     assert run_cli("extract", f"out={out}", f"remove={Gallery.open(out).table['path'].iat[0]}") == 0
     assert extract(trained, images, out) == 0
     assert f"{theirs + 1} removed before" in capsys.readouterr().out

@@ -125,6 +125,11 @@ def test_the_synthetic_data_set_itself_is_drawn(prepare: Prepare, tmp_path: Path
     assert code == 0
     (folder,) = tmp_path.glob("synthetic-*")
     assert f"drawn in {folder}" in says
+    spec = [option.replace("spec.", "data.spec.", 1) for option in SPEC]
+    code, says = prepare("data=synthetic", f"paths.data={tmp_path}", *spec)
+    assert code == 0
+    assert "121 files in " in says
+    assert ", 120 used 1 not used: no images (synthetic.json)" in says  # 60 images, a mask for each
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -234,4 +239,12 @@ def test_a_file_of_weights_is_told_with_the_backbones_that_it_fits_or_those_near
     (tmp_path / "text.pth").write_text("hello")
     code, said = prepare(f"weights={tmp_path / 'text.pth'}")
     assert code == 2
-    assert "cannot be read as weights (KeyError: 101)" in said
+    assert "cannot be read as weights. It must be" in said
+
+
+@pytest.mark.parametrize("content", ["a list of names", "no weights"])
+def test_what_is_no_file_of_weights_is_told_in_words(prepare: Prepare, tmp_path: Path, content: str) -> None:
+    (tmp_path / "notes.txt").write_text(content)
+    code, says = prepare(f"weights={tmp_path}/notes.txt")
+    assert code == 2
+    assert "notes.txt cannot be read as weights. It must be a whole .safetensors or torch file" in says

@@ -46,6 +46,10 @@ def extractor():
     return Extractor.from_checkpoint("synthetic-small", num_workers=0, device="cpu")
 
 
+def test_a_packaged_model_goes_by_its_name(extractor):
+    assert extractor.ckpt == "synthetic-small"  # what a message or a gallery says of it
+
+
 def filled(extractor, folder):
     """Six images of three people by two cameras."""
     crops = []
@@ -215,7 +219,7 @@ def test_images_that_have_moved_stay_where_the_caller_says(extractor, gallery, t
     gallery.root.rename(tmp_path / "moved")
     service = Service(extractor, Gallery.open(gallery.folder, tmp_path / "moved"), FaissFlat)
     Gallery.open(gallery.folder).remove(pid="0")  # by another process, which is not told
-    assert service.gallery().image(0).shape == (12, 6, 3)
+    assert service.gallery().image(0).shape == (96, 48, 3)
 
 
 def test_a_token_may_be_in_any_script(extractor, gallery):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
@@ -24,7 +24,7 @@ def extract(cfg: DictConfig) -> Gallery:
     from aaformer_lit.gallery.extractor import AUTOCAST
     from aaformer_lit.gallery.store import DTYPES
 
-    if cfg.remove or cfg.remove_pid is not None:
+    if cfg.remove is not None or cfg.remove_pid is not None:
         return _remove(cfg)
     if cfg.ckpt is None:
         raise ConfigError("extracting needs a model. Give ckpt=RUN/checkpoints/last.ckpt or an exported folder.")
@@ -61,7 +61,8 @@ def _remove(cfg: DictConfig) -> Gallery:
 
     gallery = Gallery.open(cfg.out)
     before = len(gallery)
-    paths = [cfg.remove] if isinstance(cfg.remove, str) else list(cfg.remove or ())
+    given = [] if cfg.remove is None else cfg.remove if OmegaConf.is_list(cfg.remove) else [cfg.remove]
+    paths = [str(path) for path in given]  # 123 is a number to Hydra
     gallery = gallery.remove(paths=paths, pid=cfg.remove_pid)
     console.print(f"{cfg.out}: {before - len(gallery):,} removed, {len(gallery):,} left", highlight=False)
     return gallery

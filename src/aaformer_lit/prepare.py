@@ -40,7 +40,8 @@ def check(cfg: DictConfig) -> dict[str, Findings | None]:
     from aaformer_lit.data.check import inspect
 
     with _quiet("aaformer_lit.data.dataset"):  # the report says it
-        train, test = instantiate(cfg.data).sources()
+        data = instantiate(cfg.data)
+        train, test = data.sources()
     results: dict[str, Findings | None] = {}
     for dataset in {id(d): d for d in [*train, *test]}.values():
         _print_counts(dataset)
@@ -51,7 +52,7 @@ def check(cfg: DictConfig) -> dict[str, Findings | None]:
                 task = progress.add_task("Decoding", total=sum(counts.images for counts in dataset.counts().values()))
                 results[dataset.name] = findings = inspect(dataset, partial(progress.advance, task))
             _print_findings(findings)
-        _print_account(dataset)
+        _print_account(dataset, data.masks)
     return results
 
 
@@ -218,11 +219,11 @@ def _print_remarks(dataset: ReIDDataset) -> None:
             console.print(f"     {remark.effect}", highlight=False, markup=False)
 
 
-def _print_account(dataset: ReIDDataset) -> None:
+def _print_account(dataset: ReIDDataset, masks: str | Path | None) -> None:
     """The last lines of the report: every file of the folder, used or why not."""
     from aaformer_lit.data.account import account
 
-    found = account(dataset)
+    found = account(dataset, masks)
     console.print(f"{plural(found.files, 'file')} in {dataset.folder}, {found.used:,} used", highlight=False)
     for reason, paths in found.unused.items():
         console.print(f"  {len(paths):,} not used: {reason} ({some(paths, 3)})", highlight=False, markup=False)

@@ -114,6 +114,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         for number, page in enumerate(as_pages(gallery, queries, found, tokens, cfg.count, decided), start=1):
             write_text(run_dir / page_name(number), page)
     _print(content)
+    if cfg.k > len(gallery):
+        console.print(f"The gallery has no more than {plural(len(gallery), 'image')}; k={cfg.k:,}.", highlight=False)
     if calibration is not None:
         console.print(_what_it_means(calibration.thresholds, len(gallery)), highlight=False)
     elif tokens == ALL and not cfg.rerank:

@@ -12,7 +12,10 @@ import pytest
 import torch
 import yaml
 
+from aaformer_lit.checkpoints.load import description
 from aaformer_lit.data.synthetic import SyntheticSpec, generate
+from aaformer_lit.engine.training_data import _find
+from aaformer_lit.errors import ConfigError
 from cli_tools import only, read_json, run_cli
 
 QUIET = ("trainer=cpu", "trainer.enable_progress_bar=false", "alignment=false", "data.num_workers=0")
@@ -93,6 +96,11 @@ def test_without_any_word_on_the_data_they_are_asked_for(evaluate: Evaluate, run
     assert code == 2
     assert "does not say which data it was trained on" in says
     assert "data=NAME" in says
+
+
+def test_a_packaged_model_is_tried_on_drawn_people() -> None:
+    with pytest.raises(ConfigError, match=r"Say on which to test: data=synthetic, drawn people .*num_test_ids=12"):
+        _find("synthetic-small", description("synthetic-small"))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,12 @@ def test_or_not_there(name, tmp_path, small_files):
     assert not list(tmp_path.iterdir())
 
 
+def test_space_is_no_cause_of_a_name_that_is_taken(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write .*taken \(0\.0 MiB\): Is a directory\. Give another name: "):
+        write_whole(tmp_path / "taken", b"")
+
+
 def test_tensors_are_what_they_were(tmp_path):
     tensors = {"a": torch.from_numpy(NOISE).T, "b": torch.arange(3)}
     write_tensors(tmp_path / "t", tensors)

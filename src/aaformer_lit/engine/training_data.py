@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from aaformer_lit.checkpoints.hub import local_path
+from aaformer_lit.checkpoints.hub import PACKAGED, local_path
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.files import write_text
 
@@ -80,9 +80,15 @@ def _find(ckpt: str, about: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if config is None and beside.is_file():
         config, source = _read(beside), f"from {beside}"
     if not isinstance(config, Mapping) or not {"_target_", "root"} <= config.keys():
+        suggested = (
+            "data=synthetic, drawn people like those of its training (data.spec.num_train_ids=12 data.spec.num_test_ids=12 "
+            "for 576 pictures instead of 7,200)"
+            if local_path(ckpt).parent == PACKAGED
+            else "data=NAME, for example data=market1501"
+        )
         raise ConfigError(
             f"{ckpt} does not say which data it was trained on, and there is no config.yaml of its run. "
-            "Say on which to test: data=NAME, for example data=market1501; for your own images data=folder paths.data=DIR."
+            f"Say on which to test: {suggested}; for your own images data=folder paths.data=DIR."
         )
     moved: dict[str, Any] = _checked(config, ckpt)
     return moved, source

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from aaformer_lit.checkpoints.calibration import CalibrationRecord
 from aaformer_lit.checkpoints.fingerprint import fingerprint
-from aaformer_lit.checkpoints.hub import local_path
+from aaformer_lit.checkpoints.hub import PACKAGED, local_path
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers
@@ -85,8 +85,8 @@ class Extractor:
     @classmethod
     def from_checkpoint(cls, ckpt: str | Path, **options: Any) -> Extractor:
         """The extractor of what `load_model` takes. Raises `CheckpointError`."""
-        path = local_path(ckpt)  # a name stands for a file, which a gallery remembers
-        return cls(*load(path), ckpt=path, **options)
+        path = local_path(ckpt)  # a hub id stands for a file, which a gallery remembers; a packaged model moves with us
+        return cls(*load(path), ckpt=path.name if path.parent == PACKAGED else path, **options)
 
     @classmethod
     def for_gallery(cls, gallery: Gallery, ckpt: str | Path | None = None, **options: Any) -> Extractor:

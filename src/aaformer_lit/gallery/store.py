@@ -109,10 +109,12 @@ class Gallery:
 
         Raises:
             ConfigError: an unknown dtype.
-            GalleryError: the folder holds something else.
+            GalleryError: the folder holds something else, or is a file.
         """
         folder = Path(folder)
         check_choice("dtype", dtype, DTYPES)
+        if folder.exists() and not folder.is_dir():
+            raise GalleryError(f"{folder} is a file, and a gallery is a folder. Give a new folder as out=.")
         if others := foreign(folder):
             raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder as out=.")
         about = {

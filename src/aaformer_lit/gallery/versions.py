@@ -49,12 +49,8 @@ def frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
 
 
 def foreign(folder: Path) -> list[str]:
-    """What lies in a folder, or in its place, and is not a gallery's."""
-    if not folder.exists():
-        return []
-    return (
-        [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if folder.is_dir() else [str(folder)]
-    )
+    """What lies in a folder, if there is one, and is not a gallery's."""
+    return [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if folder.exists() else []
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """One way to write: a file or folder is whole, or not there, whatever ends the process meanwhile.
 
 What is written has a temporary name beside its target, is on the disk before it is renamed (fsync), and is removed if
-anything fails. The error then names the target and the space that is free there; what was there before is untouched.
+anything fails. The error then names the target and, of a full disk, the space that is free there; what was there before is
+untouched.
 """
 
 from __future__ import annotations
@@ -136,13 +137,14 @@ def replace_whole(source: Path, target: Path, backup: Path | None = None) -> Non
 
 
 def cannot_write(path: Path, error: OSError, size: int | None = None) -> str:
-    """The message of a file or folder that cannot be written."""
-    free = free_space(path.parent)
+    """The message of a file or folder that cannot be written, with the space that is free where its lack may be the cause."""
+    no_matter_of_space = error.errno in CURES and error.errno not in FULL
+    room = "" if no_matter_of_space else f"; {free_space(path.parent) / 2**20:.1f} MiB are free there"
     what = f"{path}" if size is None else f"{path} ({size / 2**20:.1f} MiB)"
     cure = CURES.get(error.errno or 0, "Make room, or write elsewhere")
     return (
-        f"cannot write {what}: {error.strerror or first_line(error)}; {free / 2**20:.1f} MiB are free there. {cure}, and start "
-        "again (a training with resume=auto). What was there before is whole."
+        f"cannot write {what}: {error.strerror or first_line(error)}{room}. {cure}, and start again "
+        "(a training with resume=auto). What was there before is whole."
     )
 
 

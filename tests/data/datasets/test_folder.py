@@ -159,6 +159,14 @@ def test_wrong_patterns(tmp_path: Path, pattern: str) -> None:
         FolderDataset(tmp_path, pattern=pattern)
 
 
+def test_crops_side_by_side_are_told_of_the_pattern(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path, ["0001_c1.jpg", "0002_c1.jpg"])
+    with pytest.raises(
+        DatasetNotFoundError, match=r"train/, query/ and gallery/ alone where file names say .*data\.pattern="
+    ):
+        FolderDataset(tmp_path)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="is empty"):
         FolderDataset(tmp_path)

@@ -38,7 +38,10 @@ from aaformer_lit.structures import Record
 from aaformer_lit.utils.text import plural, separators_hint, some
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-_LAYOUTS = f"{COLUMNS}; or folders train/PID/, query/PID/ and gallery/PID/."
+_LAYOUTS = (
+    f"{COLUMNS}; or folders train/PID/, query/PID/ and gallery/PID/, or train/, query/ and gallery/ alone where file names say "
+    "who it is: data.pattern='(?P<pid>[0-9]+)_.*'."
+)
 
 
 class FolderDataset(ReIDDataset):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ def read_weights(path: Path) -> dict[str, Any]:
                 "where you trust it, torch.save(torch.jit.load(FILE).state_dict(), OTHER), and give that file."
             ) from error
         raise CheckpointError(
-            f"{path} cannot be read as weights ({first_line(error)}). "
+            f"{path} cannot be read as weights{_reason(error)}. "
             "It must be a whole .safetensors or torch file of tensors; files that need code to load are refused."
         ) from error
     if not isinstance(content, Mapping):
@@ -84,6 +85,11 @@ def open_file(path: Path) -> WeightsFile:
     if not state:
         raise CheckpointError(f"{path} holds no tensors{f' under {wrapper[-1]}' if wrapper else ''}. {THREE_WAYS}")
     return WeightsFile(path, state, ".".join(wrapper), about if isinstance(about, Mapping) else {}, sha256(path))
+
+
+def _reason(error: Exception) -> str:
+    # of what is no pickle torch's reader says the number of a byte or that its stack is empty, or advises to load it unsafely
+    return "" if isinstance(error, LookupError | pickle.UnpicklingError) else f" ({first_line(error)})"
 
 
 def _is_torchscript(path: Path) -> bool:
