@@ -177,9 +177,7 @@ def test_parsing_counts_parts_not_heads():
     membership = Parsing()(scores(5), GRID, mask)
     assert membership.shape == (2, 3, 5, 24)
     assert membership[:, :, 4].nonzero()[:, -1].eq(0).all()
-    with pytest.raises(
-        ConfigError, match=r"the batch has none\. Use data=synthetic, or give the masks .* data\.masks=DIR"
-    ):
+    with pytest.raises(ConfigError, match=r"these have none\. .* data=synthetic, or others with data\.masks=DIR"):
         Parsing()(scores(5), GRID)
 
 
