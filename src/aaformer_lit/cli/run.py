@@ -28,7 +28,7 @@ from aaformer_lit.cli.check import check_config
 from aaformer_lit.cli.messages import _known, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
-from aaformer_lit.cli.unfinished import StillTrainingError, locked
+from aaformer_lit.cli.run_lock import StillTrainingError, locked
 from aaformer_lit.errors import AAformerError, ConfigError, StorageError
 from aaformer_lit.utils.collector import imports_kept
 from aaformer_lit.utils.files import write_text

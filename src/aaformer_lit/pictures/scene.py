@@ -90,7 +90,8 @@ class Scene:
         if self.part_table is None or len(files) < len(self.records):
             return None
         shown = (cut_rows(self.part_table(read_mask(file)), *cut) for file in files for cut in self.cuts)
-        return torch.from_numpy(np.stack([resize_mask(mask, self.network.image_size) for mask in shown]))
+        masks = np.stack([resize_mask(mask, self.network.image_size) for mask in shown])
+        return torch.from_numpy(masks).to(next(self.network.parameters()).device)
 
     def tested(self) -> ReIDRetrieval:
         """The metric of the test, with the features."""
