@@ -50,23 +50,21 @@ def inspect(dataset: ReIDDataset, advance: Callable[[], None] = lambda: None) ->
 
     unreadable: list[str] = []
     digest_of: dict[Path, bytes] = {}
-    trained_on: dict[bytes, Path] = {}
-    tested: list[tuple[bytes, Path]] = []
     with complaints() as heard:
         for path, (problem, digest) in zip(paths, in_threads(look, paths), strict=True):
             advance()
-            if problem is not None:
+            if problem is None:
+                digest_of[path] = digest
+            else:
                 unreadable.append(problem)
-                continue
-            digest_of[path] = digest
-            if path in train:
-                trained_on.setdefault(digest, path)
-            if path in test:
-                tested.append((digest, path))
-    leaks = tuple((trained_on[digest], path) for digest, path in tested if digest in trained_on)
-    damaged = tuple(_damaged(paths)) if heard else ()
+    trained_on = {digest_of[path]: path for path in reversed(paths) if path in train and path in digest_of}
     return Findings(
-        len(paths), tuple(unreadable), leaks, damaged, _echoes(dataset, digest_of), _copies(dataset, digest_of)
+        len(paths),
+        tuple(unreadable),
+        leaks=tuple((trained_on[d], path) for path, d in digest_of.items() if path in test and d in trained_on),
+        damaged=tuple(_damaged(paths)) if heard else (),
+        echoes=_echoes(dataset, digest_of),
+        copies=_copies(dataset, digest_of),
     )
 
 

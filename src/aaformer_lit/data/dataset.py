@@ -92,7 +92,9 @@ class ReIDDataset:
 
     def index(self) -> tuple[list[Record], list[Record], list[Record]]:
         """Train, query and gallery records, each in the order of the sorted file names."""
-        train, query, gallery = (self.scan(self.folder / self.splits[split]) for split in SPLITS)
+        train, query, gallery = (
+            self.scan(self.folder / self.splits[split]) if split in self.splits else [] for split in SPLITS
+        )
         return train, query, gallery
 
     @classmethod
@@ -101,18 +103,15 @@ class ReIDDataset:
         match = cls.pattern.fullmatch(name)
         return (int(match["pid"]), int(match.groupdict().get("camid", -1))) if match else None
 
-    def files(self, folder: Path) -> list[Path]:
-        """The image files of a split's folder, in sorted order."""
-        return image_files(folder)
-
-    def all_files(self, folder: Path) -> Iterable[Path]:
-        """All files where `files` looks for images, in any order."""
+    def files(self, folder: Path) -> Iterable[Path]:
+        """All files where a split's images are, in any order."""
         return folder.iterdir()
 
     def scan(self, folder: Path) -> list[Record]:
         """Records of the images in one folder, junk left out; files named in another form are left out and reported."""
         records, strays = [], []
-        for path in self.files(folder):
+        files = list(self.files(folder))
+        for path in image_files(files):
             parsed = self.parse(path.name)
             if parsed is None:
                 strays.append(path.name)
@@ -121,7 +120,7 @@ class ReIDDataset:
                 self.unused[path] = "junk (pid -1)"
             else:
                 records.append(Record(path, *parsed))
-        self.leave_out_unread(self.all_files(folder))
+        self.leave_out_unread(files)
         self.report_strays(folder, strays, kept=len(records))
         return records
 
@@ -201,14 +200,8 @@ class ReIDDataset:
         verdict = (
             f"They are the counts of {' and '.join(twins)}." if twins else "Its results do not compare with others."
         )
-        rank_zero_only(count_log.warning)(
-            "%s at %s is not as published (variant %s). %s\n%s",
-            self.title,
-            self.folder,
-            self.variant,
-            verdict,
-            "\n".join(rows),
-        )
+        says = f"{self.title} at {self.folder} is not as published (variant {self.variant}). {verdict}"
+        rank_zero_only(count_log.warning)("\n".join([says, *rows]))
         return False
 
     def _verify_test_set(self) -> None:

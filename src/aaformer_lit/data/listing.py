@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from aaformer_lit.data.images import IMAGE_SUFFIXES
@@ -11,10 +11,9 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.text import separators_hint
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder, sorted by name; one listing, no call per file."""
-    named = {path.name: path for path in folder.iterdir()}
-    return [named[name] for name in sorted(named) if _is_image(name)]
+def image_files(files: Iterable[Path]) -> list[Path]:
+    """Those of the files that are images, in the order of their paths."""
+    return sorted((path for path in files if _is_image(path.name)), key=lambda path: path.parts)
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -25,16 +24,11 @@ def files_below(folder: Path) -> Iterator[Path]:
     yield from _below(os.fspath(folder), frozenset())
 
 
-def images_below(folder: Path) -> list[Path]:
-    """The image files in a folder and in the folders in it, in the order of their paths."""
-    return sorted(path for path in files_below(folder) if _is_image(path.name))
-
-
 def find_images(images: str | Sequence[str] | None) -> list[Path]:
     """The image files that are meant: a file, several, or all in a folder, `~` the user's; none for None."""
     files: list[Path] = []
     for path in (Path(given).expanduser() for given in ([images] if isinstance(images, str) else images or ())):
-        found = images_below(path) if path.is_dir() else [path]
+        found = image_files(files_below(path)) if path.is_dir() else [path]
         if not path.exists() or not found:
             raise ConfigError(
                 f"no image at {path}. Give an image file, or a folder with {', '.join(IMAGE_SUFFIXES)} files."

@@ -15,14 +15,10 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 class Facts(Protocol):
     """What a data set says of itself: its name and title, the folders that may hold it, where to get it."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def folders(self) -> tuple[str, ...]: ...
-    @property
-    def source(self) -> str: ...
+    name: str
+    title: str
+    folders: tuple[str, ...]
+    source: str
 
 
 def locate(root: Path, dataset: Facts, missing: Callable[[Path], Sequence[str]]) -> Path:

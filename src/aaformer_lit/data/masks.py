@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +62,7 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
         raise ProtocolError(
             f"data.masks={masks} is no folder, neither in {folder} nor by itself. Give the folder of the PNG masks."
         )
-    found = _index(directory)
+    found = {path.relative_to(directory).with_suffix("").as_posix(): path for path in directory.rglob("*.png")}
     attached, without = [], []
     image_of: dict[Path, Path] = {}
     for record in records:
@@ -84,13 +83,3 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
             f"which needs {without[0].with_suffix('.png')} or {without[0].stem}.png there."
         )
     return attached
-
-
-def _index(directory: Path) -> dict[str, Path]:
-    found = {}
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            if name.endswith(".png"):
-                path = Path(folder, name)
-                found[path.relative_to(directory).with_suffix("").as_posix()] = path
-    return found

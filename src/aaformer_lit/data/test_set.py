@@ -32,10 +32,8 @@ class TestSet:
 
         Clips are numbered from 0; a file of no clip is -1 or less.
         """
-        records = [*self.query, *self.gallery]
-        if all(r.sequence < 0 for r in records) and {q.path for q in self.query}.isdisjoint(
-            g.path for g in self.gallery
-        ):
+        shared = {q.path for q in self.query} & {g.path for g in self.gallery}
+        if not shared and all(r.sequence < 0 for r in self.records):
             return None
         files: dict[Path, int] = {}
-        return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in records]
+        return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in self.records]

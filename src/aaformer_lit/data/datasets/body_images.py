@@ -25,10 +25,9 @@ from typing import ClassVar, Literal, Unpack
 from aaformer_lit.data.arguments import Common
 from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
-from aaformer_lit.data.dataset import SPLITS, ReIDDataset
-from aaformer_lit.data.listing import files_below, images_below
+from aaformer_lit.data.dataset import ReIDDataset
+from aaformer_lit.data.listing import files_below
 from aaformer_lit.errors import ConfigError, check_choice
-from aaformer_lit.structures import Record
 
 _NOTHING = Counts(0, 0, 0)
 
@@ -54,17 +53,8 @@ class OccludedREID(ReIDDataset):
             raise ConfigError(f"data.draws={draws} is too small. Use 10, or 0 for the whole gallery at once.")
         super().__init__(root)
 
-    def index(self) -> tuple[list[Record], list[Record], list[Record]]:
-        train, query, gallery = (
-            self.scan(self.folder / self.splits[split]) if split in self.splits else [] for split in SPLITS
-        )
-        return train, query, gallery
-
-    def files(self, folder: Path) -> list[Path]:
+    def files(self, folder: Path) -> Iterable[Path]:
         """The images may lie in a folder for each person, or side by side."""
-        return images_below(folder)
-
-    def all_files(self, folder: Path) -> Iterable[Path]:
         return files_below(folder)
 
 

@@ -62,10 +62,7 @@ class CUHK03(ReIDDataset):
     def find(self) -> Path:
         """The folder of the cut images; raw data are cut first, if they were not before."""
         folder = super().find()
-        if self._is_cut(folder):
-            return folder
-        images, protocols = cuhk03_raw.find_raw(folder, self.protocol)
-        return cuhk03_raw.extract(cuhk03_raw.Raw(images[0], protocols[0]), self.protocol, folder)
+        return folder if self._is_cut(folder) else cuhk03_raw.extract(self.protocol, folder)
 
     def missing(self, folder: Path) -> list[str]:
         images, protocols = cuhk03_raw.find_raw(folder, self.protocol)

@@ -33,13 +33,6 @@ EXTRACTED = "cuhk03-np-extracted"
 _NAME = re.compile(r"([1-5])_([0-9]{3})_([12])_([0-9]{2})\.png")
 
 
-class Raw(NamedTuple):
-    """The two files that CUHK03 is made from."""
-
-    images: Path
-    protocol: Path
-
-
 class Crop(NamedTuple):
     """One image of the protocol: where it lies in `cuhk-03.mat`, and whose it is. All numbers count from 1."""
 
@@ -60,7 +53,7 @@ def find_raw(folder: Path, protocol: str) -> tuple[list[Path], list[Path]]:
     return images, protocols
 
 
-def extract(raw: Raw, protocol: str, folder: Path) -> Path:
+def extract(protocol: str, folder: Path) -> Path:
     """Write the images of one protocol to `folder`/cuhk03-np-extracted/`protocol`, unless they are there; the former.
 
     The images get the names of the cut data set, `0001_c1_1.png`, with the label and camera of the protocol file.
@@ -68,9 +61,10 @@ def extract(raw: Raw, protocol: str, folder: Path) -> Path:
     target = folder / EXTRACTED
     if (target / protocol).is_dir():
         return target
-    crops = read_protocol(raw.protocol)
+    images, protocols = find_raw(folder, protocol)
+    crops = read_protocol(protocols[0])
     with whole_folder(target / protocol) as temporary:
-        for crop, pixels in zip(crops, _pixels(raw.images, protocol, crops), strict=True):
+        for crop, pixels in zip(crops, _pixels(images[0], protocol, crops), strict=True):
             path = temporary / crop.split / f"{crop.pid:04d}_c{crop.camid}_{crop.number}.png"
             path.parent.mkdir(exist_ok=True)
             _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

@@ -59,7 +59,7 @@ class Market1501(ReIDDataset):
                 f"data.distractors={self.distractors}: there is no folder {folder}. "
                 f"Unpack the 500k distractors of Market-1501 there, or leave data.distractors=null."
             )
-        return [Record(path, 0, (self.parse(path.name) or (0, -1))[1]) for path in image_files(folder)]
+        return [Record(path, 0, (self.parse(path.name) or (0, -1))[1]) for path in image_files(folder.iterdir())]
 
 
 class Market1501DataModule(ReIDDataModule):

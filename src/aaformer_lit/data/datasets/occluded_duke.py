@@ -19,7 +19,6 @@ from aaformer_lit.data.counts import Counts
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.data.dataset import SPLITS
 from aaformer_lit.data.datasets.dukemtmc import DukeMTMC
-from aaformer_lit.data.listing import image_files
 from aaformer_lit.data.locate import locate
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.structures import Record
@@ -54,7 +53,7 @@ class OccludedDuke(DukeMTMC):
         if not super().missing(self.folder):
             return super().index()
         duke = self._find_duke()
-        where = {path.name: path for split in self.splits.values() for path in image_files(duke / split)}
+        where = {path.name: path for split in self.splits.values() for path in (duke / split).iterdir()}
         train, query, gallery = (self._listed(self.folder / self.lists[split], where) for split in SPLITS)
         return train, query, gallery
 
