@@ -95,7 +95,6 @@ def weights(cfg: DictConfig) -> dict[str, str]:
     """Print what a file of weights is, what would be taken of it, and which backbones it fits. Verdicts by backbone."""
     from aaformer_lit.checkpoints.init_from import find
     from aaformer_lit.models.weights.inspect import Backbone, inspect_weights
-    from aaformer_lit.utils.text import some
 
     options = {name: Backbone.of(config) for name, config in _backbones().items()}
     found = inspect_weights(find(cfg.weights), options, tuple(cfg.data.image_size), cfg.source_grid)

@@ -9,6 +9,7 @@ HDF5 stores MATLAB's arrays transposed: an image lies there as (3, width, height
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,21 +79,16 @@ def people(spec: SyntheticSpec) -> list[Person]:
 
 
 def _write_boxes(mat: h5py.File, boxes: str, spec: SyntheticSpec, advance: Callable[[], None]) -> None:
-    everyone = people(spec)
     empty = _put(mat, np.zeros(2, np.uint64), "uint8")
     empty.attrs["MATLAB_empty"] = np.uint8(1)
-    cells = []
-    for pair in range(PAIRS):
-        members = [person for person in everyone if person.pair == pair]
-        cell = np.full((2 * PER_CAMERA, len(members)), empty.ref, h5py.ref_dtype)
-        for person in members:
-            for camera in range(2):
-                for index in range(spec.images_per_camera):
-                    image, _ = render(spec, person.pid, camera + 1, index)
-                    cell[camera * PER_CAMERA + index, person.row] = _put(mat, image.transpose(2, 1, 0), "uint8").ref
-                    advance()
-        cells.append(_put(mat, cell, "cell").ref)
-    _put(mat, np.array([cells], h5py.ref_dtype), "cell", name=boxes)
+    people_of = Counter(person.pair for person in people(spec))
+    cells = [np.full((2 * PER_CAMERA, people_of[pair]), empty.ref, h5py.ref_dtype) for pair in range(PAIRS)]
+    for person, camera, number in _images(spec):
+        image, _ = render(spec, person.pid, camera, (number - 1) % PER_CAMERA)
+        cells[person.pair][number - 1, person.row] = _put(mat, image.transpose(2, 1, 0), "uint8").ref
+        advance()
+    pairs = [_put(mat, cell, "cell").ref for cell in cells]
+    _put(mat, np.array([pairs], h5py.ref_dtype), "cell", name=boxes)
 
 
 def _write_testsets(mat: h5py.File, spec: SyntheticSpec) -> None:
@@ -113,24 +109,23 @@ def _put(mat: h5py.File, value: np.ndarray, matlab_class: str, name: str | None 
     return dataset
 
 
-def _files(spec: SyntheticSpec) -> Iterator[tuple[str, Person, int, int]]:
-    """(name, person, camera, number) of every image, in the order of the protocol's list."""
+def _images(spec: SyntheticSpec) -> Iterator[tuple[Person, int, int]]:
+    """(person, camera, number) of every image, in the order of the protocol's list; camera 1's numbers are 1-5, 2's 6-10."""
     for person in people(spec):
         for camera in (1, 2):
             for index in range(spec.images_per_camera):
-                number = (camera - 1) * PER_CAMERA + index + 1
-                yield f"{person.pair + 1}_{person.row + 1:03d}_{camera}_{number:02d}.png", person, camera, index
+                yield person, camera, (camera - 1) * PER_CAMERA + index + 1
 
 
 def _protocol(spec: SyntheticSpec) -> dict[str, Any]:
     """The new protocol: one query per test identity and camera; indices count from 1, as MATLAB does."""
     names, labels, cameras = [], [], []
     rows: dict[str, list[int]] = {"train": [], "query": [], "gallery": []}
-    for position, (name, person, camera, index) in enumerate(_files(spec), start=1):
-        names.append(name)
+    for position, (person, camera, number) in enumerate(_images(spec), start=1):
+        names.append(f"{person.pair + 1}_{person.row + 1:03d}_{camera}_{number:02d}.png")
         labels.append(person.label)
         cameras.append(camera)
-        rows["train" if not person.test else "query" if index == 0 else "gallery"].append(position)
+        rows["train" if not person.test else "query" if number in (1, 1 + PER_CAMERA) else "gallery"].append(position)
     filelist = np.empty((len(names), 1), object)
     filelist[:, 0] = names
     columns = {f"{split}_idx": np.array(index, np.uint16)[:, None] for split, index in rows.items()}

@@ -14,38 +14,27 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aaformer_lit.data.synthetic import layouts
 from aaformer_lit.data.synthetic.cuhk03_raw import CUHK03Raw
-from aaformer_lit.data.synthetic.layouts import (
-    MSMT17,
-    MSMT17V2,
-    CUHK03Cut,
-    DukeMTMC,
-    Layout,
-    OccludedDuke,
-    OccludedREID,
-    PartialREID,
-    PDukeMTMC,
-    Synthetic,
-)
 from aaformer_lit.data.synthetic.spec import DRAWING_VERSION, SyntheticSpec
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import whole_folder
 
 STAMP = "synthetic.json"
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
+LAYOUTS: dict[str, layouts.Layout] = {
+    layout.name: layout()
     for layout in (
-        Layout(),
-        DukeMTMC(),
-        OccludedDuke(),
-        OccludedREID(),
-        PartialREID(),
-        PDukeMTMC(),
-        MSMT17(),
-        MSMT17V2(),
-        CUHK03Cut(),
-        CUHK03Raw(),
-        Synthetic(),
+        layouts.Layout,
+        layouts.DukeMTMC,
+        layouts.OccludedDuke,
+        layouts.OccludedREID,
+        layouts.PartialREID,
+        layouts.PDukeMTMC,
+        layouts.MSMT17,
+        layouts.MSMT17V2,
+        layouts.CUHK03Cut,
+        CUHK03Raw,
+        layouts.Synthetic,
     )
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -65,10 +65,9 @@ class Layout:
 
     def write(self, folder: Path, spec: SyntheticSpec, advance: Callable[[], None]) -> None:
         """Draw everything into `folder`, calling `advance` after each picture of the spec."""
-        made: set[Path] = set()
         for path, shot, how in self.pictures(spec):
             image, labels = render(how, shot.pid, shot.camid, shot.index)
-            save(folder, path, image, labels, made)
+            save(folder, path, image, labels)
             advance()
         self.write_lists(folder, spec)
 
@@ -119,16 +118,19 @@ class OccludedREID(Layout):
     splits: ClassVar[dict[Split, str]] = {"query": "occluded_body_images", "gallery": "whole_body_images"}
     max_cameras = 9
     max_pid = 999
+    form: ClassVar[str] = "{pid:03d}/{pid:03d}_{number:02d}.tif"
+    first: ClassVar[dict[str, Any]] = {"occlusion": 1.0}  # how the first picture by each camera differs from the spec
+    others: ClassVar[dict[str, Any]] = {"occlusion": 0.0}
 
     def path(self, spec: SyntheticSpec, shot: Shot) -> str:
         number = (shot.camid - 1) * spec.images_per_camera + shot.index + 1
-        return f"{self.splits[shot.split]}/{shot.pid:03d}/{shot.pid:03d}_{number:02d}.tif"
+        return f"{self.splits[shot.split]}/{self.form.format(pid=shot.pid, number=number)}"
 
     def pictures(self, spec: SyntheticSpec) -> Iterator[tuple[str, Shot, SyntheticSpec]]:
-        occluded, whole = replace(spec, occlusion=1.0), replace(spec, occlusion=0.0)
+        first, others = replace(spec, **self.first), replace(spec, **self.others)
         for shot in spec.shots():
             if shot.split in self.splits:
-                yield self.path(spec, shot), shot, occluded if shot.index == 0 else whole
+                yield self.path(spec, shot), shot, first if shot.index == 0 else others
 
 
 class PartialREID(OccludedREID):
@@ -137,14 +139,9 @@ class PartialREID(OccludedREID):
     name = "partial_reid"
     folder = "Partial_REID"
     splits: ClassVar[dict[Split, str]] = {"query": "partial_body_images", "gallery": "whole_body_images"}
-
-    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
-        number = (shot.camid - 1) * spec.images_per_camera + shot.index + 1
-        return f"{self.splits[shot.split]}/{shot.pid:03d}_{number:03d}.jpg"
-
-    def pictures(self, spec: SyntheticSpec) -> Iterator[tuple[str, Shot, SyntheticSpec]]:
-        for path, shot, _ in super().pictures(spec):
-            yield path, shot, replace(spec, occlusion=0.0, misalignment=1.0 if shot.index == 0 else 0.0)
+    form = "{pid:03d}_{number:03d}.jpg"
+    first: ClassVar[dict[str, Any]] = {"occlusion": 0.0, "misalignment": 1.0}
+    others: ClassVar[dict[str, Any]] = {"occlusion": 0.0, "misalignment": 0.0}
 
 
 class PDukeMTMC(OccludedREID):
@@ -216,12 +213,10 @@ class CUHK03Cut(Layout):
             yield f"detected/{path}", shot, how
 
 
-def save(folder: Path, path: str, image: Image, labels: Labels, made: set[Path]) -> None:
-    """Write an image and its mask; `made` remembers the folders that exist."""
+def save(folder: Path, path: str, image: Image, labels: Labels) -> None:
+    """Write an image and its mask."""
     for target, pixels in ((folder / path, image[..., ::-1]), ((folder / MASKS / path).with_suffix(".png"), labels)):
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         quality = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 92], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3]}
         settings = quality.get(target.suffix, [])
         _, encoded = cv2.imencode(target.suffix, np.ascontiguousarray(pixels), settings)

@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aaformer_lit.data.synthetic.attributes import identity
 from aaformer_lit.data.synthetic.canvas import BASE, DEEP, LIGHT, SHADE, TONES, Canvas, Part
 from aaformer_lit.data.synthetic.person import draw_person
 from aaformer_lit.data.synthetic.pose import Pose
-from aaformer_lit.data.synthetic.scene import STRANGERS, stranger
+from aaformer_lit.data.synthetic.scene import stranger
 from aaformer_lit.data.synthetic.spec import SyntheticSpec
 
 
@@ -70,7 +69,7 @@ def _bush(canvas: Canvas, spec: SyntheticSpec, center: float, rng: np.random.Gen
 
 
 def _passer_by(canvas: Canvas, spec: SyntheticSpec, center: float, rng: np.random.Generator) -> None:
-    who = identity(spec, stranger(spec, int(rng.integers(STRANGERS))))
+    who = stranger(spec, rng)
     size = float(rng.uniform(0.95, 1.2)) * spec.height
     x = center + float(rng.choice((-1, 1)) * rng.uniform(0.26, 0.42)) * spec.width
     spot = (x, spec.height * float(rng.uniform(1.02, 1.12)))

@@ -11,20 +11,19 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from aaformer_lit.data.synthetic.attributes import identity
+from aaformer_lit.data.synthetic.attributes import Identity, identity
 from aaformer_lit.data.synthetic.camera import Picture
 from aaformer_lit.data.synthetic.canvas import BASE, LIGHT, SHADE, Canvas, Part, over
 from aaformer_lit.data.synthetic.person import MATERIALS, draw_person
 from aaformer_lit.data.synthetic.pose import Pose
 from aaformer_lit.data.synthetic.spec import SyntheticSpec
 
-STRANGERS = 64  # passers-by are taken from so many identities far beyond those of any data set
-_FIRST_STRANGER = 10_000_000
+_STRANGERS = range(10_000_000, 10_000_064)  # pids far beyond those of any data set
 
 
-def stranger(spec: SyntheticSpec, number: int) -> int:
-    """The pid of a passer-by, who is in neither the training nor the test set."""
-    return _FIRST_STRANGER + number % STRANGERS
+def stranger(spec: SyntheticSpec, rng: np.random.Generator) -> Identity:
+    """A passer-by, who is in neither the training nor the test set."""
+    return identity(spec, _STRANGERS[rng.integers(len(_STRANGERS))])
 
 
 @lru_cache(maxsize=64)
@@ -48,8 +47,7 @@ def street(spec: SyntheticSpec, camid: int) -> Picture:
     for _ in range(min(int(rng.integers(2, 5)), canvas.room // MATERIALS)):
         spot = (float(rng.uniform(0, width)), horizon + float(rng.uniform(0.2, 0.45)) * height)
         size = float(rng.uniform(0.35, 0.7)) * height
-        who = identity(spec, stranger(spec, int(rng.integers(STRANGERS))))
-        draw_person(canvas, who, Pose.draw(rng), size, spot, as_background=True)
+        draw_person(canvas, stranger(spec, rng), Pose.draw(rng), size, spot, as_background=True)
     far = cv2.GaussianBlur(over(canvas.rgba(), picture), (0, 0), 0.008 * spec.height)
     far.setflags(write=False)
     return np.asarray(far)
