@@ -43,7 +43,7 @@ def check(cfg: DictConfig) -> dict[str, Findings | None]:
         data = instantiate(cfg.data)
         train, test = data.sources()
     results: dict[str, Findings | None] = {}
-    for dataset in {id(d): d for d in [*train, *test]}.values():
+    for dataset in dict.fromkeys([*train, *test]):
         _print_counts(dataset)
         _print_remarks(dataset)
         results[dataset.name] = None
@@ -96,8 +96,9 @@ def weights(cfg: DictConfig) -> dict[str, str]:
     from aaformer_lit.checkpoints.init_from import find
     from aaformer_lit.models.weights.inspect import Backbone, inspect_weights
 
+    file = find(cfg.weights)
     options = {name: Backbone.of(config) for name, config in _backbones().items()}
-    found = inspect_weights(find(cfg.weights), options, tuple(cfg.data.image_size), cfg.source_grid)
+    found = inspect_weights(file, options, tuple(cfg.data.image_size), cfg.source_grid)
     console.print(f"{found.path}\nlayout: {found.layout}\nsha256: {found.sha256}\nholds: {found.what}", highlight=False)
     for title, names in (("beside the backbone", found.beside), ("left out", found.dropped)):
         console.print(f"{title}: {some(names, 6) if names else 'nothing'}", highlight=False, markup=False)
@@ -118,24 +119,13 @@ def _backbones() -> dict[str, dict[str, Any]]:
     """The options of `model/backbone`, as plain values."""
     from omegaconf import OmegaConf
 
-    from aaformer_lit.cli.paths import CONF_DIR
+    from aaformer_lit.cli.options import composed, options_of
 
-    folder = CONF_DIR / "model" / "backbone"
-
-    def composed(name: str) -> dict[str, Any]:
-        content = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=False)
-        assert isinstance(content, dict)
-        own: dict[str, Any] = {str(key): value for key, value in content.items()}
-        merged: dict[str, Any] = {}
-        for default in own.pop("defaults", ["_self_"]):
-            merged |= own if default == "_self_" else composed(default)
-        return merged
-
-    left_out = ("_target_", "image_size", "weights")
-    return {
-        path.stem: {key: value for key, value in composed(path.stem).items() if key not in left_out}
-        for path in sorted(folder.glob("[!_]*.yaml"))
-    }
+    backbones = {}
+    for name in options_of("model/backbone"):
+        config: Any = OmegaConf.to_container(composed(f"model/backbone/{name}", []).model.backbone)
+        backbones[name] = {key: config[key] for key in config if key not in ("_target_", "image_size", "weights")}
+    return backbones
 
 
 @contextmanager
@@ -166,11 +156,8 @@ def _only_archive(root: Path, dataset: type[ReIDDataset]) -> Path:
     archives: list[Path] = archives_in(root)
     if len(archives) == 1:
         return archives[0]
-    found = (
-        f"{len(archives)} archives: {', '.join(a.name for a in archives)}"
-        if archives
-        else f"no archive; it {contents(root)}"
-    )
+    names = ", ".join(archive.name for archive in archives)
+    found = f"{len(archives)} archives: {names}" if archives else f"no archive; it {contents(root)}"
     raise DatasetNotFoundError(
         f"{root} has {found}. Name the one of {dataset.title}: archive=FILE.\nWhere to get it: {dataset.source}."
     )
@@ -191,9 +178,9 @@ def _print_counts(dataset: ReIDDataset) -> None:
         for column, value in counts._asdict().items():
             expected = getattr(published[split], column) if split in published else None
             color = "default" if expected is None else "green" if value == expected else "yellow"
-            cells += [f"[{color}]{value:,}[/]"] + (
-                [f"{expected:,}" if expected is not None else "-"] if published else []
-            )
+            cells.append(f"[{color}]{value:,}[/]")
+            if published:
+                cells.append("-" if expected is None else f"{expected:,}")
         table.add_row(split, *cells)
     console.print(table)
     if dataset.as_published:

@@ -52,15 +52,16 @@ def unpack(archive: Path, target: Path, name: str, advance: Callable[[int, int],
             raise ProtocolError(
                 f"{archive} unpacks to {total / 1e9:.1f} GB, but {target} has {free / 1e9:.1f} GB free."
             )
-        tops = {member.path.parts[0] for member in members if len(member.path.parts) > 1 or member.open is None}
+        tops = {member.path.parts[0] for member in members}
         loose = any(len(member.path.parts) == 1 and member.open for member in members)
-        folder = target / (next(iter(tops)) if len(tops) == 1 and not loose else name)
+        has_folder = len(tops) == 1 and not loose
+        folder = target / (tops.pop() if has_folder else name)
         if folder.exists():
             raise ProtocolError(f"{folder} exists and is not overwritten. Move it away to unpack {archive.name} again.")
         with scratch_folder(folder) as scratch:
             whole = scratch / folder.name
             whole.mkdir()
-            _write(archive, members, scratch if len(tops) == 1 and not loose else whole, total, advance)
+            _write(archive, members, scratch if has_folder else whole, total, advance)
             whole.rename(folder)
     return folder
 

@@ -204,7 +204,7 @@ class ReIDDataModule(LightningDataModule):
             part_table=self.part_table,
             seed=self.seed,
         )
-        if self.cache and self._cached is None:
+        if self.cache:
             images.cache()
             self._cached = images
         sampler = self._sampler()

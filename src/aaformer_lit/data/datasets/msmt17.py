@@ -17,7 +17,6 @@ each. The paper trains on train and val together, 32,621 images.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ class MSMT17(ReIDDataset):
         r"(?P<pid>[0-9]{4})_[0-9]{3}_(?P<camid>0[1-9]|1[0-5])_[0-9]{4}(?:morning|noon|afternoon)_[0-9]{4}_[0-9]+(?:_ex)?\.jpg"
     )
     line_pattern: ClassVar[re.Pattern[str]] = re.compile(
-        rf"(?P<inner>[0-9]{{4}})/(?P<name>{pattern.pattern}) +(?P<label>[0-9]+) *"
+        rf"(?P<path>(?P<inner>[0-9]{{4}})/{pattern.pattern}) +(?P<label>[0-9]+) *"
     )
     example = "0000_045_12_0303morning_0006_2.jpg"
     published: ClassVar = {
@@ -89,7 +88,7 @@ class MSMT17(ReIDDataset):
     def _version(self) -> str:
         return next(v for v, names in self.versions.items() if all((self.folder / name).is_dir() for name in names))
 
-    def _listed(self, lists: Sequence[str], folder: Path, files: Mapping[str, Mapping[str, Path]]) -> list[Record]:
+    def _listed(self, lists: Sequence[str], folder: Path, files: Mapping[str, Path]) -> list[Record]:
         """The records of the `path pid` lines of some list files, which must agree with the file names and the files."""
         texts = [(self.folder / name).read_text(encoding="utf-8", errors="replace") for name in lists]
         lines = sorted(line for text in texts for line in text.splitlines() if line.strip())
@@ -99,12 +98,11 @@ class MSMT17(ReIDDataset):
             if match is None or match["inner"] != match["pid"] or int(match["label"]) != int(match["pid"]):
                 wrong.append(line)
                 continue
-            inner, name, pid, camid = match.group("inner", "name", "pid", "camid")
-            path = files.get(inner, {}).get(name)
+            path = files.get(match["path"])
             if path is None:
-                absent.append(f"{inner}/{name}")
+                absent.append(match["path"])
             else:
-                records.append(Record(path, int(pid), int(camid)))
+                records.append(Record(path, int(match["pid"]), int(match["camid"])))
         where = f"{' and '.join(lists)} in {self.folder}"
         if wrong:
             raise ProtocolError(
@@ -119,11 +117,10 @@ class MSMT17(ReIDDataset):
         return records
 
 
-def _files(folder: Path) -> dict[str, dict[str, Path]]:
-    """The files in every folder one level below, by name: one listing each, no call per file."""
-    with os.scandir(folder) as entries:
-        inner = [entry.name for entry in entries if entry.is_dir()]
-    return {name: {path.name: path for path in (folder / name).iterdir()} for name in inner}
+def _files(folder: Path) -> dict[str, Path]:
+    """The files in every folder one level below, by the two names: one listing each, no call per file."""
+    inner = [person for person in folder.iterdir() if person.is_dir()]
+    return {f"{person.name}/{path.name}": path for person in inner for path in person.iterdir()}
 
 
 class MSMT17DataModule(ReIDDataModule):

@@ -48,17 +48,11 @@ def _backpack(figure: Figure, bag: int) -> list[Layer]:
     from_behind = figure.facing < -0.1
 
     def pack() -> None:
-        center = figure.torso_point(0, 0.56, -0.115)
+        x, y = figure.torso_point(0, 0.56, -0.115)
         half_width = view.radius(0.088, 0.055)
-        _box(figure, center, half_width, 0.118 * pixels, bag)
-        pocket = (center[0], center[1] + 0.055 * pixels)
-        figure.canvas.capsule(
-            (pocket[0] - 0.6 * half_width, pocket[1]),
-            (pocket[0] + 0.6 * half_width, pocket[1]),
-            0.012 * pixels,
-            0.012 * pixels,
-            bag + SHADE,
-        )
+        _box(figure, (x, y), half_width, 0.118 * pixels, bag)
+        low, out = y + 0.055 * pixels, 0.6 * half_width
+        figure.canvas.capsule((x - out, low), (x + out, low), 0.012 * pixels, 0.012 * pixels, bag + SHADE)
 
     def straps() -> None:
         for x in (-0.066, 0.066):

@@ -60,7 +60,9 @@ def generate(root: str | Path, spec: SyntheticSpec, layout: str = "market1501", 
     if is_made(folder, stamp):
         return folder
 
-    with whole_folder(folder) as temporary, _bar(progress) as bar:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=Console(stderr=True), disable=not progress)
+    with whole_folder(folder) as temporary, bar:
         task = bar.add_task(f"Drawing {folder.name}", total=kind.count(spec))
         kind.write(temporary, spec, lambda: bar.advance(task))
         (temporary / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
@@ -80,8 +82,3 @@ def is_made(folder: Path, stamp: dict[str, Any]) -> bool:
         what = "holds no synthetic data set" if found is None else "holds synthetic data of other settings"
         raise ConfigError(f"{folder} {what}, and is not overwritten. Move it away, or choose another paths.data.")
     return True
-
-
-def _bar(visible: bool) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not visible)
