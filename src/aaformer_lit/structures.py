@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 NO_PART = 255
 Tokens = Sequence[int | Sequence[int]]
-Picture = str | Path | Image.Image | UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
+Picture = str | Path | Image.Image | Pixels
 Pictures = Picture | Sequence[Picture] | UInt8[np.ndarray, "images height width 3"]
 
 

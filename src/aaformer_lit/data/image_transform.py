@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from aaformer_lit.data.images import read_image, rgb_pixels
 from aaformer_lit.data.preparation import Normalization, resize
 from aaformer_lit.errors import ImageError
-from aaformer_lit.structures import Picture, Pictures
+from aaformer_lit.structures import Picture, Pictures, Pixels
 
 
 class ImageTransform:
@@ -70,7 +70,7 @@ class ImageTransform:
         return f"ImageTransform(image_size={self.image_size}, mean={self.mean}, std={self.std})  # RGB"
 
 
-def pixels_of(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
+def pixels_of(picture: Picture) -> Pixels:
     """RGB pixels of a file, a Pillow image, or an array that must hold them already."""
     if isinstance(picture, str | Path):
         return read_image(Path(picture))

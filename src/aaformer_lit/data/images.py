@@ -23,10 +23,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aaformer_lit.errors import ImageError
+from aaformer_lit.structures import Pixels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 # photos all the same, which people have and nobody may lose without a word
@@ -46,7 +47,7 @@ class Header(NamedTuple):
     plain: bool
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "height width 3"]:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The pixels of an image file as RGB, upright.
 
     Raises `ImageError`, naming the file, where it is missing, empty, truncated, no image, or larger than `max_pixels`.
@@ -63,7 +64,7 @@ def may_be_skipped() -> Iterator[None]:
         raise ImageError(f"{error} Or set data.on_bad_image=skip.") from error
 
 
-def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "height width 3"]:
+def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """`read_image` of a file's bytes; `path` is for the message of the `ImageError`."""
     pixels = _decode_plain(data, path, cv2.IMREAD_COLOR, max_pixels)
     if pixels is not None:
@@ -179,7 +180,7 @@ def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def rgb_pixels(image: Image.Image, path: Path | None = None) -> UInt8[np.ndarray, "height width 3"]:
+def rgb_pixels(image: Image.Image, path: Path | None = None) -> Pixels:
     """The pixels of a Pillow image as RGB, upright; `path` is for the message of the `ImageError`."""
     image, name = ImageOps.exif_transpose(image), path or "the image"
     if image.mode.startswith("I"):  # 16 bit gray; Pillow's own conversion would clip at 255

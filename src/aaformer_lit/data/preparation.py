@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.structures import Pixels
 
 # the loaders' workers, which are forked from here or import this, are the parallelism; OpenCV's own threads would only contend
 cv2.setNumThreads(0)
 
-Image = UInt8[np.ndarray, "height width 3"]
 PartMask = UInt8[np.ndarray, "height width"]
 
 
-def resize(image: Image, size: tuple[int, int]) -> Image:
+def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
     """The image at (height, width) `size`: a side that shrinks does so by area, which does not alias, one that grows
     bicubic.
 
@@ -65,6 +65,6 @@ class Normalization:
             np.array(tuple(std), np.float32) * 255
         )
 
-    def __call__(self, image: Image) -> Float32[np.ndarray, "height width 3"]:
+    def __call__(self, image: Pixels) -> Float32[np.ndarray, "height width 3"]:
         values: np.ndarray = cv2.LUT(image, self._values[None])
         return values

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from aaformer_lit.data.synthetic.spec import SyntheticSpec
+from aaformer_lit.structures import Pixels
 
 Picture = Float[np.ndarray, "height width 3"]
 
@@ -48,7 +49,7 @@ class Camera:
             noise=1.0 + float(rng.uniform(0, 7)) * strength,
         )
 
-    def take(self, scene: Picture, rng: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
+    def take(self, scene: Picture, rng: np.random.Generator) -> Pixels:
         """The picture (values 0 to 255) as this camera stores it."""
         height, width = scene.shape[:2]
         small = (max(8, round(width * self.detail)), max(16, round(height * self.detail)))

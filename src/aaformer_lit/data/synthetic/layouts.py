@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from aaformer_lit.data.synthetic.render import Image, Labels, render
+from aaformer_lit.data.synthetic.render import Labels, render
 from aaformer_lit.data.synthetic.spec import Shot, Split, SyntheticSpec
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.structures import Pixels
 
 MASKS = "masks"  # the folder of part labels in every layout: masks/<path of the image>.png
 
@@ -213,7 +214,7 @@ class CUHK03Cut(Layout):
             yield f"detected/{path}", shot, how
 
 
-def save(folder: Path, path: str, image: Image, labels: Labels) -> None:
+def save(folder: Path, path: str, image: Pixels, labels: Labels) -> None:
     """Write an image and its mask."""
     for target, pixels in ((folder / path, image[..., ::-1]), ((folder / MASKS / path).with_suffix(".png"), labels)):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Viewpoint = Literal["front", "back", "left", "right"]
-VIEWPOINTS: dict[Viewpoint, float] = {"front": 0.0, "right": math.pi / 2, "back": math.pi, "left": -math.pi / 2}
+VIEWPOINTS = {"front": 0.0, "right": math.pi / 2, "back": math.pi, "left": -math.pi / 2}
 Vec = tuple[float, float, float]
 
 HIP, SHOULDER, HEAD = 0.515, 0.8, 0.922
@@ -27,7 +25,6 @@ LEFT, RIGHT = 1, -1
 class Pose:
     """Angles of one moment of walking, in radians. `raised` is a side whose hand is at the ear (a telephone), or 0."""
 
-    viewpoint: Viewpoint
     yaw: float
     phase: float
     stride: float
@@ -41,11 +38,9 @@ class Pose:
     @staticmethod
     def draw(rng: np.random.Generator) -> Pose:
         u = rng.random(11).tolist()
-        viewpoint = tuple(VIEWPOINTS)[int(4 * u[0])]
         raised = 0 if u[9] > 0.1 else LEFT if u[10] < 0.5 else RIGHT
         return Pose(
-            viewpoint=viewpoint,
-            yaw=VIEWPOINTS[viewpoint] + 0.7 * (u[1] - 0.5),
+            yaw=tuple(VIEWPOINTS.values())[int(4 * u[0])] + 0.7 * (u[1] - 0.5),
             phase=2 * math.pi * u[2],
             stride=0.06 + 0.34 * u[3],
             swing=0.5 + 0.5 * u[4],

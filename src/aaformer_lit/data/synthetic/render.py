@@ -23,8 +23,8 @@ from aaformer_lit.data.synthetic.person import draw_person
 from aaformer_lit.data.synthetic.pose import Pose
 from aaformer_lit.data.synthetic.scene import clouds, street
 from aaformer_lit.data.synthetic.spec import SyntheticSpec
+from aaformer_lit.structures import Pixels
 
-Image = UInt8[np.ndarray, "height width 3"]
 Labels = UInt8[np.ndarray, "height width"]
 _FOLDS = 4  # pieces of cloth are cut from a field so many pictures high and wide
 
@@ -76,7 +76,7 @@ def circumstances(spec: SyntheticSpec, pid: int, camid: int, shot: int) -> Circu
     )
 
 
-def render(spec: SyntheticSpec, pid: int, camid: int, shot: int) -> tuple[Image, Labels]:
+def render(spec: SyntheticSpec, pid: int, camid: int, shot: int) -> tuple[Pixels, Labels]:
     """One picture (RGB) and the true part label of each of its pixels (`Part`)."""
     how = circumstances(spec, pid, camid, shot)
     scene, labels = compose(spec, pid, how, _cut(street(spec, camid), spec, how.piece))
@@ -104,7 +104,7 @@ def compose(spec: SyntheticSpec, pid: int, how: Circumstances, background: Pictu
     return lit, canvas.part_labels(rgba[..., 3])
 
 
-def contact_sheet(spec: SyntheticSpec, pids: Iterable[int], columns: int = 12, masks: bool = False) -> Image:
+def contact_sheet(spec: SyntheticSpec, pids: Iterable[int], columns: int = 12, masks: bool = False) -> Pixels:
     """One row per pid, cameras and shots from left to right; with `masks`, a row of colored part labels under each."""
     rows = []
     for pid in pids:
