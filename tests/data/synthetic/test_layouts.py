@@ -127,6 +127,13 @@ def test_msmt17s_lists_name_every_image_once_with_labels_from_0(made: Callable[[
     assert lists["val"]
 
 
+def test_msmt17s_names_keep_their_form_with_more_than_a_thousand_pictures_of_a_person() -> None:
+    spec = SyntheticSpec(num_train_ids=1, num_test_ids=1, num_cameras=15, images_per_camera=67)
+    paths = [path for path, _, _ in LAYOUTS["msmt17"].pictures(spec)]
+    assert len(set(paths)) == 2 * 15 * 67
+    assert [path for path in paths if not re.fullmatch(EXPECTED["msmt17"][1], path)] == []
+
+
 def test_all_queries_of_occluded_duke_are_occluded(tmp_path: Path) -> None:
     spec = replace(SPEC, occlusion=0.0, num_test_ids=4)
     for path, shot, how in LAYOUTS["occluded_duke"].pictures(spec):

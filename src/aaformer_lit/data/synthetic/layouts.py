@@ -172,7 +172,7 @@ class MSMT17(Layout):
 
     def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
         pid = self.label(spec, shot)
-        running = (shot.camid - 1) * spec.images_per_camera + shot.index
+        running = ((shot.camid - 1) * spec.images_per_camera + shot.index) % 1000
         time = ("morning", "noon", "afternoon")[shot.camid % 3]
         return f"{pid:04d}/{pid:04d}_{running:03d}_{shot.camid:02d}_0303{time}_{shot.index:04d}_0.jpg"
 
