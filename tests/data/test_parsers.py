@@ -132,35 +132,13 @@ def edited(draw: st.DrawFn, names: st.SearchStrategy[str]) -> str:
     return name
 
 
-each = pytest.mark.parametrize(("dataset", "by_hand", "names"), CASES, ids=[case[0].name for case in CASES])
-
-
-@each
+@pytest.mark.parametrize(("dataset", "by_hand", "names"), CASES, ids=[case[0].name for case in CASES])
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
-def test_names_of_the_form(
+@settings(max_examples=270, deadline=None)
+def test_names_of_the_form_near_it_and_any_text(
     dataset: type[ReIDDataset], by_hand: Callable[[str], Parsed], names: st.SearchStrategy[str], data: st.DataObject
 ) -> None:
-    name = data.draw(names)
-    assert dataset.parse(name) == by_hand(name)
-
-
-@each
-@given(data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_names_near_the_form(
-    dataset: type[ReIDDataset], by_hand: Callable[[str], Parsed], names: st.SearchStrategy[str], data: st.DataObject
-) -> None:
-    name = data.draw(edited(names))
-    assert dataset.parse(name) == by_hand(name)
-
-
-@each
-@given(name=st.text())
-@settings(max_examples=40, deadline=None)
-def test_any_text(
-    dataset: type[ReIDDataset], by_hand: Callable[[str], Parsed], names: st.SearchStrategy[str], name: str
-) -> None:
+    name = data.draw(st.one_of(names, edited(names), edited(names), st.text()))
     assert dataset.parse(name) == by_hand(name)
     assert FolderDataset.parse(name) is None
 

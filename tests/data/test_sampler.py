@@ -24,7 +24,7 @@ def indices(sampler: PKSampler) -> list[list[int]]:
 
 
 @given(sizes=crowds, p=st.integers(2, 5), k=st.integers(2, 4), epoch=st.integers(0, 3), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_epoch(sizes: list[int], p: int, k: int, epoch: int, data: st.DataObject) -> None:
     p = min(p, len(sizes))
     labels = data.draw(st.permutations(labels_of(sizes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,8 +36,13 @@ def only(**changes: Any) -> Transforms:
     return Transforms(**({"flip": 0.0, "pad": 0, "erase": 0.0} | changes))
 
 
+@cache
+def pipeline_of(transforms: Transforms) -> Any:
+    return transforms.train(SIZE)
+
+
 def run(transforms: Transforms, key: int, **arrays: np.ndarray) -> dict[str, Any]:
-    pipeline = transforms.train(SIZE)
+    pipeline = pipeline_of(transforms)
     reseed(pipeline, key)
     result: dict[str, Any] = pipeline(**arrays)
     return result
@@ -97,20 +103,17 @@ def test_pad_and_crop_shift_image_and_mask_alike(image: np.ndarray, mask: np.nda
 def test_another_box_moves_both_ends_of_image_and_mask_alike(image: np.ndarray) -> None:
     height = SIZE[0]
     row = np.repeat(np.arange(height, dtype=np.uint8)[:, None], SIZE[1], axis=1)
+    every_box = [(top, bottom) for top in range(-11, 17) for bottom in range(height - 16, height + 12)]
+    rows_of = np.array([[_row(top, bottom, i) for i in range(height)] for top, bottom in every_box])
     boxes = []
     for key in range(300):
         result = run(only(box=0.25), key, image=image, mask=row, place=row)
         mask = result["mask"].numpy()
         np.testing.assert_array_equal(result["place"].numpy(), mask)
         assert (mask == mask[:, :1]).all()
-        fitting = [
-            (top, bottom)
-            for top in range(-11, 17)
-            for bottom in range(height - 16, height + 12)
-            if np.array_equal(mask[:, 0], [_row(top, bottom, i) for i in range(height)])
-        ]
-        assert fitting, mask[:, 0]
-        top, bottom = fitting[0]
+        fitting = np.flatnonzero((rows_of == mask[:, 0]).all(axis=1))
+        assert fitting.size, mask[:, 0]
+        top, bottom = every_box[fitting[0]]
         at = np.clip(top + (np.arange(height) + 0.5) * (bottom - top) / height - 0.5, top, bottom - 1).clip(
             0, height - 1
         )
