@@ -73,12 +73,12 @@ def decode(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
         return rgb_pixels(image, path)
 
 
-def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Integer[np.ndarray, "height width"]:
+def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
     """The integer label of each pixel of a label map (8 or 16 bit, or palette indices). Raises `ImageError`."""
     data = read_bytes(path)
-    labels = _decode_plain(data, path, cv2.IMREAD_UNCHANGED, max_pixels)
+    labels = _decode_plain(data, path, cv2.IMREAD_UNCHANGED, MAX_PIXELS)
     if labels is None:
-        with _opened(data, path, max_pixels) as image:
+        with _opened(data, path, MAX_PIXELS) as image:
             labels = np.asarray(image)
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise ImageError(

@@ -53,9 +53,10 @@ class Layout:
 
     def path(self, spec: SyntheticSpec, shot: Shot) -> str:
         """Where a picture goes, relative to the data set's folder."""
-        return f"{self.splits[shot.split]}/{self.file_name(shot)}"
+        return f"{self.splits[shot.split]}/{self.inner_path(spec, shot)}"
 
-    def file_name(self, shot: Shot) -> str:
+    def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
+        """The part of it below the folder of the split."""
         frame = (shot.pid * 131 + shot.index * 25) % 1_000_000
         return f"{shot.pid:04d}_c{shot.camid}s1_{frame:06d}_{shot.index % 100:02d}.jpg"
 
@@ -95,7 +96,7 @@ class DukeMTMC(Layout):
     folder = "DukeMTMC-reID"
     max_cameras = 8
 
-    def file_name(self, shot: Shot) -> str:
+    def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
         return f"{shot.pid:04d}_c{shot.camid}_f{shot.pid * 131 + shot.index * 120:07d}.jpg"
 
 
@@ -123,9 +124,8 @@ class OccludedREID(Layout):
     first: ClassVar[dict[str, Any]] = {"occlusion": 1.0}  # how the first picture by each camera differs from the spec
     others: ClassVar[dict[str, Any]] = {"occlusion": 0.0}
 
-    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
-        number = (shot.camid - 1) * spec.images_per_camera + shot.index + 1
-        return f"{self.splits[shot.split]}/{self.form.format(pid=shot.pid, number=number)}"
+    def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
+        return self.form.format(pid=shot.pid, number=(shot.camid - 1) * spec.images_per_camera + shot.index + 1)
 
     def pictures(self, spec: SyntheticSpec) -> Iterator[tuple[str, Shot, SyntheticSpec]]:
         first, others = replace(spec, **self.first), replace(spec, **self.others)
@@ -154,9 +154,9 @@ class PDukeMTMC(OccludedREID):
     max_cameras = 8
     max_pid = 9999
 
-    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
+    def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
         kind = "occluded" if shot.index == 0 else "whole"
-        return f"{self.splits[shot.split]}/{kind}_body_images/{shot.pid:04d}/{DukeMTMC().file_name(shot)}"
+        return f"{kind}_body_images/{shot.pid:04d}/{DukeMTMC().inner_path(spec, shot)}"
 
 
 class MSMT17(Layout):
@@ -166,9 +166,6 @@ class MSMT17(Layout):
     folder = "MSMT17_V1"
     splits: ClassVar[dict[Split, str]] = {"train": "train", "query": "test", "gallery": "test"}
     max_cameras = 15
-
-    def path(self, spec: SyntheticSpec, shot: Shot) -> str:
-        return f"{self.splits[shot.split]}/{self.inner_path(spec, shot)}"
 
     def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
         pid = self.label(spec, shot)
@@ -204,7 +201,7 @@ class CUHK03Cut(Layout):
         # each person passes one pair of cameras
         return super().adapt(replace(spec, num_cameras=2))
 
-    def file_name(self, shot: Shot) -> str:
+    def inner_path(self, spec: SyntheticSpec, shot: Shot) -> str:
         return f"{shot.pid:04d}_c{shot.camid}_{shot.index + 1}.png"
 
     def pictures(self, spec: SyntheticSpec) -> Iterator[tuple[str, Shot, SyntheticSpec]]:
