@@ -41,8 +41,9 @@ def gallery(extractor, images, tmp_path):
 
 
 def contents(gallery):
-    """All that is on disk."""
-    return {path.relative_to(gallery.folder).as_posix() for path in gallery.folder.rglob("*") if path.is_file()}
+    """All that is on disk, but the lock."""
+    files = (path.relative_to(gallery.folder).as_posix() for path in gallery.folder.rglob("*") if path.is_file())
+    return set(files) - {versions.LOCK}
 
 
 def on_disk(folder, needle: bytes) -> bool:
@@ -222,6 +223,29 @@ def test_writers_take_turns(gallery, monkeypatch):
         other.remove(pid=2)
     first.join()
     assert Gallery.open(gallery.folder).table["pid"].tolist() == ["0", "2", "3"] * 2
+
+
+def test_the_lock_is_nothing_foreign_and_is_not_swept_away(gallery, extractor, tmp_path, images):
+    assert (gallery.remove(pid=1).folder / versions.LOCK).is_file()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / versions.LOCK).touch()
+    create_for(extractor, tmp_path / "new", images)
+
+
+def test_a_folder_that_cannot_be_locked_is_searched_all_the_same(gallery):
+    (gallery.folder / versions.LOCK).unlink()
+    (gallery.folder / versions.LOCK).mkdir()  # cannot be opened, as in a folder that can only be read
+    assert gallery.indexed(FaissFlat()).search(gallery.features()[:1], 1).rows[0, 0] == 0
+
+
+def test_a_first_version_that_cannot_be_written_leaves_no_folder(extractor, tmp_path, images, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        update(create_for(extractor, tmp_path / "new", images), extractor, find_crops(images))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_gallery_made_anew_is_another_one(gallery, extractor, images):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import platform
 from collections.abc import Iterator
@@ -25,8 +23,8 @@ class StillTrainingError(ConfigError):
 def locked(run_dir: Path) -> Iterator[None]:
     """Alone in a run's directory, for the first process of a training; its further ones belong to it.
 
-    The lock is the process's own (POSIX): it ends with it however that ends, and the loader's workers do not inherit it. A
-    network file system keeps it across machines; one that cannot lock locks nothing.
+    The lock ends with its process, however that ends; the loader's workers do not inherit it. A network file system keeps it
+    across machines; one that cannot lock locks nothing.
 
     Raises:
         StillTrainingError: another training has the directory; the message says which process, and where.
@@ -34,19 +32,25 @@ def locked(run_dir: Path) -> Iterator[None]:
     if any(os.environ.get(name, "0") != "0" for name in _RANKS):
         yield
         return
+    from filelock import FileLock, Timeout  # whose import takes a tenth of a second
+
     run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / LOCK, "ab+", buffering=0) as file:
+    file = run_dir / LOCK
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                file.seek(0)
-                holder = file.read().decode() or "another process"
-                raise StillTrainingError(
-                    f"{run_dir} is still being trained, by {holder}. Wait for it or end it; leave out resume=auto (and "
-                    "hydra.run.dir) for a run of its own."
-                ) from None
-        with contextlib.suppress(OSError):  # a full disk is told by what a training needs to write
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}".encode())
+            held.enter_context(FileLock(file, blocking=False, fallback_to_soft=False))
+            file.write_text(f"process {os.getpid()} on {platform.node()}")
+        except Timeout:
+            raise StillTrainingError(
+                f"{run_dir} is still being trained, by {_holder(file)}. Wait for it or end it; leave out resume=auto (and "
+                "hydra.run.dir) for a run of its own."
+            ) from None
+        except OSError:
+            pass  # a full disk, say, which is told by what a training needs to write
         yield
+
+
+def _holder(file: Path) -> str:
+    with contextlib.suppress(OSError):  # Windows does not let others read a locked file
+        return file.read_text() or "another process"
+    return "another process"

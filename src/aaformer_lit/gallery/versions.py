@@ -4,16 +4,15 @@
     table-000003.parquet            id, path, x, y, w, h, pid, camid, hash: one row per person image
     features-000003.safetensors     `descriptors` (images, tokens, dim), row by row those of the table
     index-000003/                   what an index keeps of this version; made on the first search that wants it
+    .lock                           empty; locked by who changes the folder (`locked`)
 
 Every change writes the next version's files beside the current ones, and then replaces `gallery.json`: that is the moment
 of the change. Killed before, the old gallery is whole; a reader never sees a table with the features of another version.
-Writers take turns (`locked`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -33,6 +33,7 @@ from aaformer_lit.utils.files import cannot_write, whole_file, write_tensors, wr
 
 FORMAT = 1
 SWITCH = "gallery.json"
+LOCK = ".lock"
 COLUMNS = {
     "id": "int64", "path": "string", "x": "Int32", "y": "Int32", "w": "Int32", "h": "Int32", "pid": "string",
     "camid": "string", "hash": "string",
@@ -50,23 +51,26 @@ def frame(entries: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
 
 def foreign(folder: Path) -> list[str]:
     """What lies in a folder, if there is one, and is not a gallery's."""
-    return [path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name)] if folder.exists() else []
+    names = os.listdir(folder) if folder.exists() else []
+    return [name for name in names if name != LOCK and not _OURS.fullmatch(name)]
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Alone among those who write this gallery. Raises `StorageError` where there can be no such folder."""
+    """Alone among those who write this gallery. Raises `StorageError` where there can be no such folder.
+
+    The lock ends with its process, however that ends. Nothing is locked in a folder that can only be read, or on a network
+    file system without locks.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise StorageError(cannot_write(folder, error)) from error
-    try:
-        with contextlib.suppress(OSError):  # network file systems that cannot lock a folder
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            # for all users: who only searches waits for a removal, too
+            held.enter_context(FileLock(folder / LOCK, mode=0o666, fallback_to_soft=False))
         yield
-    finally:
-        os.close(handle)
 
 
 def read_switch(folder: Path) -> dict[str, Any]:
@@ -138,11 +142,13 @@ def write_version(
 
 
 def _delete(folder: Path, names: Iterable[str]) -> None:
-    """Delete what was written of a version, and the folder if nothing else is in it."""
+    """Delete what was written of a version, and the folder if nothing but its lock is left in it."""
     with contextlib.suppress(OSError):
         for name in names:
             (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+        if set(os.listdir(folder)) <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def sweep(folder: Path, keep: set[str]) -> None:
