@@ -29,9 +29,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.gallery import (
         Extractor,
         Gallery,
-        Neighbors,
         check_same_model,
-        decide,
         find_calibration,
         find_crops,
         rank,
@@ -40,7 +38,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.gallery.decisions import HOW_TO
     from aaformer_lit.gallery.layout import ALL
     from aaformer_lit.gallery.region import parts_in_region, weighted
-    from aaformer_lit.gallery.report import as_json
+    from aaformer_lit.gallery.report import as_json, results_of
     from aaformer_lit.gallery.sources import Frames
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
@@ -91,8 +89,8 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     found = rank(gallery, index, features, wanted, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
     if cfg.rerank:
         found = reranked(found, features, gallery.rows(tokens), instantiate(cfg.rerank), cfg.k)
-    decided = None if calibration is None else decide(calibration, gallery, queries, found, cfg.same_cameras)
-    content = as_json(gallery, queries, found, tokens, decided)
+    answered = results_of(gallery, queries, found, calibration, cfg.same_cameras)
+    content = as_json(gallery, answered, tokens)
     if calibration is not None:
         content["calibration"] = calibration.as_dict()
     if weights is not None:
@@ -104,14 +102,12 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         from aaformer_lit.gallery.picture import as_picture
         from aaformer_lit.viz import save
 
-        shown = spread(list(range(len(queries))), cfg.count)
-        theirs = Neighbors(found.distances[shown], found.rows[shown])
-        decisions = None if decided is None else [decided[row] for row in shown]
-        save(as_picture(gallery, [queries[row] for row in shown], theirs, decisions), run_dir / "ranking.png")
+        shown = spread(answered, cfg.count)
+        save(as_picture(gallery, shown, found.rows.shape[1]), run_dir / "ranking.png")
     if "html" in formats:
         from aaformer_lit.gallery.pages import as_pages, page_name
 
-        for number, page in enumerate(as_pages(gallery, queries, found, tokens, cfg.count, decided), start=1):
+        for number, page in enumerate(as_pages(gallery, answered, tokens, cfg.count), start=1):
             write_text(run_dir / page_name(number), page)
     _print(content)
     if cfg.k > len(gallery):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,12 +24,11 @@ from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
-from aaformer_lit.gallery.sources import Crop, Frames
+from aaformer_lit.gallery.sources import Crop, Frames, Pixels
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
 
-Pixels = UInt8[np.ndarray, "height width 3"]
 Progress = Callable[[int, int], object]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 AUTOCAST: dict[Precision, torch.dtype | None] = {
@@ -151,6 +150,7 @@ class Extractor:
     ) -> Iterator[tuple[list[int], Tensor, dict[int, ImageError]]]:
         # starting workers takes longer than a batch or two
         workers = self.num_workers if len(images) > 2 * self.batch_size else 0
+        generator = torch.Generator().manual_seed(0)  # the loader draws a seed, but not from the global generator
         return iter(
             DataLoader(
                 _Inputs(images, self.transform),
@@ -158,9 +158,7 @@ class Extractor:
                 num_workers=workers,
                 collate_fn=_collate,
                 pin_memory=self.device.type == "cuda",
-                generator=torch.Generator().manual_seed(
-                    0
-                ),  # the loader draws a seed, but not from the global generator
+                generator=generator,
             )
         )
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 
 from aaformer_lit.data.preparation import resize
-from aaformer_lit.gallery.index.base import NO_ROW, Neighbors
-from aaformer_lit.gallery.ranking import verdicts
-from aaformer_lit.gallery.report import Pixels, pixels_of, who
-from aaformer_lit.gallery.sources import Crop, Frames
+from aaformer_lit.gallery.report import Ranked, Result, pixels_of, who
+from aaformer_lit.gallery.sources import Frames, Pixels
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.utils.text import plural
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS
-
-if TYPE_CHECKING:
-    from aaformer_lit.metrics.calibration import Decision
 
 THUMBNAIL = (320, 640)  # the most of height and width; smaller images stay as they are
 PAGES = 50  # at most, of the answers to many queries
@@ -47,47 +41,34 @@ figcaption { font-size: 12px; overflow-wrap: anywhere; white-space: pre-line; wi
 """
 
 
-def as_pages(
-    gallery: Gallery,
-    queries: Sequence[Crop],
-    found: Neighbors,
-    tokens: str,
-    per_page: int,
-    decided: Sequence[Sequence[Decision]] | None = None,
-) -> Iterator[str]:
+def as_pages(gallery: Gallery, results: Sequence[Result], tokens: str, per_page: int) -> Iterator[str]:
     """HTML files of `page_name`, with links to each other: the answers to each query in a row, green where right, red where
-    wrong. `decided`: about each answer to each query."""
-    parts = list(tiles(len(queries), max(1, per_page)))[:PAGES]
-    shown = "" if len(parts) == 1 else f" of {len(queries):,}"
+    wrong."""
+    parts = list(tiles(len(results), max(1, per_page)))[:PAGES]
+    shown = "" if len(parts) == 1 else f" of {len(results):,}"
     for page, rows in enumerate(parts, start=1):
-        some = queries[rows]
-        asked = f"{len(some):,}{shown} queries" if shown else plural(len(some), "query")
+        part = results[rows]
+        asked = f"{len(part):,}{shown} queries" if shown else plural(len(part), "query")
         heading = f"{asked}, {len(gallery):,} gallery images, tokens: {html.escape(tokens)}"
-        part = Neighbors(found.distances[rows], found.rows[rows])
-        sections = _sections(gallery, some, part, None if decided is None else decided[rows])
         links = _links(page, len(parts))
         phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
         yield (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{phone}<title>Search</title>\n'
             f"<style>{_STYLE}</style></head>\n"
-            f"<body><h1>{heading}</h1>\n{links}{sections}\n{links}</body></html>\n"
+            f"<body><h1>{heading}</h1>\n{links}{_sections(gallery, part)}\n{links}</body></html>\n"
         )
 
 
-def _sections(
-    gallery: Gallery, queries: Sequence[Crop], found: Neighbors, decided: Sequence[Sequence[Decision]] | None
-) -> str:
-    frames, right = Frames(), verdicts(gallery, queries, found)
-    sections = []
-    for number, query in enumerate(queries):
-        nobody = "\nnobody here" if decided is not None and "accepted" not in decided[number] else ""
-        cells = [_cell("", pixels_of(frames, query), query.path.name, f"query\n{who(query)}{nobody}")]
-        rows = [row for row in found.rows[number].tolist() if row != NO_ROW]
-        for place, row in enumerate(rows):
-            color, sign = VERDICTS[right[number][place]]
-            about = f"{place + 1}: {found.distances[number, place]:.3f}{sign}\n{who(gallery.crop(row))}"
-            decision = None if decided is None else decided[number][place]
-            cells.append(_cell(color, pixels_of(gallery.image, row), gallery.table["path"].iat[row], about, decision))
+def _sections(gallery: Gallery, results: Sequence[Result]) -> str:
+    frames, sections = Frames(), []
+    for result in results:
+        query, nobody = result.query, "\nnobody here" if result.nobody else ""
+        cells = [_cell(pixels_of(frames, query), query.path.name, f"query\n{who(query)}{nobody}")]
+        for place, answer in enumerate(result.answers, start=1):
+            sign = VERDICTS[answer.match][1]
+            about = f"{place}: {answer.distance:.3f}{sign}\n{who(gallery.crop(answer.row))}"
+            name = gallery.table["path"].iat[answer.row]
+            cells.append(_cell(pixels_of(gallery.image, answer.row), name, about, answer))
         sections.append(f"<section>{''.join(cells)}</section>")
     return "\n".join(sections)
 
@@ -113,11 +94,14 @@ def thumbnail(pixels: Pixels) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _cell(color: str, pixels: Pixels, name: str, about: str, decision: Decision | None = None) -> str:
-    """One image with its caption; no color for the query."""
+def _cell(pixels: Pixels, name: str, about: str, answer: Ranked | None = None) -> str:
+    """One image with its caption; without `answer` the query."""
     name, about = html.escape(name), html.escape(about)
-    role, border = ("", f' style="border-color: {color}"') if color else (' class="query"', "")
-    word = "" if decision is None else f'<b style="color: {DECISIONS[decision]}">&#9679;</b> {decision}\n'
+    role, border, word = ' class="query"', "", ""
+    if answer is not None:
+        role, border = "", f' style="border-color: {VERDICTS[answer.match][0]}"'
+        if answer.decision is not None:
+            word = f'<b style="color: {DECISIONS[answer.decision]}">&#9679;</b> {answer.decision}\n'
     return (
         f'<figure{role}><img src="{thumbnail(pixels)}"{border} alt="{name}" title="{name}" tabindex="0">'
         f"<figcaption>{word}{about}</figcaption></figure>"

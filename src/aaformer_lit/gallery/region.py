@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.gallery.extractor import Extractor, Pixels
+from aaformer_lit.gallery.extractor import Extractor
+from aaformer_lit.gallery.sources import Pixels
 from aaformer_lit.models import ReIDViT
 
 

@@ -28,6 +28,7 @@ from aaformer_lit.utils.text import plural, some
 log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]
+Pixels = UInt8[np.ndarray, "height width 3"]  # RGB
 _NEEDED, _OPTIONAL = ("path", "x", "y", "w", "h"), ("pid", "camid")
 _MOST = 1 << 31  # pixels that a table counts to
 _COLUMNS = "Give a CSV with the columns path,x,y,w,h and, if known, pid,camid."
@@ -127,7 +128,7 @@ def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
     return sorted(crops, key=lambda crop: (crop.path, crop.box))
 
 
-def cut(crop: Crop, frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def cut(crop: Crop, frame: Pixels) -> Pixels:
     """The crop's pixels out of its file's. Boxes may reach over the edge; raises `ImageError` for one that is outside."""
     if crop.box is None:
         return frame
@@ -146,9 +147,9 @@ class Frames:
     """Reads crops, and keeps the last file: the boxes of one frame follow each other."""
 
     def __init__(self) -> None:
-        self._last: tuple[Path, UInt8[np.ndarray, "height width 3"]] | None = None
+        self._last: tuple[Path, Pixels] | None = None
 
-    def __call__(self, crop: Crop) -> UInt8[np.ndarray, "height width 3"]:
+    def __call__(self, crop: Crop) -> Pixels:
         """The crop's pixels. Raises `ImageError`."""
         if self._last is None or self._last[0] != crop.path:
             self._last = crop.path, read_image(crop.path)

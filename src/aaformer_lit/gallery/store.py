@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, NumericsError, check_choice
 from aaformer_lit.gallery.index.base import Copies, Index, IndexStorage
 from aaformer_lit.gallery.layout import ALL, Layout
-from aaformer_lit.gallery.sources import Crop, Frames, identity
+from aaformer_lit.gallery.sources import Crop, Frames, Pixels, identity
 from aaformer_lit.gallery.versions import (
     FORMAT,
     SWITCH,
@@ -176,7 +176,7 @@ class Gallery:
         box = None if pd.isna(entry["w"]) else tuple(int(entry[name]) for name in "xywh")
         return Crop(self.root / entry["path"], box, entry["pid"], entry["camid"])  # type: ignore[arg-type]
 
-    def image(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+    def image(self, row: int) -> Pixels:
         """The pixels of a row. Raises `ImageError` where the file is gone."""
         return self._frames(self.crop(row))
 

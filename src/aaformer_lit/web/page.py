@@ -24,9 +24,10 @@ from starlette.middleware import Middleware
 from aaformer_lit.data.images import decode
 from aaformer_lit.errors import AAformerError, ConfigError, GalleryError
 from aaformer_lit.gallery import ALL
+from aaformer_lit.gallery.sources import Pixels
 from aaformer_lit.web.guard import Guard
 from aaformer_lit.web.listening import LOOPBACK_NAMES, is_loopback, names_of
-from aaformer_lit.web.viewer import MOST, Picture, Query, Tile, Viewer
+from aaformer_lit.web.viewer import MOST, Query, Tile, Viewer
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -86,7 +87,7 @@ class Seen:
     query: Query
     tiles: Sequence[Tile]
 
-    def tile(self, group: str) -> Picture:
+    def tile(self, group: str) -> Pixels:
         """The map of a token group; the picture where it has none of its own."""
         return next((tile.picture for tile in self.tiles if tile.group == group), self.tiles[0].picture)
 
@@ -244,12 +245,12 @@ def serving(
             page.close(verbose=False)
 
 
-def _seen(query: Query, tiles: Sequence[Tile]) -> tuple[Seen, list[tuple[Picture, str]]]:
+def _seen(query: Query, tiles: Sequence[Tile]) -> tuple[Seen, list[tuple[Pixels, str]]]:
     return Seen(query, tiles), [(tile.picture, tile.label) for tile in tiles]
 
 
 def _pictures(
-    label: str, name: str, columns: int, shown: Sequence[tuple[Picture, str]] | None = None, visible: bool = True
+    label: str, name: str, columns: int, shown: Sequence[tuple[Pixels, str]] | None = None, visible: bool = True
 ) -> gr.Gallery:
     """A row or two of pictures that can be clicked."""
     return gr.Gallery(

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from aaformer_lit.errors import AAformerError
-from aaformer_lit.gallery import ALL, Crop, Extractor, Gallery, Index, check_same_model, decide, find_calibration, rank
-from aaformer_lit.gallery.report import as_json
-from aaformer_lit.gallery.sources import identity
+from aaformer_lit.gallery import ALL, Crop, Extractor, Gallery, Index, check_same_model, find_calibration, rank
+from aaformer_lit.gallery.report import as_json, results_of
+from aaformer_lit.gallery.sources import Pixels, identity
 from aaformer_lit.gallery.versions import SWITCH
 
 LONGEST_NAME = 200
@@ -78,7 +77,7 @@ class Service:
         with self._lock:
             return self._current()
 
-    def describe(self, pictures: Sequence[UInt8[np.ndarray, "height width 3"]]) -> list[Float[Tensor, "tokens dim"]]:
+    def describe(self, pictures: Sequence[Pixels]) -> list[Float[Tensor, "tokens dim"]]:
         """The descriptors of RGB pictures."""
         return list(self.extractor.features(list(pictures)))
 
@@ -108,10 +107,8 @@ class Service:
                 shown = ", ".join(sorted(camid or "(unknown)" for camid in known))
                 raise Refusal(422, "no image is from that camera", unknown[0], f"The gallery's cameras: {shown}.")
             found = rank(gallery, self._index(group), features[None], k, camids=camids)
-        asked = [Crop(Path("upload"))]
         calibration = find_calibration(None, gallery, self.extractor, group)
-        decided = None if calibration is None else decide(calibration, gallery, asked, found)
-        content = as_json(gallery, asked, found, group, decided)
+        content = as_json(gallery, results_of(gallery, [Crop(Path("upload"))], found, calibration), group)
         return gallery, content["results"][0]["answers"]
 
     def add(self, arrivals: Sequence[Arrival]) -> list[Gallery | Exception]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from matplotlib.colors import to_rgb
 from torch import Tensor
 
@@ -29,12 +29,11 @@ from aaformer_lit.gallery import (
     Index,
     Neighbors,
     check_same_model,
-    decide,
     find_calibration,
     rank,
-    verdicts,
 )
-from aaformer_lit.gallery.report import pixels_of, who
+from aaformer_lit.gallery.report import Ranked, pixels_of, results_of, who
+from aaformer_lit.gallery.sources import Pixels
 from aaformer_lit.utils.sequences import spread
 from aaformer_lit.utils.text import granularity_names
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS, Part, part_tokens
@@ -43,7 +42,6 @@ from aaformer_lit.viz.patches import assignment_overlay, attention_overlay, majo
 if TYPE_CHECKING:
     from aaformer_lit.metrics.calibration import Decision
 
-Picture = UInt8[np.ndarray, "height width 3"]
 MOST = 50  # answers at once
 HEIGHT = 320  # of the pictures on the page, whatever the network's size
 FRAME = 6
@@ -63,7 +61,7 @@ class Query:
 class Tile:
     """A picture with the token group it stands for."""
 
-    picture: Picture
+    picture: Pixels
     label: str
     group: str
 
@@ -75,7 +73,7 @@ class Answer:
     Where there are thresholds, it stands on a bar in the color of its `decision`.
     """
 
-    picture: Picture
+    picture: Pixels
     caption: str
     row: int
     decision: Decision | None = None
@@ -136,7 +134,7 @@ class Viewer:
         return {group: (named | _LABELS)[group] for group in self.layout.groups}
 
     @torch.inference_mode()
-    def look(self, pixels: Picture) -> tuple[Query, list[Tile]]:
+    def look(self, pixels: Pixels) -> tuple[Query, list[Tile]]:
         """The network's view of a picture: its descriptor, and the tiles."""
         size = self.extractor.transform.image_size
         image = resize(pixels, (HEIGHT, max(1, round(HEIGHT * size[1] / size[0]))))
@@ -171,19 +169,11 @@ class Viewer:
         kept = (found.rows[0] != NO_ROW) & (found.rows[0] != (NO_ROW if query.row is None else query.row))
         rows, distances = found.rows[:, kept][:, :k], found.distances[:, kept][:, :k]
         asked = Crop(gallery.root) if query.row is None else gallery.crop(query.row)
-        answers = Neighbors(distances, rows)
-        right = verdicts(gallery, [asked], answers)[0]
-        decided: Sequence[Decision | None] = [None] * len(right)
-        if self.calibration is not None and group == ALL:
-            decided = decide(self.calibration, gallery, [asked], answers)[0]
-        return [
-            self._answer(place, int(row), float(distance), verdict, decision)
-            for place, (row, distance, verdict, decision) in enumerate(
-                zip(rows[0], distances[0], right, decided, strict=True), start=1
-            )
-        ]
+        calibration = self.calibration if group == ALL else None
+        (result,) = results_of(gallery, [asked], Neighbors(distances, rows), calibration)
+        return [self._answer(place, answer) for place, answer in enumerate(result.answers, start=1)]
 
-    def thumbnail(self, row: int) -> Picture:
+    def thumbnail(self, row: int) -> Pixels:
         """An image of the gallery in its own aspect at the page's height; gray where its file is gone."""
         pixels = pixels_of(self._opened().image, row)
         return resize(pixels, (HEIGHT, max(1, round(HEIGHT * pixels.shape[1] / pixels.shape[0]))))
@@ -206,7 +196,7 @@ class Viewer:
             raise ConfigError("there is no gallery to rank. Start the page with gallery=FOLDER.")
         return self.gallery
 
-    def _maps(self, pixels: Picture) -> tuple[np.ndarray | None, np.ndarray]:
+    def _maps(self, pixels: Pixels) -> tuple[np.ndarray | None, np.ndarray]:
         """Attention of each part (mean over heads; None of a network that pools), and its subset in each head."""
         batch = self.extractor.transform(pixels)
         batch = batch[None].to(self.extractor.device)
@@ -226,13 +216,13 @@ class Viewer:
         groups = [self.parts[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
         return dict(zip(granularity_names(counts), groups, strict=True))
 
-    def _partition(self, image: Picture, subsets: np.ndarray, name: str, group: list[Part]) -> Tile:
+    def _partition(self, image: Pixels, subsets: np.ndarray, name: str, group: list[Part]) -> Tile:
         """Which part most heads give each patch to."""
         votes = subsets.sum(axis=0)[[part.token for part in group]].astype(np.float32)
         picture = assignment_overlay(image, majority(votes), [part.color for part in group], self.network.grid)
         return Tile(picture, f"the {len(group)} parts", self._group(name))
 
-    def _part(self, image: Picture, levels: np.ndarray | None, subsets: np.ndarray, part: Part) -> Tile:
+    def _part(self, image: Pixels, levels: np.ndarray | None, subsets: np.ndarray, part: Part) -> Tile:
         """Where the part looks in its subset, or the subset alone."""
         member = np.asarray(subsets[:, part.token].any(axis=0))
         if levels is None:
@@ -241,8 +231,9 @@ class Viewer:
             picture = attention_overlay(image, levels[part.token], member, self.network.grid)
         return Tile(framed(picture, part.color), part.name, self._group(f"part_{part.token + 1}"))
 
-    def _answer(self, place: int, row: int, distance: float, verdict: bool | None, decision: Decision | None) -> Answer:
-        color, sign = VERDICTS[verdict]
+    def _answer(self, place: int, ranked: Ranked) -> Answer:
+        row, distance, match, decision = ranked
+        color, sign = VERDICTS[match]
         picture = framed(self.thumbnail(row), to_rgb(color))
         if decision is not None:
             picture[-3 * FRAME :] = [round(255 * channel) for channel in to_rgb(DECISIONS[decision])]
@@ -250,7 +241,7 @@ class Viewer:
         return Answer(picture, "\n".join(filter(None, lines)), row, decision)
 
 
-def framed(picture: Picture, color: Sequence[float]) -> Picture:
+def framed(picture: Pixels, color: Sequence[float]) -> Pixels:
     """The picture with a colored border around it."""
     rgb = [round(255 * channel) for channel in color]
     return cv2.copyMakeBorder(picture, FRAME, FRAME, FRAME, FRAME, cv2.BORDER_CONSTANT, value=rgb)
