@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
+from starlette.types import ASGIApp
 from torch import Tensor
 
 from aaformer_lit.data.images import decode
@@ -27,7 +28,6 @@ from aaformer_lit.gallery import ALL, Gallery
 from aaformer_lit.gallery.sources import identity
 from aaformer_lit.web.batching import Batcher
 from aaformer_lit.web.front import Door, Limits, Problem, read_body, tell_problems
-from aaformer_lit.web.guard import App
 from aaformer_lit.web.listening import names_of, url_of
 from aaformer_lit.web.service import Arrival, Refusal, Service, check_name, digest_of
 
@@ -52,9 +52,14 @@ class Health(BaseModel):
     status: str
 
 
-class Facts(BaseModel):
+class State(BaseModel):
+    """Of the gallery."""
+
     images: int
     version: int
+
+
+class Facts(State):
     fingerprint: str
     tokens: list[str]
     cameras: list[str]
@@ -76,27 +81,21 @@ class Answer(BaseModel):
     decision: Literal["accepted", "unsure", "rejected"] | None = None  # where the model has thresholds
 
 
-class Answers(BaseModel):
-    images: int
-    version: int
+class Answers(State):
     answers: list[Answer]
 
 
-class Added(BaseModel):
+class Added(State):
     name: str
-    images: int
-    version: int
 
 
-class Removed(BaseModel):
+class Removed(State):
     removed: int
-    images: int
-    version: int
 
 
 def build(
     service: Service, *, host: str, token: str | None, writable: bool = True, limits: Limits | None = None
-) -> App:
+) -> ASGIApp:
     """The service as an ASGI application.
 
     Args:
@@ -202,7 +201,7 @@ def build(
 
 
 @contextmanager
-def serving(app: App, host: str, port: int) -> Iterator[str]:
+def serving(app: ASGIApp, host: str, port: int) -> Iterator[str]:
     """The application on the network while the context lasts; gives its address. Requests under way are answered first.
 
     Raises:

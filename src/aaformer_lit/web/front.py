@@ -14,12 +14,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aaformer_lit.errors import AAformerError, ImageError
 from aaformer_lit.web.batching import Busy
-from aaformer_lit.web.guard import App, Receive, Scope, Send
-from aaformer_lit.web.listening import host_name
+from aaformer_lit.web.listening import is_called
 from aaformer_lit.web.service import Refusal
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Door:
     somebody happens to look at can use a service on the same machine.
     """
 
-    def __init__(self, app: App, hosts: Sequence[str], max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], max_requests: int) -> None:
         self.app, self.hosts, self.max_requests = app, hosts, max_requests
         self._inside = 0
 
@@ -80,9 +81,9 @@ class Door:
 
     def refusal(self, scope: Scope) -> Refusal | None:
         """Why a request is not let in; None lets it pass."""
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get(b"host", ""), headers.get(b"origin")
-        if self.hosts and host_name(host) not in self.hosts:
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not is_called(host, self.hosts):
             return Refusal(
                 421, "this service does not go by that name", host, f"Call it {' or '.join(self.hosts[:2])}."
             )

@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
-from aaformer_lit.web.listening import host_name
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from aaformer_lit.web.listening import is_called
 
 API = "/gradio_api"
 READ = re.compile(
@@ -48,7 +46,7 @@ class Guard:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         *,
         folder: Path,
         hosts: Collection[str],
@@ -68,15 +66,13 @@ class Guard:
             await self.app(scope, receive, send)
             return
         status, reason = refused
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": reason.encode()})
+        await PlainTextResponse(reason, status, {"connection": "close"})(scope, receive, send)
 
     def verdict(self, scope: Scope) -> tuple[int, str] | None:
         """Status and reason of a refusal; None lets the request pass."""
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope=scope)
         method, path = scope["method"], scope["path"]
-        if self.hosts and host_name(headers.get(b"host", "")) not in self.hosts:
+        if not is_called(headers.get("host", ""), self.hosts):
             return 421, "this page does not go by that name."
         if method in ("GET", "HEAD"):
             if path.startswith(FILE):
@@ -92,10 +88,10 @@ class Guard:
         except (OSError, ValueError):  # a null byte, a name too long
             return False
 
-    def _body(self, headers: MutableMapping[bytes, str], upload: bool) -> tuple[int, str] | None:
-        length = headers.get(b"content-length", "")
+    def _body(self, headers: Headers, upload: bool) -> tuple[int, str] | None:
+        length = headers.get("content-length", "")
         # the server holds a body to the length it names, unless it comes in chunks
-        if b"transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
             return 411, "a body needs its length."
         if int(length) > (self.max_bytes + ENVELOPE if upload else MESSAGE):
             return 413, "that is too large."

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Collection
 
 from aaformer_lit.errors import ConfigError
 
@@ -27,6 +28,11 @@ def names_of(host: str) -> tuple[str, ...]:
     Another site can give its own name this machine's address (DNS rebinding), and would then talk to the server.
     """
     return (*LOOPBACK_NAMES, host) if is_loopback(host) else ()
+
+
+def is_called(header: str, names: Collection[str]) -> bool:
+    """Whether `Host` names a server of these names; one without may be called anything."""
+    return not names or host_name(header) in names
 
 
 def host_name(header: str) -> str:

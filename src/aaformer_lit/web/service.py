@@ -89,8 +89,7 @@ class Service:
             )
 
     def features(self, descriptor: Float[Tensor, "tokens dim"], group: str) -> Float[Tensor, " features"]:
-        """What is compared of a descriptor. Raises as `check_group`."""
-        self.check_group(group)
+        """What is compared of a descriptor."""
         return self.layout.select(descriptor[None], group)[0]
 
     def search(
