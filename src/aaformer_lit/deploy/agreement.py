@@ -71,13 +71,7 @@ def _finite(features: Float[Tensor, "images dim"]) -> Float[Tensor, "images dim"
 
 
 def _mAP(features: Float[Tensor, "images dim"], test: TestSet) -> float:
-    takes = test.sequences
-    sequences = None if takes is None else torch.tensor(takes)
-
-    def labelled(rows: slice) -> FeatureSet:
-        records = test.records[rows]
-        pids, camids = torch.tensor([r.pid for r in records]), torch.tensor([r.camid for r in records])
-        return FeatureSet(features[rows], pids, camids, sequences[rows] if sequences is not None else None)
-
-    queries = len(test.query)
-    return evaluate_retrieval(labelled(slice(queries)), labelled(slice(queries, None))).mAP
+    pids, camids = (torch.tensor([getattr(record, name) for record in test.records]) for name in ("pid", "camid"))
+    takes, queries = test.sequences, len(test.query)
+    everybody = FeatureSet(features, pids, camids, None if takes is None else torch.tensor(takes))
+    return evaluate_retrieval(everybody.select(slice(queries)), everybody.select(slice(queries, None))).mAP

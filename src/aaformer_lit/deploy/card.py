@@ -14,6 +14,15 @@ from typing import Any
 from aaformer_lit.errors import CheckpointError
 from aaformer_lit.utils.text import markdown_table
 
+_HEADER = """---
+library_name: aaformer_lit
+pipeline_tag: image-feature-extraction
+tags:
+- person-re-identification
+- image-retrieval
+- vision-transformer
+- aaformer
+---"""
 _METRICS = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
@@ -28,7 +37,7 @@ def model_card(about: Mapping[str, Any], ckpt: Path | None = None) -> str:
     metadata = _read(run_dir, "metadata.json")
     metrics = _read(run_dir, "metrics.json")
     sections = [
-        _header(),
+        _HEADER,
         f"# {_name(about)}",
         f"{_origin(about)} It maps the picture of a person to a descriptor; pictures of one person have "
         "descriptors close to each other.",
@@ -45,12 +54,6 @@ def model_card(about: Mapping[str, Any], ckpt: Path | None = None) -> str:
         "## Provenance\n\n" + (_table(_provenance(metadata)) if metadata else "Unknown."),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _header() -> str:
-    lines = ["library_name: aaformer_lit", "pipeline_tag: image-feature-extraction", "tags:"]
-    lines += [f"- {tag}" for tag in ("person-re-identification", "image-retrieval", "vision-transformer", "aaformer")]
-    return "\n".join(["---", *lines, "---"])
 
 
 def _name(about: Mapping[str, Any]) -> str:

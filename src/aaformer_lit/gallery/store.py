@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, NumericsError, check_choice
-from aaformer_lit.gallery.index.base import Copies, Index, IndexStorage
+from aaformer_lit.gallery.index.base import Index, IndexStorage
 from aaformer_lit.gallery.layout import ALL, Layout
 from aaformer_lit.gallery.sources import Crop, Frames, Pixels, identity
 from aaformer_lit.gallery.versions import (
@@ -40,6 +40,9 @@ from aaformer_lit.gallery.versions import (
     write_switch,
     write_version,
 )
+
+if TYPE_CHECKING:
+    from aaformer_lit.gallery.index.qdrant import Qdrant
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 Key = tuple[str, int, int, int, int]
@@ -275,13 +278,12 @@ class Gallery:
         Raises:
             GalleryError: the index keeps features outside of this process, and another process has changed the gallery.
         """
-        with locked(self.folder):  # nobody is removed while features go to another place
-            if index.outside is not None:
-                self._take_over()
-                if dict(index.outside) not in self.about["copies"]:
-                    # recorded before it is made: a removal must know of every copy
-                    self.about["copies"] = [*self.about["copies"], dict(index.outside)]
-                    write_switch(self.folder, self.about)
+        # nobody is removed while features go to another place
+        with locked(self.folder) if index.outside is None else self._changing():
+            if index.outside is not None and dict(index.outside) not in self.about["copies"]:
+                # recorded before it is made: a removal must know of every copy
+                self.about["copies"] = [*self.about["copies"], dict(index.outside)]
+                write_switch(self.folder, self.about)
             index.fit(self.rows(group), self.ids, IndexStorage(self._index_folder, self._shelf(group)))
             if self._index_folder.exists() and not self.is_current():
                 shutil.rmtree(self._index_folder)  # of an old version, whose files are deleted already
@@ -323,23 +325,18 @@ class Gallery:
     def _commit(self, table: pd.DataFrame, descriptors: Tensor, **facts: object) -> Gallery:
         """The next version, on the disk."""
         about = self.about | facts | {"root": str(self.root.absolute())}
-        return Gallery(
-            self.folder, write_version(self.folder, about, table, descriptors), table, descriptors, self.root
-        )
+        about = write_version(self.folder, about, table, descriptors)
+        return Gallery(self.folder, about, table, descriptors, self.root)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Alone with the folder, which holds this version."""
+        """Alone with the folder. Raises `GalleryError` where it holds another version."""
         with locked(self.folder):
-            self._take_over()
+            recorded = self._recorded()
+            if recorded is None:
+                raise self._was_changed()
+            self.about = recorded  # with copies and thresholds since, which make no new version
             yield
-
-    def _take_over(self) -> None:
-        """Copies and thresholds that were recorded since, without a new version. Raises `GalleryError` where there is one."""
-        recorded = self._recorded()
-        if recorded is None:
-            raise self._was_changed()
-        self.about = recorded
 
     def _recorded(self) -> dict[str, Any] | None:
         """`gallery.json` as it is now; None where it is not of this revision."""
@@ -364,7 +361,7 @@ def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
     return hashlib.sha256(f"removed {digest} {box}".encode()).hexdigest()[:32]
 
 
-def copies(place: Mapping[str, str]) -> Copies:
+def copies(place: Mapping[str, str]) -> Qdrant:
     """The engine of a recorded place. It is imported on demand, as all engines are optional."""
     if place["engine"] != "qdrant":
         raise GalleryError(f"the gallery has a copy in {place['engine']}, which this version does not know. Update it.")

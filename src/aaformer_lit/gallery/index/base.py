@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -63,13 +63,6 @@ class Index(Protocol):
         self, queries: Float[Tensor, "queries dim"], k: int, mask: Bool[np.ndarray, " images"] | None = None
     ) -> Neighbors:
         """The k nearest rows of each query; with `mask` among those rows alone."""
-
-
-class Copies(Protocol):
-    """A place outside of the gallery that holds copies of its features."""
-
-    def forget(self, names: Sequence[str], ids: Int[np.ndarray, " gone"]) -> None:
-        """Delete these ids under all of these names of shelves."""
 
 
 def engine(module: str, package: str) -> Any:
