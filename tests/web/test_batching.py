@@ -3,9 +3,7 @@
 import asyncio
 import threading
 
-import pytest
-
-from aaformer_lit.web.batching import Batcher, Busy
+from aaformer_lit.web.batching import Batcher
 
 
 def doubled(sizes):
@@ -20,7 +18,7 @@ def test_each_gets_its_own_answer_or_error_in_batches_of_at_most_size():
     sizes = []
 
     async def ask():
-        async with Batcher(doubled(sizes), size=4, window=0.2, waiting=99) as batcher:
+        async with Batcher(doubled(sizes), size=4, window=0.2) as batcher:
             return await asyncio.gather(*(batcher(item) for item in (1, 2, -3, 4, 5, 6)), return_exceptions=True)
 
     answers = asyncio.run(ask())
@@ -39,7 +37,7 @@ def test_what_arrives_while_a_batch_is_at_work_goes_together_without_a_window():
         return items
 
     async def ask():
-        async with Batcher(slow, size=8, window=0.0, waiting=99) as batcher:
+        async with Batcher(slow, size=8, window=0.0) as batcher:
             first = asyncio.create_task(batcher(0))
             await asyncio.to_thread(started.wait, 30)
             others = [asyncio.create_task(batcher(item)) for item in (1, 2, 3)]
@@ -58,23 +56,10 @@ def test_a_batch_that_fails_tells_all_of_it_and_the_next_one_works():
         return items
 
     async def ask():
-        async with Batcher(function, size=2, window=0.2, waiting=99) as batcher:
+        async with Batcher(function, size=2, window=0.2) as batcher:
             failed = await asyncio.gather(batcher(0), batcher(1), return_exceptions=True)
             return failed, await batcher(1)
 
     failed, fine = asyncio.run(ask())
     assert [type(one) for one in failed] == [ZeroDivisionError] * 2
     assert fine == 1
-
-
-def test_more_than_may_wait_are_turned_away():
-    async def ask():
-        batcher = Batcher(lambda items: items, size=1, window=0.0, waiting=2)  # nobody is at work
-        waiting = [asyncio.create_task(batcher(item)) for item in (1, 2)]
-        await asyncio.sleep(0)
-        with pytest.raises(Busy, match="2 requests wait already"):
-            await batcher(3)
-        for task in waiting:
-            task.cancel()
-
-    asyncio.run(ask())

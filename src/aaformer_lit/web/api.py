@@ -104,9 +104,9 @@ def build(
         writable: whether people can be added and removed.
     """
     limits = limits or Limits()
-    embedder = Batcher(service.describe, size=limits.batch, window=limits.window, waiting=limits.max_requests)
+    embedder = Batcher(service.describe, size=limits.batch, window=limits.window)
     # what arrives while a version is written becomes the next one
-    adder = Batcher(service.add, size=limits.max_requests, window=0.0, waiting=limits.max_requests)
+    adder = Batcher(service.add, size=limits.max_requests, window=0.0)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

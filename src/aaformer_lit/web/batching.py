@@ -1,7 +1,7 @@
 """Micro-batching: requests that arrive within a short window go through a function together.
 
 While the function is at work further requests gather, so that under load the batches fill by themselves and the window
-costs nothing. What waits is bounded: beyond that a request is turned away at once.
+costs nothing. How many wait is the front's to bound (`Door`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from aaformer_lit.errors import AAformerError
-
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Busy(AAformerError):
-    """More requests wait than are taken."""
 
 
 class Batcher(Generic[T, R]):
@@ -28,14 +22,11 @@ class Batcher(Generic[T, R]):
         function: gives a result or an error for each item.
         size: items at once, at most.
         window: seconds that the first item waits for others.
-        waiting: items that wait, at most.
     """
 
-    def __init__(
-        self, function: Callable[[Sequence[T]], Sequence[R | Exception]], *, size: int, window: float, waiting: int
-    ) -> None:
+    def __init__(self, function: Callable[[Sequence[T]], Sequence[R | Exception]], *, size: int, window: float) -> None:
         self.function, self.size, self.window = function, size, window
-        self._queue: asyncio.Queue[tuple[T, asyncio.Future[R]]] = asyncio.Queue(waiting)
+        self._queue: asyncio.Queue[tuple[T, asyncio.Future[R]]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Batcher[T, R]:
@@ -49,12 +40,9 @@ class Batcher(Generic[T, R]):
             await self._task
 
     async def __call__(self, item: T) -> R:
-        """The result for this item. Raises its error, or `Busy`."""
+        """The result for this item. Raises its error."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((item, future))
-        except asyncio.QueueFull:
-            raise Busy(f"{self._queue.maxsize} requests wait already. Try again in a second.") from None
+        self._queue.put_nowait((item, future))
         return await future
 
     async def _work(self) -> None:

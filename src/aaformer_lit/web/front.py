@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aaformer_lit.errors import AAformerError, ImageError
-from aaformer_lit.web.batching import Busy
 from aaformer_lit.web.listening import is_called
 from aaformer_lit.web.service import Refusal
 
@@ -90,7 +89,8 @@ class Door:
         if origin is not None and origin.partition("://")[2] != host:
             return Refusal(403, "requests of other sites' pages are not answered", origin, "Use a program, or /docs.")
         if self._inside >= self.max_requests and scope["path"] != "/health":
-            return _busy(self.max_requests)
+            got = f"{self.max_requests} requests are under way"
+            return Refusal(503, "the service is busy", got, "Try again in a second.")
         return None
 
 
@@ -118,10 +118,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(content)
 
 
-def _busy(limit: int) -> Refusal:
-    return Refusal(503, "the service is busy", f"{limit} requests are under way", "Try again in a second.")
-
-
 def _answer(refusal: Refusal) -> JSONResponse:
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(refusal.status, {})
     if refusal.status in (408, 413, 415, 421, 503):  # the rest of the body is not waited for
@@ -143,8 +139,6 @@ def tell_problems(app: FastAPI, limits: Limits) -> None:
 def _refusal(error: Exception, limits: Limits) -> Refusal:
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, Busy):
-        return _busy(limits.max_requests)
     if isinstance(error, ImageError):
         fix = f"Send a JPEG, PNG, BMP, WebP, TIFF or PPM of at most {limits.max_pixels:,} pixels."
         return Refusal(422, "the picture cannot be read", str(error).split(". ")[0], fix)

@@ -31,14 +31,9 @@ def names_of(host: str) -> tuple[str, ...]:
 
 
 def is_called(header: str, names: Collection[str]) -> bool:
-    """Whether `Host` names a server of these names; one without may be called anything."""
-    return not names or host_name(header) in names
-
-
-def host_name(header: str) -> str:
-    """`Host` without the port; an IPv6 address keeps no brackets."""
+    """Whether `Host`, with or without a port, is one of a server's names; one without names may be called anything."""
     match = re.fullmatch(r"\[([^\]]*)\](?::\d+)?|([^:]*)(?::\d+)?", header.strip())
-    return "" if match is None else (match[1] or match[2] or "").lower()
+    return not names or (match is not None and (match[1] or match[2] or "").lower() in names)
 
 
 def url_of(host: str, port: int) -> str:

@@ -320,7 +320,7 @@ def _theme() -> gr.themes.Base:
 @contextmanager
 def _environment(folder: Path) -> Iterator[None]:
     """What Gradio reads from the environment, which else could open a tunnel or more folders: our folder and nothing else."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")}
+    before = {name: value for name, value in os.environ.items() if name.startswith("GRADIO_") or name == "NO_PROXY"}
     proxied = os.environ.get("NO_PROXY", os.environ.get("no_proxy"))
     for name in before:
         del os.environ[name]
@@ -331,8 +331,6 @@ def _environment(folder: Path) -> Iterator[None]:
         # Gradio asks its own server whether it is up
         "NO_PROXY": ",".join(filter(None, [proxied, *LOOPBACK_NAMES[:2]])),
     }
-    if "NO_PROXY" in os.environ:
-        before["NO_PROXY"] = os.environ["NO_PROXY"]
     os.environ.update(ours)
     try:
         yield
