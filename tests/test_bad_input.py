@@ -160,6 +160,12 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("report", ("runs=/nonexistent",), "there is no folder /nonexistent"),
     ("report", ("runs={tmp}",), "there is no training in "),
     ("report", ("formats=[xls]", "runs={tmp}"), "formats must be one of txt, md, tex, html, csv, png; got 'xls'"),
+    ("report", ("formats=3", "runs={tmp}"), "formats must be one of txt, md, tex, html, csv, png; got 3"),
+    ("report", ("runs=2024",), "there is no folder 2024"),
+    ("search", ("gallery=g", "query=q", "formats=3"), "there is no formats=3. Use some of png, json, html"),
+    ("visualize", ("ckpt=synthetic-small", "kind=3"), "there is no picture kind=3"),
+    ("compare", ("ckpt=null", "data=synthetic"), "no model is given"),
+    ("benchmark", ("suite=null",), "suite=null leaves nothing to go by"),
     ("prepare", ("data=cuhk03", "data.protocol=both"), "data.protocol=both must be one of labeled, detected"),
     ("prepare", ("data=joint", "data.train=[]"), "data.train=[] must be a list of data sets"),
     # places

@@ -60,7 +60,13 @@ def test_peers_have_a_row_where_they_are_installed_and_agree(monkeypatch, caplog
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [("suite=everything", "there is no suite=everything"), ("repeats=0", "must be 1 or more; got 0")],
+    [
+        ("suite=everything", "suite must be one of startup, data, assignment"),
+        ("suite=3", "suite must be one of startup, data, assignment"),
+        ("size=large", "size must be one of small, full; got 'large'"),
+        ("repeats=0", "repeats=0 is too small. Use 1 or more"),
+        ("repeats=null", "repeats=null leaves nothing to go by"),
+    ],
 )
 def test_a_mistake_is_one_message(tmp_path, capsys, wrong, message):
     assert run_cli("benchmark", "suite=assignment", wrong, f"paths.runs={tmp_path}") == 2

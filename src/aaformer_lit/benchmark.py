@@ -11,6 +11,8 @@ from rich.table import Table
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
+from aaformer_lit.errors import check_choice
+from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
     from aaformer_lit.benchmarks import Measurement
@@ -21,17 +23,13 @@ def benchmark(cfg: DictConfig) -> list[Measurement]:
     import torch
 
     from aaformer_lit.benchmarks import SUITES
-    from aaformer_lit.errors import ConfigError
     from aaformer_lit.utils.environment import machine
     from aaformer_lit.utils.files import write_json
 
-    names = [cfg.suite] if isinstance(cfg.suite, str) else list(cfg.suite)
-    unknown = [name for name in names if name not in SUITES]
-    if unknown or cfg.size not in ("small", "full"):
-        wrong = f"suite={unknown[0]}" if unknown else f"size={cfg.size}"
-        raise ConfigError(f"there is no {wrong}. Suites: {', '.join(SUITES)}; sizes: small, full.")
-    if cfg.repeats < 1:
-        raise ConfigError(f"repeats must be 1 or more; got {cfg.repeats}.")
+    names = listed(cfg.suite)
+    for name in names:
+        check_choice("suite", name, SUITES)
+    check_choice("size", cfg.size, ("small", "full"))
     torch.manual_seed(cfg.seed)
     rows = []
     for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.lean_imports import networks_are_enough
+from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
     from aaformer_lit.viz import save
 
     check_rates(cfg.far, cfg.miss, cfg.confidence)
-    galleries = [Gallery.open(folder) for folder in _listed(cfg.gallery)]
+    galleries = [Gallery.open(str(folder)) for folder in listed(cfg.gallery)]
     network, about = load(cfg.ckpt)
     use_training_data(cfg, cfg.ckpt, about)
     test_set = _only(prepared_data(cfg, about["data"]).test_sets)
@@ -69,10 +69,6 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
     for path in (target, picture, *(gallery.folder for gallery in galleries)):
         console.print(str(path), highlight=False)
     return record
-
-
-def _listed(value: str | Sequence[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _only(test_sets: dict[str, TestSet]) -> TestSet:

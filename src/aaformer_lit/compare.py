@@ -20,6 +20,7 @@ from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.files import write_json, write_text
 from aaformer_lit.utils.lean_imports import networks_are_enough
+from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
     from aaformer_lit.data.datamodule import ReIDDataModule
@@ -35,14 +36,14 @@ def compare(cfg: DictConfig) -> ModelComparison:
     from aaformer_lit.utils.environment import machine
 
     run_dir = Path(cfg.run_dir)
-    formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
+    formats = listed(cfg.formats)
     for form in formats:
         check_choice("formats", form, FORMATS)
     if cfg.trainer.devices != 1:
         raise ConfigError(f"trainer.devices={cfg.trainer.devices}: models are compared on one device. Leave it out.")
     cuts = _cuts(cfg)
     configs = _data_configs(cfg)
-    models = load_contestants([cfg.ckpt] if isinstance(cfg.ckpt, str) else list(cfg.ckpt))
+    models = load_contestants([str(ckpt) for ckpt in listed(cfg.ckpt)])
     names = short_names([model.ckpt for model in models])
     opened = {name: [open_data(config, model) for model in models] for name, config in configs.items()}
     facts, device = _facts(cfg, models, names), machine()["device"]
@@ -102,7 +103,7 @@ def _draw(comparison: ModelComparison, run_dir: Path) -> None:
 
 
 def _cuts(cfg: DictConfig) -> list[float]:
-    cuts = list(cfg.cuts) if OmegaConf.is_list(cfg.cuts) else [cfg.cuts]
+    cuts = listed(cfg.cuts)
     shares = [cut for cut in cuts if isinstance(cut, int | float) and not isinstance(cut, bool) and 0 <= cut < 1]
     if not cuts or len(set(shares)) < len(cuts):
         raise ConfigError(
@@ -115,7 +116,7 @@ def _data_configs(cfg: DictConfig) -> dict[str, DictConfig]:
     """The config of each data set by its name; they also become the `data` of the config that is written."""
     from aaformer_lit.data.datasets.folder import TABLE_SUFFIXES
 
-    names = [cfg.data_sets] if isinstance(cfg.data_sets, str) else list(cfg.data_sets)
+    names = [str(name) for name in listed(cfg.data_sets)]
     if not names:
         raise ConfigError("no data are given. Give one or more data sets: data=[market1501,synthetic].")
     configs = data_configs(names, list(HydraConfig.get().overrides.task), TABLE_SUFFIXES)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 from aaformer_lit.cli.console import choices, print_results
 from aaformer_lit.cli.run import run
 from aaformer_lit.utils.lean_imports import networks_are_enough
+from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
     from aaformer_lit.engine.module import ReIDModule
@@ -33,7 +34,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     run_dir = Path(cfg.run_dir)
     network, about = load(cfg.ckpt)
-    compression = CompressionTest(network, list(cfg.compress) if OmegaConf.is_list(cfg.compress) else [cfg.compress])
+    compression = CompressionTest(network, listed(cfg.compress))
     use_training_data(cfg, cfg.ckpt, about)
     prepare_like_training(cfg, about["data"])
     data = instantiate(cfg.data)

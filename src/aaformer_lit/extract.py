@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import console, progress_bar
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.lean_imports import networks_are_enough
+from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
     from aaformer_lit.gallery import Gallery
@@ -61,8 +62,7 @@ def _remove(cfg: DictConfig) -> Gallery:
 
     gallery = Gallery.open(cfg.out)
     before = len(gallery)
-    given = [] if cfg.remove is None else cfg.remove if OmegaConf.is_list(cfg.remove) else [cfg.remove]
-    paths = [str(path) for path in given]  # 123 is a number to Hydra
+    paths = [str(path) for path in listed(cfg.remove)]  # 123 is a number to Hydra
     gallery = gallery.remove(paths=paths, pid=cfg.remove_pid)
     console.print(f"{cfg.out}: {before - len(gallery):,} removed, {len(gallery):,} left", highlight=False)
     return gallery

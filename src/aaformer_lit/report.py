@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.options import ablation_pins
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
+from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
     from aaformer_lit.tables import Column, PaperTable, Report
@@ -22,15 +23,15 @@ def report(cfg: DictConfig) -> Report:
     from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, publish_runs
     from aaformer_lit.utils.files import write_text
 
-    formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
+    formats = listed(cfg.formats)
     for form in formats:
         check_choice("formats", form, (*FORMATS, "png"))
     table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True), ablation_pins)  # type: ignore[arg-type]
-    folders = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
+    folders = [str(folder) for folder in listed(cfg.runs)]  # 2024 is a number to Hydra
     runs = collect(folders)
     if not runs:
         raise ConfigError(
-            f"there is no training in {', '.join(map(str, folders))}. Give the folder of your runs, runs=DIR, or train first."
+            f"there is no training in {', '.join(folders)}. Give the folder of your runs, runs=DIR, or train first."
         )
     columns, remarks = join(table, runs)
     comparisons = [

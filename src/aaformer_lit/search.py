@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.lean_imports import networks_are_enough
+from aaformer_lit.utils.sequences import listed
 from aaformer_lit.utils.text import plural, some
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     from aaformer_lit.utils.files import write_json, write_text
     from aaformer_lit.utils.sequences import spread
 
-    formats = [cfg.formats] if isinstance(cfg.formats, str) else list(cfg.formats)
+    formats = listed(cfg.formats)
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"there is no formats={unknown[0]}. Use some of {', '.join(FORMATS)}.")
     if cfg.query is None and cfg.boxes is None:
@@ -76,7 +77,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
         )
     tokens, weights = cfg.tokens, None
     if cfg.region is not None:
-        region = list(cfg.region) if OmegaConf.is_list(cfg.region) else [cfg.region]
+        region = listed(cfg.region)
         tokens, weights = "parts", parts_in_region(extractor, Frames()(queries[0]), region)
         overlaps = [f"part_{part} {weight:.0%}" for part, weight in enumerate(weights.tolist(), start=1)]
         console.print(f"region: parts by their overlap with it: {', '.join(overlaps)}", highlight=False)
@@ -84,7 +85,7 @@ def search(cfg: DictConfig) -> dict[str, Any]:
     descriptors = extractor.features(queries)
     features = gallery.layout.select(descriptors if weights is None else weighted(descriptors, weights), tokens)
     index = gallery.indexed(instantiate(cfg.index), tokens)
-    camids = None if cfg.camids is None else [cfg.camids] if isinstance(cfg.camids, str | int) else list(cfg.camids)
+    camids = None if cfg.camids is None else listed(cfg.camids)
     wanted = max(cfg.k, cfg.candidates) if cfg.rerank else cfg.k
     found = rank(gallery, index, features, wanted, queries=queries, camids=camids, like_evaluation=cfg.like_evaluation)
     if cfg.rerank:

@@ -11,7 +11,7 @@ from aaformer_lit.cli.console import console
 from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.lean_imports import networks_are_enough
-from aaformer_lit.utils.sequences import spread
+from aaformer_lit.utils.sequences import listed, spread
 
 
 def visualize(cfg: DictConfig) -> list[Path]:
@@ -23,7 +23,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
     from aaformer_lit.pictures.scene import Scene, model_names, prepared_data, scene_of_test, tested
     from aaformer_lit.structures import Record
 
-    kinds = [cfg.kind] if isinstance(cfg.kind, str) else list(cfg.kind)
+    kinds = listed(cfg.kind)
     if not kinds:
         raise ConfigError(f"kind=[] draws nothing. Kinds: {', '.join(KINDS)}.")
     if cfg.other and "rankings" not in kinds:

@@ -1,9 +1,10 @@
 """Slices and selections of sequences."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.utils.sequences import spread, tiles
+from aaformer_lit.utils.sequences import listed, spread, tiles
 
 
 def test_tiles_cover_the_range_once():
@@ -21,3 +22,8 @@ def test_a_selection_is_evenly_spread():
     assert spread("abcdefgh", 4) == ["a", "c", "e", "g"]
     assert spread("abc", 5) == ["a", "b", "c"]
     assert spread("abc", 0) == spread("", 2) == []
+
+
+def test_a_config_value_is_a_list_whether_one_is_given_or_several():
+    several = OmegaConf.create(["a", "b"])
+    assert [listed(value) for value in (None, "ab", 3, several)] == [[], ["ab"], [3], ["a", "b"]]

@@ -38,9 +38,12 @@ AT_LEAST: Mapping[str, float] = {
     "bootstrap.samples": 1,
     "speed.batch": 1,
     "speed.repeats": 1,
+    "repeats": 1,
 }
 # keys of the entry points that have no meaning without a value
-NEEDED = ("runs", "formats", "kind", "count", "answers", "bootstrap.samples", "speed.batch", "speed.repeats")
+NEEDED = (
+    "runs", "formats", "kind", "count", "answers", "bootstrap.samples", "speed.batch", "speed.repeats", "suite", "repeats",
+)  # fmt: skip
 AT_MOST: Mapping[str, float] = {"seed": 2**32 - 1}  # numpy takes no larger one
 ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",), "ops.kernel": ("auto", "triton", "torch")}
 _WORDS: Mapping[Any, str] = {

@@ -1,13 +1,20 @@
-"""Selections from sequences."""
+"""Lists of config values, and selections from sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from aaformer_lit.errors import ConfigError
 
 T = TypeVar("T")
+
+
+def listed(value: Any) -> list[Any]:
+    """A config value that may be one or several, as a list; null is none."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
