@@ -35,7 +35,7 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
     from aaformer_lit.viz import save
 
     check_rates(cfg.far, cfg.miss, cfg.confidence)
-    galleries = [Gallery.open(str(folder)) for folder in listed(cfg.gallery)]
+    galleries = [Gallery.open(folder) for folder in listed(cfg.gallery)]
     network, about = load(cfg.ckpt)
     use_training_data(cfg, cfg.ckpt, about)
     test_set = _only(prepared_data(cfg, about["data"]).test_sets)

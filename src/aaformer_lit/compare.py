@@ -43,7 +43,7 @@ def compare(cfg: DictConfig) -> ModelComparison:
         raise ConfigError(f"trainer.devices={cfg.trainer.devices}: models are compared on one device. Leave it out.")
     cuts = _cuts(cfg)
     configs = _data_configs(cfg)
-    models = load_contestants([str(ckpt) for ckpt in listed(cfg.ckpt)])
+    models = load_contestants(listed(cfg.ckpt))
     names = short_names([model.ckpt for model in models])
     opened = {name: [open_data(config, model) for model in models] for name, config in configs.items()}
     facts, device = _facts(cfg, models, names), machine()["device"]

@@ -15,19 +15,26 @@ from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.sequences import listed
 
 if TYPE_CHECKING:
-    from aaformer_lit.tables import Column, PaperTable, Report
+    from aaformer_lit.tables.join import Column
+    from aaformer_lit.tables.paper import PaperTable
+    from aaformer_lit.tables.render import Report
 
 
 def report(cfg: DictConfig) -> Report:
     """Collect, join, compare, write; returns what it printed."""
-    from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join, publish_runs
+    from aaformer_lit.tables.collect import collect
+    from aaformer_lit.tables.compare import compare_rows
+    from aaformer_lit.tables.join import join
+    from aaformer_lit.tables.paper import PaperTable
+    from aaformer_lit.tables.publish import publish_runs
+    from aaformer_lit.tables.render import FORMATS, Report
     from aaformer_lit.utils.files import write_text
 
     formats = listed(cfg.formats)
     for form in formats:
         check_choice("formats", form, (*FORMATS, "png"))
     table = PaperTable.from_config(OmegaConf.to_container(cfg.table, resolve=True), ablation_pins)  # type: ignore[arg-type]
-    folders = [str(folder) for folder in listed(cfg.runs)]  # 2024 is a number to Hydra
+    folders = listed(cfg.runs)
     runs = collect(folders)
     if not runs:
         raise ConfigError(

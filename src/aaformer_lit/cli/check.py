@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 from hydra.utils import get_object
 
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.utils.sequences import listed
 
 MISSING = "???"
 AT_LEAST: Mapping[str, float] = {
@@ -44,6 +45,11 @@ AT_LEAST: Mapping[str, float] = {
 NEEDED = (
     "runs", "formats", "kind", "count", "answers", "bootstrap.samples", "speed.batch", "speed.repeats", "suite", "repeats",
 )  # fmt: skip
+# keys that name a file or folder, or several
+PATHS = (
+    "data.root", "run_dir", "ckpt", "ckpt_path", "init_from", "other", "images", "query", "gallery", "boxes",
+    "calibration", "runs", "keep", "out", "output",
+)  # fmt: skip
 AT_MOST: Mapping[str, float] = {"seed": 2**32 - 1}  # numpy takes no larger one
 ONE_OF: Mapping[str, Sequence[str]] = {"resume": ("auto",), "ops.kernel": ("auto", "triton", "torch")}
 _WORDS: Mapping[Any, str] = {
@@ -63,6 +69,12 @@ def check_config(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None
         config: the composed config as plain values.
         defaults: the entry point's own file: where its default is a number, text or true or false, so must the value be.
     """
+    for key in PATHS:
+        for value in listed(_lookup(config, key)):
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                raise ConfigError(
+                    f"{key}={value} is a number to Hydra. Write a file or folder of that name as ./{value}"
+                )
     _check_defaults(config, defaults, "")
     _check_targets(config, "")
     for key in NEEDED:
