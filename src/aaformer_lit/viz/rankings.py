@@ -21,6 +21,7 @@ from aaformer_lit.viz.figure import TITLE_HEIGHT, cell_size, fit, frame, heading
 from aaformer_lit.viz.images import Array, ImageSource, Picture, as_array, as_picture
 from aaformer_lit.viz.palette import DECISIONS, INK, VERDICTS
 
+Mask = Bool[NDArray[np.bool_], "queries gallery"]
 CAPTION_HEIGHT = 0.1  # of a line
 GAP = 0.1  # inches between images
 SIDE_BY_SIDE = 12  # answers in one row; more of several models are drawn one model below the other
@@ -63,12 +64,8 @@ def rank_gallery(
     table = as_array(distances).astype(np.float64)
     if table.shape != (len(query), len(gallery)):
         raise ValueError(f"distances must be (queries, gallery) = {(len(query), len(gallery))}; got {table.shape}.")
-    same_pid = as_array(query.pids)[:, None] == as_array(gallery.pids)[None, :]
-    camids = as_array(query.camids)[:, None]
-    ignored = same_pid & (camids == as_array(gallery.camids)[None, :]) & (camids >= 0)
-    if query.sequences is not None and gallery.sequences is not None:
-        ignored |= same_pid & (as_array(query.sequences)[:, None] == as_array(gallery.sequences)[None, :])
-    ignored |= as_array(gallery.pids)[None, :] < 0
+    same_pid, same_take = of_one_person(query, gallery)
+    ignored = same_take | (as_array(gallery.pids) < 0)
     # ignored rows go behind all others whatever the distances are, then the stable order of the distances
     order = np.lexsort((table, ignored), axis=-1)
     precision = _average_precision(np.take_along_axis(same_pid & ~ignored, order, axis=1))
@@ -82,7 +79,17 @@ def rank_gallery(
     )
 
 
-def _average_precision(hits: Bool[NDArray[np.bool_], "queries gallery"]) -> Float[NDArray[np.float64], " queries"]:
+def of_one_person(query: FeatureSet, gallery: FeatureSet) -> tuple[Mask, Mask]:
+    """Which pairs show one person, and which of these are ignored: those of one known camera or one sequence."""
+    same_pid = as_array(query.pids)[:, None] == as_array(gallery.pids)
+    camids = as_array(query.camids)[:, None]
+    same_take = (camids == as_array(gallery.camids)) & (camids >= 0)
+    if query.sequences is not None and gallery.sequences is not None:
+        same_take |= as_array(query.sequences)[:, None] == as_array(gallery.sequences)
+    return same_pid, same_pid & same_take
+
+
+def _average_precision(hits: Mask) -> Float[NDArray[np.float64], " queries"]:
     """Step form, as `mAP` everywhere: the mean of the precision at each hit."""
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     found = hits.sum(axis=1)

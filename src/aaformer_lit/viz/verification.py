@@ -1,8 +1,7 @@
 """Verification, "are these two images the same person?": ROC, TAR at a chosen FAR, EER, and the distances behind them.
 
-A pair is accepted when its distance is at most the threshold. TAR (true accept rate) is the share of same-person pairs
-accepted, FAR (false accept rate) the share of different-person pairs accepted; at the EER, FAR equals 1 - TAR. The rates
-are given, computed exactly over all pairs; here they are drawn. Only the histogram of distances takes a sample.
+The rates are given, computed exactly over all pairs (`aaformer_lit.metrics.verification` says what they are); here they are
+drawn. Only the histogram of distances takes a sample.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from aaformer_lit.structures import FeatureSet
+from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.viz.curves import plots
 from aaformer_lit.viz.figure import styled
 from aaformer_lit.viz.images import Array, as_array
 from aaformer_lit.viz.palette import BASE_COLORS, INK
+from aaformer_lit.viz.rankings import of_one_person
 
 log = logging.getLogger(__name__)
 QUERY_CHUNK = 512
@@ -123,22 +124,15 @@ def verification_pairs(
     query, gallery = (images.select(images.pids != -1) for images in (query, gallery))
     share = max_negatives / max(len(query) * len(gallery), 1)
     gallery_features = gallery.features.float().cpu()
-    gallery_pids, gallery_camids = gallery.pids.cpu(), gallery.camids.cpu()
     positive, negative = [], []
-    for start in range(0, len(query), QUERY_CHUNK):
-        rows = slice(start, start + QUERY_CHUNK)
-        distances = torch.cdist(query.features[rows].float().cpu(), gallery_features)
-        same = query.pids[rows].cpu()[:, None] == gallery_pids[None, :]
-        camids = query.camids[rows].cpu()[:, None]
-        same_take = (camids == gallery_camids[None, :]) & (camids >= 0)
-        if query.sequences is not None and gallery.sequences is not None:
-            same_take |= query.sequences[rows].cpu()[:, None] == gallery.sequences.cpu()[None, :]
-        kept = ~same
-        if share < 1.0:
-            kept &= torch.rand(same.shape, generator=generator) < share
-        positive.append(distances[same & ~same_take])
-        negative.append(distances[kept])
-    return PairDistances(torch.cat(positive).double().numpy(), torch.cat(negative).double().numpy())
+    for rows in tiles(len(query), QUERY_CHUNK):
+        chunk = query.select(rows)
+        distances = torch.cdist(chunk.features.float().cpu(), gallery_features).double().numpy()
+        same_pid, same_take = of_one_person(chunk, gallery)
+        drawn = torch.rand(distances.shape, generator=generator).numpy() < share
+        positive.append(distances[same_pid & ~same_take])
+        negative.append(distances[~same_pid & drawn])
+    return PairDistances(np.concatenate(positive), np.concatenate(negative))
 
 
 @styled
