@@ -1,10 +1,16 @@
 """Made-up run folders for the tests of tables and of the report entry point."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
+
+from aaformer_lit.cli.options import ablation_pins
+from aaformer_lit.cli.paths import CONF_DIR
+from aaformer_lit.tables.paper import PaperTable
 
 ASSIGN = "aaformer_lit.assign."
 SINKHORN = {"_target_": ASSIGN + "Sinkhorn", "epsilon": 0.05, "iterations": 3, "rounding": "argmax"}
@@ -12,6 +18,13 @@ AAFORMER = {"_target_": "aaformer_lit.models.AAformer", "parts": [2, 3], "assign
 NEAREST = AAFORMER | {"assigner": {"_target_": ASSIGN + "Nearest"}}
 BASELINE = {"_target_": "aaformer_lit.models.ViTBaseline"}
 LABELED = {"name": "cuhk03", "variant": "labeled", "as_published": True, "counts": {"query": {"images": 1400}}}
+
+
+@cache
+def paper_table(name: str) -> PaperTable:
+    """A table of conf/table."""
+    content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / f"{name}.yaml"))
+    return PaperTable.from_config(content, ablation_pins)
 
 
 def config(model, seed=0, **values):

@@ -13,19 +13,15 @@ from aaformer_lit.cli.options import ablation_pins, options_of
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import config_hash
 from aaformer_lit.data import DATASETS
-from aaformer_lit.tables import PaperTable, Run
+from aaformer_lit.tables.collect import Run
 from aaformer_lit.tables.join import merge, place
 from cli_tools import only, run_cli
-from table_tools import AAFORMER, BASELINE, NEAREST, SINKHORN, write_run
+from table_tools import AAFORMER, BASELINE, NEAREST, SINKHORN, paper_table, write_run
 
 
 def composed(*overrides: str, name: str = "train"):
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose(name, [*overrides, "run_dir=RUN"], return_hydra_config=True)
-
-
-def paper_table(name: str) -> PaperTable:
-    return PaperTable.from_config(OmegaConf.to_container(composed(f"table={name}", name="report").table), ablation_pins)
 
 
 def swept(name: str) -> list[str]:

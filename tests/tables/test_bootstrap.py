@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from aaformer_lit.tables import paired_bootstrap
-from aaformer_lit.tables.bootstrap import bootstrap_means
+from aaformer_lit.tables.bootstrap import bootstrap_means, paired_bootstrap
 
 
 def slow_means(values, samples, generator):

@@ -11,19 +11,15 @@ from omegaconf import OmegaConf
 from aaformer_lit.cli.options import ablation_pins
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.tables import PaperTable, collect, compare_rows, join
-from aaformer_lit.tables.join import agree, merge, setting_of
-from table_tools import AAFORMER, ASSIGN, BASELINE, LABELED, NEAREST, SINKHORN, config, write_run
-
-
-def table(name: str) -> PaperTable:
-    return PaperTable.from_config(
-        OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / f"{name}.yaml")), ablation_pins
-    )
+from aaformer_lit.tables.collect import collect
+from aaformer_lit.tables.compare import compare_rows
+from aaformer_lit.tables.join import agree, join, merge, setting_of
+from aaformer_lit.tables.paper import PaperTable
+from table_tools import AAFORMER, BASELINE, LABELED, NEAREST, SINKHORN, config, paper_table, write_run
 
 
 def joined(folder: Path, name: str = "table5"):
-    return join(table(name), collect([folder]))
+    return join(paper_table(name), collect([folder]))
 
 
 def test_mean_and_deviation_over_seeds_whatever_the_folders_are_called(tmp_path):
@@ -228,12 +224,3 @@ def test_a_table_with_a_wrong_column_or_metric_is_refused():
         PaperTable.from_config(content | {"metrics": ["mAP"]}, ablation_pins)
     with pytest.raises(ConfigError, match="known are"):
         PaperTable.from_config(content | {"metrics": ["accuracy"]}, ablation_pins)
-
-
-def test_assign_names_are_those_of_the_package():
-    import aaformer_lit.assign
-
-    for path in (CONF_DIR / "table").glob("*.yaml"):
-        for row in table(path.stem).rows:
-            target = row.pins.get("model.assigner._target_")
-            assert target is None or hasattr(aaformer_lit.assign, target.removeprefix(ASSIGN)), (path, row.key)

@@ -4,19 +4,17 @@ import csv
 import io
 
 import pytest
-from omegaconf import OmegaConf
 
-from aaformer_lit.cli.options import ablation_pins
-from aaformer_lit.cli.paths import CONF_DIR
-from aaformer_lit.tables import FORMATS, PaperTable, Report, collect, compare_rows, join
+from aaformer_lit.tables.collect import collect
+from aaformer_lit.tables.compare import compare_rows
 from aaformer_lit.tables.document import Document, Section, latex
-from table_tools import AAFORMER, LABELED, NEAREST, write_run
+from aaformer_lit.tables.join import join
+from aaformer_lit.tables.render import FORMATS, Report
+from table_tools import AAFORMER, LABELED, NEAREST, paper_table, write_run
 
 
 def report(folder, name="table5", compare=None) -> Report:
-    table = PaperTable.from_config(
-        OmegaConf.to_container(OmegaConf.load(CONF_DIR / "table" / f"{name}.yaml")), ablation_pins
-    )
+    table = paper_table(name)
     columns, remarks = join(table, collect([folder]))
     comparisons = [compare_rows(column, compare, table.metrics, 50) for column in columns] if compare else []
     return Report(table, columns, comparisons, remarks)

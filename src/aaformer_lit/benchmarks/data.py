@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
-from aaformer_lit.benchmarks.measure import Measurement, check, compare, fastest
+from aaformer_lit.benchmarks.measure import Measurement, check, compare, fastest, people_on_disk
 
 SIZE = (256, 128)
 
@@ -18,25 +17,21 @@ def data(full: bool, repeats: int) -> list[Measurement]:
     from aaformer_lit.data.images import read_image
     from aaformer_lit.data.person_images import PersonImages
     from aaformer_lit.data.sampler import Draw
-    from aaformer_lit.data.synthetic import SyntheticSpec, render
     from aaformer_lit.data.transforms import Transforms
     from aaformer_lit.structures import Record
 
     count, settings = (256 if full else 48), Transforms()
-    spec = SyntheticSpec(num_train_ids=count, num_test_ids=1)
     normalize = [T.ToTensor(), T.Normalize(settings.mean, settings.std)]
     resize = T.Resize(SIZE, T.InterpolationMode.BICUBIC)
     augment = [T.RandomHorizontalFlip(), T.Pad(10), T.RandomCrop(SIZE)]
     train = T.Compose([resize, *augment, *normalize, T.RandomErasing(0.5, value="random")])
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, f"{pid:04d}_c1s1_000001_00.jpg") for pid in spec.train_pids]
-        for pid, path in zip(spec.train_pids, paths, strict=True):
-            Image.fromarray(render(spec, pid, 1, 0)[0]).save(path, quality=95)
-        records = [Record(path, pid, 1) for pid, path in zip(spec.train_pids, paths, strict=True)]
+        paths = people_on_disk(folder, count)
+        records = [Record(path, pid, 1) for pid, path in enumerate(paths)]
         plain = PersonImages(records, SIZE, settings.test())[0]["image"]
         with Image.open(paths[0]) as image:
             check("data", plain.mean(), T.Compose([resize, *normalize])(image.convert("RGB")).mean(), 0.01)
-        images = PersonImages(records, SIZE, settings.train(SIZE), labels={r.pid: i for i, r in enumerate(records)})
+        images = PersonImages(records, SIZE, settings.train(SIZE), labels={pid: pid for pid in range(count)})
 
         def ours() -> None:
             for index in range(count):

@@ -119,6 +119,19 @@ def check(suite: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: fl
         )
 
 
+def people_on_disk(folder: str, count: int) -> list[Path]:
+    """JPEGs of so many synthetic people, 128x64 as Market-1501's."""
+    from PIL import Image
+
+    from aaformer_lit.data.synthetic import SyntheticSpec, render
+
+    spec = SyntheticSpec(num_train_ids=count, num_test_ids=1)
+    paths = [Path(folder, f"{pid}.jpg") for pid in spec.train_pids]
+    for pid, path in zip(spec.train_pids, paths, strict=True):
+        Image.fromarray(render(spec, pid, 1, 0)[0]).save(path, quality=95)
+    return paths
+
+
 def peak_memory(function: Run) -> int | None:
     """Bytes above the start that a call holds at its peak: of the GPU where there is one, else of this process, as Linux
     counts them; None where the system does not.

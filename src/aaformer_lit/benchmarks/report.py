@@ -29,6 +29,10 @@ from aaformer_lit.utils.text import markdown_table
 SUITES = ("assignment", "attention", "train_step", "extract", "evaluate", "data")
 _LIMIT = 600  # seconds that a process may take; a kernel is compiled for each shape and dtype
 _CHECKOUT = Path(__file__).parents[3]
+_SMALL = (
+    "experiment=quickstart", "trainer.max_epochs=3", "data.spec.num_train_ids=16", "data.spec.num_test_ids=8",
+    "data.ids_per_batch=4", "pictures=[]", "trainer.enable_progress_bar=false", "test_untrained=false",
+)  # fmt: skip
 _CLOSE_CURVES = 0.15  # relative distance of the losses of CPU and GPU, epoch by epoch
 _RESULTS = {False: "FAILED", True: "held", None: "not run"}
 
@@ -228,20 +232,8 @@ def _rows(function: str, *arguments: str) -> list[dict[str, Any]]:
 
 def _losses(*options: str) -> list[float]:
     """Training loss by epoch of a small run on synthetic people."""
-    people = "data.spec.num_train_ids=16 data.spec.num_test_ids=8 data.ids_per_batch=4"
     with tempfile.TemporaryDirectory() as folder:
-        quiet = ("pictures=[]", "trainer.enable_progress_bar=false", "test_untrained=false")
-        _python(
-            "-m",
-            "aaformer_lit.train",
-            "experiment=quickstart",
-            "trainer.max_epochs=3",
-            *people.split(),
-            *quiet,
-            *options,
-            f"paths.runs={folder}",
-            f"paths.data={folder}",
-        )
+        _python("-m", "aaformer_lit.train", *_SMALL, *options, f"paths.runs={folder}", f"paths.data={folder}")
         with next(Path(folder).rglob("metrics.csv")).open() as file:
             return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
 

@@ -14,14 +14,10 @@ from aaformer_lit.models import ReIDViT
 def images_per_second(networks: Sequence[ReIDViT], batch: int, repeats: int) -> list[float]:
     """Of the fastest turn of each, on a GPU where there is one; the networks stay there."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    seconds = in_turns([_pass(network.to(device), batch, device) for network in networks], repeats)
+
+    def one_pass(network: ReIDViT) -> Run:
+        images = torch.rand(batch, 3, *network.to(device).image_size, device=device)
+        return lambda: network(images)
+
+    seconds = in_turns([one_pass(network) for network in networks], repeats)
     return [batch / min(times) for times in seconds]
-
-
-def _pass(network: ReIDViT, batch: int, device: str) -> Run:
-    images = torch.rand(batch, 3, *network.image_size, device=device)
-
-    def run() -> None:
-        network(images)
-
-    return run

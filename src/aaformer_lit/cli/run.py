@@ -105,7 +105,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
         try:
             with locked(run_dir) if "resume" in cfg else contextlib.nullcontext():
                 with imports_kept():  # of the classes that the config names: torch, and most of the package
-                    check_config(_plain(cfg), _defaults())
+                    _check(cfg)
                 if has_directory:
                     (run_dir / FAILURE).unlink(missing_ok=True)
                     write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True))
@@ -146,17 +146,12 @@ def _with_kernel(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     return function(cfg)
 
 
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def _defaults() -> dict[str, Any]:
-    """What the entry point's own file says, before anything is composed into it."""
-    own = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{HydraConfig.get().job.config_name}.yaml"))
-    assert isinstance(own, dict)
-    return {str(key): value for key, value in own.items() if key != "defaults"}
+def _check(cfg: DictConfig) -> None:
+    """Check a job's config against what takes its values, and against its entry point's own file."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    own: Any = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{HydraConfig.get().job.config_name}.yaml"))
+    own.pop("defaults")
+    check_config(config, own)
 
 
 def _load(path: Path) -> DictConfig:

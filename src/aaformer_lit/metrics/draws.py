@@ -56,16 +56,10 @@ def single_shot(pids: Int[Tensor, " gallery"], draws: int, seed: int = 0) -> lis
 
 def mean_of_draws(results: Sequence[RetrievalMetrics]) -> DrawnMetrics:
     """The results of several draws of one test set as one."""
-    precision: dict[int, list[float]] = {}
-    rank: dict[int, list[int]] = {}
-    for one in results:
-        rows = one.per_query
-        for query, ap, first in zip(
-            rows.index.tolist(), rows.average_precision.tolist(), rows.first_hit_rank.tolist(), strict=True
-        ):
-            precision.setdefault(query, []).append(ap)
-            rank.setdefault(query, []).append(first)
-    queries = sorted(precision)
+    each = [(one.per_query.index, one.per_query.average_precision, one.per_query.first_hit_rank) for one in results]
+    index, precision, rank = map(torch.cat, zip(*each, strict=True))
+    queries, query = index.unique(return_inverse=True)
+    rows_of_queries = query.argsort().split(query.bincount().tolist())
     return DrawnMetrics(
         mAP=statistics.fmean(one.mAP for one in results),
         mINP=statistics.fmean(one.mINP for one in results),
@@ -73,9 +67,9 @@ def mean_of_draws(results: Sequence[RetrievalMetrics]) -> DrawnMetrics:
         num_valid_queries=len(queries),
         cmc={k: statistics.fmean(one.cmc[k] for one in results) for k in results[0].cmc},
         per_query=PerQuery(
-            torch.tensor(queries),
-            torch.tensor([statistics.fmean(precision[q]) for q in queries], dtype=torch.float64),
-            torch.tensor([statistics.median_low(rank[q]) for q in queries]),
+            queries,
+            torch.stack([precision[rows].mean() for rows in rows_of_queries]),
+            torch.stack([rank[rows].median() for rows in rows_of_queries]),  # of two in the middle the lower
         ),
         single=tuple(results),
     )

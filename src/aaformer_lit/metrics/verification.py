@@ -88,33 +88,20 @@ def evaluate_verification(
         impostor += torch.bincount(torch.searchsorted(edges, block, out_int32=True).flatten(), minlength=len(impostor))
     tar = genuine.cumsum(0).double().cpu() / len(squared)
     accepted = impostor[:-1].cumsum(0).double().cpu() / impostors
-    return _summarize(accepted, tar, _signed_root(edges.double()).cpu(), far, len(squared), impostors)
-
-
-def _signed_root(squared: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
-    """Euclidean thresholds in float64, where neighboring floats stay apart; the one just below 0 accepts nothing."""
-    return squared.abs().sqrt() * squared.sign()
-
-
-def _summarize(
-    accepted: Float[Tensor, " points"],
-    tar: Float[Tensor, " points"],
-    thresholds: Float[Tensor, " points"],
-    far: Sequence[float],
-    num_genuine: int,
-    num_impostor: int,
-) -> VerificationMetrics:
-    zero, one = accepted.new_zeros(1), accepted.new_ones(1)
-    curve_far, curve_tar = torch.cat([zero, accepted, one]), torch.cat([zero, tar, one])
+    edges = (
+        edges.double().cpu()
+    )  # where neighboring floats have roots that differ; the one just below 0 accepts nothing
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    roc_far, roc_tar = torch.cat([zero, accepted, one]), torch.cat([zero, tar, one])
     return VerificationMetrics(
-        tar={rate: curve_tar[curve_far <= rate].max().item() for rate in far},
-        eer=equal_error_rate(curve_far, curve_tar),
-        auc=torch.trapezoid(curve_tar, curve_far).item(),
-        num_genuine=num_genuine,
-        num_impostor=num_impostor,
-        roc_far=curve_far,
-        roc_tar=curve_tar,
-        thresholds=torch.cat([zero, thresholds, one * torch.inf]),
+        tar={rate: roc_tar[roc_far <= rate].max().item() for rate in far},
+        eer=equal_error_rate(roc_far, roc_tar),
+        auc=torch.trapezoid(roc_tar, roc_far).item(),
+        num_genuine=len(squared),
+        num_impostor=impostors,
+        roc_far=roc_far,
+        roc_tar=roc_tar,
+        thresholds=torch.cat([zero, edges.abs().sqrt() * edges.sign(), one * torch.inf]),
     )
 
 

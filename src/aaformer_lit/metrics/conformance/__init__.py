@@ -55,7 +55,8 @@ class Case:
 
     def feature_sets(self) -> tuple[FeatureSet, FeatureSet]:
         """Both sides as this package compares them; cameras and clips are numbered over both."""
-        cameras = _numbers([*self.query.camids, *self.gallery.camids])
+        known = dict.fromkeys(one for one in (*self.query.camids, *self.gallery.camids) if one is not None)
+        cameras = {None: UNKNOWN_CAMID} | {camid: number for number, camid in enumerate(known)}
         sides = (self.query, self.gallery)
         clips = [clip for side in sides for clip in side.sequences or [None] * len(side.pids)]
         alone = iter(range(len(clips)))  # images of no clip are each by itself
@@ -123,21 +124,9 @@ def evaluate_here(case: Case) -> dict[str, float]:
     return drawn.as_dict("") | variances | {"valid_queries": drawn.num_valid_queries}
 
 
-def _case(content: Mapping[str, Any]) -> Case:
+def _case(content: dict[str, Any]) -> Case:
     expected = dict(content["expected"])
     hits = expected.pop("hits", ())
-    return Case(
-        name=content["name"],
-        rule=content["rule"],
-        query=Images(**content["query"]),
-        gallery=Images(**content["gallery"]),
-        expected={name: Fraction(value) for name, value in expected.items()},
-        hits=hits,
-        draws=content.get("draws", ()),
-        processes=content.get("processes", ()),
-    )
-
-
-def _numbers(camids: Sequence[int | str | None]) -> dict[int | str | None, int]:
-    known = dict.fromkeys(camid for camid in camids if camid is not None)
-    return {None: UNKNOWN_CAMID} | {camid: number for number, camid in enumerate(known)}
+    sides = {side: Images(**content[side]) for side in ("query", "gallery")}
+    exact = {name: Fraction(value) for name, value in expected.items()}
+    return Case(**content | sides | {"expected": exact, "hits": hits})
