@@ -19,6 +19,7 @@ from aaformer_lit.ops import (
     auto_alignment,
     check_sinkhorn,
     log_sinkhorn,
+    part_attention_weights,
     sinkhorn,
     soft_attention_weights,
 )
@@ -96,9 +97,7 @@ class Sinkhorn(Assigner):
     ) -> Float[Tensor, "batch heads parts patches"]:
         """As the base; of the soft form, the attention over all patches."""
         if self.rounding != "soft":
-            return super().part_weights(
-                queries, keys, membership, parts=parts, similarity=similarity, grid=grid, heights=heights
-            )
+            return part_attention_weights(queries, keys, membership)
         weights, _ = soft_attention_weights(
             queries,
             keys,

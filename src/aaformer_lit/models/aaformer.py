@@ -55,7 +55,7 @@ class AAformer(ReIDViT):
         descriptor: Descriptor = "tokens",
         follow_body: int = 0,
     ) -> None:
-        self.parts = list(parts)
+        self.parts, self.granularities = list(parts), tuple(parts)
         super().__init__(backbone, num_classes, image_size, neck_feature, normalize, grad_checkpointing, descriptor)
         assigner = Sinkhorn() if assigner is None else assigner
         assigner.validate(self.parts, self.grid)
@@ -81,10 +81,6 @@ class AAformer(ReIDViT):
                 f"follow_body={follow_body} moves the cost of place with the body; {type(self.assigner).__name__} has no cost "
                 "of place. Use model/assigner=placed_soft or placed, or follow_body=0."
             )
-
-    @property
-    def granularities(self) -> tuple[int, ...]:
-        return tuple(self.parts)
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False
@@ -118,15 +114,13 @@ class AAformer(ReIDViT):
         blocks = self.backbone.blocks
         if not -len(blocks) <= layer < len(blocks):
             raise ConfigError(f"layer must be between {-len(blocks)} and {len(blocks) - 1}; got {layer}.")
-        inputs: list[Tensor] = []
-        handle = blocks[layer].norm1.register_forward_hook(lambda _module, _args, output: inputs.append(output))
+        attention, inputs = blocks[layer].attn, []
+        handle = attention.register_forward_pre_hook(lambda _attention, args: inputs.extend(args[:4]))
         try:
-            heights = self.forward(images, part_mask).heights
+            self.forward(images, part_mask)
         finally:
             handle.remove()
-        if layer % len(blocks) < len(blocks) - self.follow_body:
-            heights = None  # estimated later
-        weights, membership = blocks[layer].attn.part_weights(inputs[0], self.grid, part_mask, heights)
+        weights, membership = attention.part_weights(*inputs)
         return weights, membership
 
     def _block(

@@ -6,7 +6,7 @@ Built from a timm attention, whose projections it keeps: a pre-trained ViT's wei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -109,22 +109,10 @@ class AutoAlignedAttention(PlainAttention):
     ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
         """Attention of the part tokens over the patches, and their subsets: what Figure 5 shows."""
         q, k, v = self.project(sequence)[3:]
-        _, membership = self.assigner.attend(
-            q,
-            k,
-            v,
-            parts=self.parts,
-            similarity=self.similarity,
-            grid=grid,
-            part_mask=part_mask,
-            heights=heights,
-            return_membership=True,
-        )
+        options: dict[str, Any] = {"parts": self.parts, "similarity": self.similarity, "grid": grid, "heights": heights}
+        _, membership = self.assigner.attend(q, k, v, part_mask=part_mask, return_membership=True, **options)
         assert membership is not None
-        weights = self.assigner.part_weights(
-            q, k, membership, parts=self.parts, similarity=self.similarity, grid=grid, heights=heights
-        )
-        return weights, membership > 0
+        return self.assigner.part_weights(q, k, membership, **options), membership > 0
 
     def project(self, sequence: Float[Tensor, "batch length dim"]) -> Projections:
         """Queries, keys and values of the whole sequence, and those that the parts' grouping compares."""

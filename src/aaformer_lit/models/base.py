@@ -15,11 +15,12 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError, check_choice
-from aaformer_lit.models.backbone import build_backbone, check_plain_vit, patch_grid
+from aaformer_lit.models.backbone import build_backbone, check_plain_vit
 from aaformer_lit.models.compression import Compression
 from aaformer_lit.models.evaluating import evaluating
 from aaformer_lit.models.head import TokenHeads
 from aaformer_lit.models.plain_attention import PlainAttention
+from aaformer_lit.models.weights.positions import patch_grid
 from aaformer_lit.structures import Picture, Pictures, ReIDOutput, Tokens, compared_features
 from aaformer_lit.utils.text import granularity_names
 
@@ -90,6 +91,8 @@ class ReIDViT(nn.Module):
     transform: Preparation | None = None
     calibration: Decider | None = None
     compression: Compression | None
+    granularities: tuple[int, ...] = ()
+    """Part tokens per granularity, in token order; a network with parts sets it before it calls this constructor."""
 
     def __init__(
         self,
@@ -120,11 +123,6 @@ class ReIDViT(nn.Module):
         self.joined = descriptor == "cls_mean" and bool(self.granularities)
         self.heads = TokenHeads(self.num_tokens, self.dim, num_classes, self.joined)
         self.compression = None
-
-    @property
-    def granularities(self) -> tuple[int, ...]:
-        """Part tokens per granularity, in token order."""
-        return ()
 
     @property
     def num_tokens(self) -> int:

@@ -41,7 +41,7 @@ class PooledViT(ReIDViT):
         assigner: Assigner | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self.parts = list(parts)
+        self.parts, self.granularities = list(parts), tuple(parts)
         super().__init__(backbone, **options)
         assigner = Stripes() if assigner is None else assigner
         if not isinstance(assigner, self.schemes):
@@ -51,10 +51,6 @@ class PooledViT(ReIDViT):
             )
         assigner.validate(self.parts, self.grid)
         self.assigner = assigner
-
-    @property
-    def granularities(self) -> tuple[int, ...]:
-        return tuple(self.parts)
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False

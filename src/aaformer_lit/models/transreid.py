@@ -43,7 +43,7 @@ class TransReID(ReIDViT):
         shuffle: int = 2,
         **options: Unpack[Options],
     ) -> None:
-        self.groups = groups
+        self.groups, self.granularities = groups, (groups,)
         super().__init__(backbone, **options)
         patches = self.grid[0] * self.grid[1]
         if not 1 <= groups <= patches or not 1 <= shuffle <= patches or shift < 0:
@@ -54,10 +54,6 @@ class TransReID(ReIDViT):
         self.register_buffer("order", jigsaw(patches, shift, shuffle), persistent=False)
         self.local_block = copy.deepcopy(self.backbone.blocks[-1])
         self.local_norm = copy.deepcopy(self.backbone.norm)
-
-    @property
-    def granularities(self) -> tuple[int, ...]:
-        return (self.groups,)
 
     def encode(
         self, images: Tensor, part_mask: Tensor | None, return_assignments: bool, return_scores: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -79,38 +79,26 @@ def auto_alignment(
     check_choice("rounding", rounding, ROUNDING)
     if sum(parts) != queries.shape[-2]:
         raise ConfigError(f"parts={list(parts)} needs {sum(parts)} part queries; got {queries.shape[-2]}.")
+    transport: dict[str, Any] = {
+        "parts": parts,
+        "epsilon": epsilon,
+        "iterations": iterations,
+        "similarity": similarity,
+        "cost": cost,
+    }
     if prefers_kernel(queries):
         # here, because importing Triton takes time and not every machine has it
         from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
 
         if supports(queries, keys, values, rounding, cost) and earned(
-            queries, keys, values, parts, epsilon, iterations, rounding, similarity, 0 if cost is None else cost.ndim
+            queries, keys, values, rounding=rounding, **transport
         ):
-            output, words = fused_auto_alignment(
-                queries,
-                keys,
-                values,
-                parts=parts,
-                epsilon=epsilon,
-                iterations=iterations,
-                rounding=rounding,
-                similarity=similarity,
-                cost=cost,
-            )
+            output, words = fused_auto_alignment(queries, keys, values, rounding=rounding, **transport)
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
 
     compared = compare(queries, keys, similarity) if compared is None else compared
     if rounding == "soft":
-        weights, log_plan = soft_attention_weights(
-            queries,
-            keys,
-            parts=parts,
-            epsilon=epsilon,
-            iterations=iterations,
-            similarity=similarity,
-            cost=cost,
-            compared=compared,
-        )
+        weights, log_plan = soft_attention_weights(queries, keys, compared=compared, **transport)
         if not return_membership:
             return PartAttention(weighted(weights, values), None)
         subsets = [round_argmax(group) for group in log_plan.detach().split(list(parts), dim=-2)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 
 def is_distributed() -> bool:
@@ -21,22 +22,18 @@ def gather_batch(tensor: Tensor) -> Tensor:
     return gathered
 
 
-class _Context(FunctionCtx):
-    rows: int
-
-
 class _Gather(torch.autograd.Function):
     """torch's own differentiable all-gather changes its name between versions."""
 
     @staticmethod
-    def forward(ctx: _Context, tensor: Tensor) -> Tensor:
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # every rank's loss depends on every row: the row's gradient is the sum over ranks
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)

@@ -10,13 +10,9 @@ exists in memory; the grouping leaves as one word per patch (a byte for up to 8 
 the patch. Backward, one program per image and head, a walk over blocks of patches: the softmax is recomputed from q, k,
 the words and the saved normalizers, so the gradient is exact at the given grouping.
 
-Cost on paper. The floor is bytes: forward reads K and V once; backward reads both and writes dK and dV. ViT-B at 256x128,
-batch 64, bf16 is 768 problems of 128 x 64 per layer: 25 MB and 50 MB, or 7.5 and 15 us at an H100's 3.35 TB/s. To
-keep instructions near that, patches are the long side of every tile (parts are padded to 8, in the backward to 16), so
-that a step over a patch's parts stays within four threads; logarithms and exponentials are single instructions. As
-compiled for sm_90 a forward program runs some 2,000 instructions in each of 4 warps, 61 registers a thread and 18 KB of
-shared memory: all 6 programs an SM gets are resident at once and hide each other's latency; at half the peak issue rate
-that is 13 us. The backward's 900 instructions stay below its bytes. Expect 10-15 and 15-20 us. Not yet run on a GPU.
+Patches are the long side of every tile (parts are padded to 8, in the backward to 16), so that a step over a patch's parts
+stays within four threads; logarithms and exponentials are single instructions. What this should cost is worked out in
+docs/performance.md. Not yet run on a GPU.
 
 The tile holds all patches of a head, so its size bounds N: 2,048 patches in half precision with up to 8 parts and 1,024
 with up to 31 (float32: 1,024 and 512); beyond that `auto_alignment` stays in plain torch. Products of float32 are IEEE ones:

@@ -40,7 +40,10 @@ _REPEATS = 5
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a verdict is about: calls that run the same compiled kernel."""
+    """What a verdict is about: calls that run the same compiled kernel.
+
+    `cost` is how many axes it has: 0 where there is none, 2 where it is that of all images, 4 where each has its own.
+    """
 
     device: str
     dtype: torch.dtype
@@ -94,19 +97,15 @@ def earned(
     iterations: int,
     rounding: Rounding,
     similarity: Similarity,
-    cost: int,
+    cost: Tensor | None,
 ) -> bool:
-    """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind.
-
-    `cost` says how many axes it has: 0 where there is none, 2 where it is that of all images, 4 where each has its own.
-    """
+    """Whether these tensors go to the fused kernel, which supports them; compares on the first call of their kind."""
     if _chosen[0] != "auto":
         return _chosen[0] == "triton"
     if torch.compiler.is_compiling():  # where nothing can be measured: what was found before decides
         return bool(_verdicts) and all(verdict.kernel == "triton" for verdict in _verdicts.values())
-    device, patches, dim = str(queries.device), keys.shape[-2], queries.shape[-1]
-    transport = epsilon, iterations, rounding, similarity, cost
-    problem = Problem(device, queries.dtype, values.dtype, tuple(parts), patches, dim, *transport)
+    tensors = str(queries.device), queries.dtype, values.dtype, tuple(parts), keys.shape[-2], queries.shape[-1]
+    problem = Problem(*tensors, epsilon, iterations, rounding, similarity, 0 if cost is None else cost.ndim)
     if problem not in _verdicts:
         count = max(1, min(queries.shape[0] * queries.shape[1], _PROBLEMS))
         # in a thread of its own, which neither autocast nor the hooks of gradient checkpointing reach
@@ -120,8 +119,8 @@ def earned(
                 problem.dtype,
                 problem.rounding,
                 list(parts),
-                patches,
-                dim,
+                problem.patches,
+                problem.dim,
                 verdict.reason,
             )
     return _verdicts[problem].kernel == "triton"
