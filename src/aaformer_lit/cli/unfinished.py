@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from aaformer_lit.utils.identity import differences, identity
+from aaformer_lit.utils.identity import differences, identity, read_config
 
 
 def same_run(runs: Path, config: Mapping[str, Any]) -> Path | None:
@@ -21,7 +19,7 @@ def same_job(sweep: Path, config: Mapping[str, Any]) -> Path | None:
     """The job `sweep`/<hash> of this identity, finished or not; older versions hashed it otherwise."""
     ours = identity(config)
     jobs = sorted(path for path in sweep.glob("*/config.yaml"))
-    return next((path.parent for path in jobs if identity(_read(path)) == ours), None)
+    return next((path.parent for path in jobs if identity(read_config(path)) == ours), None)
 
 
 def similar_run(runs: Path, config: Mapping[str, Any]) -> str:
@@ -46,13 +44,4 @@ def _newest(runs: Iterable[Path]) -> Path | None:
 
 def _unfinished(runs: Path) -> dict[Path, dict[str, Any]]:
     started = sorted(runs.glob("*/*/config.yaml"))
-    return {path.parent: _read(path) for path in started if not path.with_name("metrics.json").exists()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A run's config; empty where it cannot be read."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception:  # of yaml and omegaconf, which share no base
-        return {}
-    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    return {path.parent: read_config(path) for path in started if not path.with_name("metrics.json").exists()}

@@ -16,30 +16,27 @@ from aaformer_lit.utils.text import granularity_names
 Results = dict[str, dict[str, RetrievalMetrics]]
 
 
-def flatten_results(results: Results, prefix: str = "test/") -> dict[str, float]:
+def flatten_results(results: Results) -> dict[str, float]:
     """Names as in `metrics.json`: one test set `test/mAP`, `test/mAP_parts`; several also `test/<set>/mAP`, and their mean."""
-    flat: dict[str, float] = {}
-    per_set = [flatten_subsets(subsets, prefix) for subsets in results.values()]
-    if len(per_set) > 1:
-        for name, subsets in results.items():
-            flat |= flatten_subsets(subsets, f"{prefix}{name}/")
-    shared = set.intersection(*(set(values) for values in per_set)) if per_set else set()
-    means = {key: sum(values[key] for values in per_set) / len(per_set) for key in per_set[0] if key in shared}
-    return means | flat
+    return _flatten_sets({name: flatten_subsets(subsets, "") for name, subsets in results.items()})
 
 
 Alignments = dict[str, tuple[PartAlignment, ...]]
 
 
-def flatten_alignment(results: Mapping[str, Sequence[PartAlignment]], prefix: str = "test/") -> dict[str, float]:
+def flatten_alignment(results: Mapping[str, Sequence[PartAlignment]]) -> dict[str, float]:
     """Names as in `metrics.json`, of the last layer: `test/alignment/nmi` is the mean of the granularities,
     `test/alignment/nmi_parts_2` that of one; several test sets also have `test/<set>/alignment/nmi`, and their mean.
     """
-    per_set = {name: _of_granularities(alignments) for name, alignments in results.items()}
-    flat = {f"{prefix}alignment/{key}": value for key, value in _mean(list(per_set.values())).items()}
+    return _flatten_sets({name: _of_granularities(alignments) for name, alignments in results.items()})
+
+
+def _flatten_sets(per_set: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The means over the test sets, and where there are several, the values of each."""
+    flat = {f"test/{key}": value for key, value in _mean(list(per_set.values())).items()}
     if len(per_set) > 1:
         for name, values in per_set.items():
-            flat |= {f"{prefix}{name}/alignment/{key}": value for key, value in values.items()}
+            flat |= {f"test/{name}/{key}": value for key, value in values.items()}
     return flat
 
 
@@ -55,11 +52,13 @@ def _of_granularities(alignments: Sequence[PartAlignment]) -> dict[str, float]:
     if len(each) > 1:
         for granularity, values in zip(granularity_names([one.parts for one in alignments]), each, strict=True):
             flat |= {f"{key}_{granularity}": value for key, value in values.items()}
-    return flat
+    return {f"alignment/{key}": value for key, value in flat.items()}
 
 
 def _mean(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: sum(values[key] for values in several) / len(several) for key in (several[0] if several else ())}
+    """Of what all of them have."""
+    shared = [key for key in (several[0] if several else ()) if all(key in values for values in several)]
+    return {key: sum(values[key] for values in several) / len(several) for key in shared}
 
 
 def alignment_rows(results: Mapping[str, Sequence[PartAlignment]]) -> list[dict[str, Any]]:

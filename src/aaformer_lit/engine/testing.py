@@ -4,29 +4,25 @@ were compared with masks, `alignment.json` (what came out).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 from lightning import Callback, Trainer
 
 from aaformer_lit.data.datamodule import ReIDDataModule
+from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.engine.callbacks.alignment import AlignmentTest
 from aaformer_lit.engine.callbacks.progress import best_validation
 from aaformer_lit.engine.callbacks.stability import StabilityTest
 from aaformer_lit.engine.loggers.media import log_best, log_hardest, log_run_files
 from aaformer_lit.engine.module import ReIDModule
 from aaformer_lit.engine.results import alignment_text, flatten_alignment, flatten_results
-from aaformer_lit.structures import Record, RetrievalMetrics
+from aaformer_lit.structures import RetrievalMetrics
 from aaformer_lit.utils.files import whole_file, write_json, write_text
 
 C = TypeVar("C", bound=Callback)
-
-
-class _TestSet(Protocol):
-    @property
-    def query(self) -> Sequence[Record]: ...
 
 
 def callback_of(kind: type[C], trainer: Trainer) -> C | None:
@@ -63,23 +59,16 @@ def run_test(
         if alignment is not None and alignment.results:
             write_text(run_dir / "alignment.json", alignment_text(alignment.body_parts, alignment.results))
         write_json(run_dir / "metrics.json", metrics)
-        _to_dashboards(trainer, table, data, metrics["test/mAP"], run_dir)
+        queries = {name: test_set.query for name, test_set in data.test_sets.items()}
+        log_hardest(trainer.loggers, table, queries, trainer.global_step)
+        validated = best_validation(trainer)
+        log_best(trainer.loggers, metrics["test/mAP"] if validated is None else validated, trainer.global_step)
+        log_run_files(trainer.loggers, run_dir)
     return metrics
 
 
-def _to_dashboards(
-    trainer: Trainer, per_query: pd.DataFrame, data: ReIDDataModule, tested: float, run_dir: Path
-) -> None:
-    """The hardest queries, the best mAP (of the validations, where there were any) and the run's files."""
-    queries = {name: test_set.query for name, test_set in data.test_sets.items()}
-    log_hardest(trainer.loggers, per_query, queries, trainer.global_step)
-    validated = best_validation(trainer)
-    log_best(trainer.loggers, tested if validated is None else validated, trainer.global_step)
-    log_run_files(trainer.loggers, run_dir)
-
-
 def per_query_table(
-    results: Mapping[str, Mapping[str, RetrievalMetrics]], test_sets: Mapping[str, _TestSet]
+    results: Mapping[str, Mapping[str, RetrievalMetrics]], test_sets: Mapping[str, TestSet]
 ) -> pd.DataFrame:
     """One row per test set, token subset ("" is all tokens) and valid query: its file, ids, AP and first-hit rank."""
     tables = []

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from aaformer_lit.checkpoints.hub import PACKAGED, local_path
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.files import write_text
+from aaformer_lit.utils.identity import read_config
 
 logger = logging.getLogger(__name__)
 # data sets have moved to a folder of their own; runs from before name their old places
@@ -77,8 +78,8 @@ def _find(ckpt: str, about: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The data config of the training, and where it was found."""
     beside = run_folder(ckpt) / "config.yaml"
     config, source = about["data"].get("config"), "from the checkpoint"
-    if config is None and beside.is_file():
-        config, source = _read(beside), f"from {beside}"
+    if config is None:
+        config, source = read_config(beside).get("data"), f"from {beside}"
     if not isinstance(config, Mapping) or not {"_target_", "root"} <= config.keys():
         suggested = (
             "data=synthetic, drawn people like those of its training (data.spec.num_train_ids=12 data.spec.num_test_ids=12 "
@@ -92,14 +93,6 @@ def _find(ckpt: str, about: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         )
     moved: dict[str, Any] = _checked(config, ckpt)
     return moved, source
-
-
-def _read(path: Path) -> Any:
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except Exception:  # half a file, other YAML: a different error for each
-        return None
-    return content.get("data") if isinstance(content, dict) else None
 
 
 def _take_over(trained_on: dict[str, Any], key: str, value: object) -> None:

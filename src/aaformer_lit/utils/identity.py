@@ -14,6 +14,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 _CANNOT_CHANGE_RESULTS = (
     "paths", "hydra", "logger", "run_dir", "resume", "ckpt_path", "sweep", "pictures", "compile", "ops",
     "data.root", "data.options.*.root", "data.num_workers", "data.pin_memory", "data.cache", "data.eval_batch_size",
@@ -43,6 +45,15 @@ def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Mapping) and "root" in data and _class_name(data.get("_target_")) == _OWN_IMAGES:
         kept["data"]["root"] = Path(str(data["root"])).name
     return kept
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.yaml; empty where there is none, or none that can be read."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception:  # of yaml and omegaconf, which share no base
+        return {}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -199,7 +199,8 @@ def test_marginal_errors_by_hand():
         attention = Attention(8, num_heads=2, qkv_bias=True)
         layer = AutoAlignedAttention(attention, [2, 3], Sinkhorn(epsilon=0.5, iterations=iterations))
         sequence = torch.randn(2, 1 + 5 + 12, 8)
-        errors = marginal_errors(layer, sequence, (3, 4))
+        scores = layer(sequence, (3, 4), return_scores=True).scores
+        errors = marginal_errors(layer.assigner, scores, [2, 3], (3, 4))
         q, k, _ = layer.qkv(sequence).reshape(2, 18, 3, 2, 4).permute(2, 0, 3, 1, 4)
         cosine = torch.einsum("bhpd,bhnd->bhpn", normalize(q[:, :, 1:6], dim=-1), normalize(k[:, :, 6:], dim=-1))
         assert len(errors) == 2

@@ -12,10 +12,8 @@ from torch import Tensor
 from aaformer_lit.assign import Sinkhorn
 from aaformer_lit.engine.fsdp import unsharded
 from aaformer_lit.metrics import assignment_statistics
-from aaformer_lit.models import ReIDViT
-from aaformer_lit.models.attention import AutoAlignedAttention
+from aaformer_lit.models import AAformer, ReIDViT
 from aaformer_lit.models.evaluating import evaluating
-from aaformer_lit.ops import similarity_scores
 from aaformer_lit.structures import ReIDBatch
 
 
@@ -45,35 +43,31 @@ class AssignmentMonitor(Callback):
         if network is None or not trainer.is_global_zero:
             return
         mask = batch.get("part_mask")
-        errors: list[float] = []
-        hooks = [
-            layer.register_forward_pre_hook(
-                lambda layer, args: errors.extend(marginal_errors(layer, *args[:2]) if args[3] is None else ())
-            )
-            for layer in network.modules()
-            if isinstance(layer, AutoAlignedAttention) and isinstance(layer.assigner, Sinkhorn)
-        ]
         with trainer.precision_plugin.forward_context(), torch.no_grad(), evaluating(network):
-            # past the compiled network, which would not see the hooks
-            output = network.forward(batch["image"][:16], None if mask is None else mask[:16], return_assignments=True)
-        for hook in hooks:
-            hook.remove()
+            # past the compiled network, which would be compiled once more for these outputs
+            output = network.forward(
+                batch["image"][:16], None if mask is None else mask[:16], return_assignments=True, return_scores=True
+            )
         statistics = assignment_statistics(output.assignments, network.granularities)
-        if errors:
-            statistics["marginal_error"] = sum(errors) / len(errors)
+        if isinstance(network, AAformer) and isinstance(network.assigner, Sinkhorn):
+            not_following = output.scores[: len(output.scores) - network.follow_body]
+            errors = [
+                error
+                for scores in not_following
+                for error in marginal_errors(network.assigner, scores, network.parts, network.grid)
+            ]
+            if errors:
+                statistics["marginal_error"] = sum(errors) / len(errors)
         values = {f"assign/{name}": value for name, value in statistics.items()}
         pl_module.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=True)
 
 
 def marginal_errors(
-    layer: AutoAlignedAttention, sequence: Float[Tensor, "batch length dim"], grid: tuple[int, int]
+    assigner: Sinkhorn, scores: Float[Tensor, "batch heads parts patches"], parts: list[int], grid: tuple[int, int]
 ) -> list[float]:
     """One number per granularity: the L1 distance of the plan's row sums from 1/P, mean over images and heads."""
-    assert isinstance(layer.assigner, Sinkhorn)
-    projections = layer.project(sequence)
-    scores = similarity_scores(projections.part_queries, projections.patch_keys, layer.similarity)
     errors = []
-    for group in scores.split(layer.parts, dim=-2):
-        plan = layer.assigner.plan(group, grid)
+    for group in scores.split(parts, dim=-2):
+        plan = assigner.plan(group, grid)
         errors.append((plan.sum(dim=-1) - 1 / group.shape[-2]).abs().sum(dim=-1).mean().item())
     return errors

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -83,7 +84,7 @@ class CompressionTest(Callback):
         features = [torch.zeros(0, module.network.num_tokens * module.network.dim)]
         with trainer.precision_plugin.forward_context():
             for batch in map(trainer.precision_plugin.convert_input, loader):
-                mask = batch["part_mask"].to(module.device) if "part_mask" in batch else None
-                tokens = descriptors(module.network, batch["image"].to(module.device), mask, module.flip_test)
+                batch = move_data_to_device(batch, module.device)
+                tokens = descriptors(module.network, batch["image"], batch.get("part_mask"), module.flip_test)
                 features.append(compared_features(tokens, module.network.normalize).cpu())
         return torch.cat(features)

@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -57,8 +58,8 @@ class ProbePictures(Callback):
         data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
         query, gallery = self._probe(data)
         device = next(network.parameters()).device
-        images, mask = (self._batch[k].to(device) if k in self._batch else None for k in ("image", "part_mask"))
-        assert images is not None
+        batch = move_data_to_device(self._batch, device)
+        images, mask = batch["image"], batch.get("part_mask")
         step, title = trainer.global_step, f"epoch {epoch}"
         features = network.embed(images, mask)
         pids, camids = self._batch["pid"], self._batch["camid"]

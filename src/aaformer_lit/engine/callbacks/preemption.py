@@ -55,11 +55,7 @@ class StopOnSignal(Callback):
     def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
         self._stop_if_asked(trainer)
 
-    def on_validation_batch_start(self, trainer: Trainer, *_: object) -> None:
-        self._stop_if_asked(trainer)
-
-    def on_test_batch_start(self, trainer: Trainer, *_: object) -> None:
-        self._stop_if_asked(trainer)
+    on_validation_batch_start = on_test_batch_start = on_train_batch_start  # type: ignore[assignment]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._received and trainer.is_global_zero:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader
 
 from aaformer_lit.data.datamodule import ReIDDataModule
@@ -86,10 +87,7 @@ class StabilityTest(Callback):
     @staticmethod
     @torch.no_grad()
     def _embed(trainer: Trainer, pl_module: LightningModule, batch: ReIDBatch) -> torch.Tensor:
-        network, device = cast(ReIDViT, pl_module.network), pl_module.device
-        batch = trainer.precision_plugin.convert_input(batch)
-        images, mask = batch["image"].to(device), batch.get("part_mask")
+        batch = move_data_to_device(trainer.precision_plugin.convert_input(batch), pl_module.device)
         # half precision would add its own rounding to the movement
-        with trainer.precision_plugin.forward_context(), torch.autocast(device.type, enabled=False):
-            features = network.embed(images, None if mask is None else mask.to(device))
-        return features.cpu()
+        with trainer.precision_plugin.forward_context(), torch.autocast(pl_module.device.type, enabled=False):
+            return cast(ReIDViT, pl_module.network).embed(batch["image"], batch.get("part_mask")).cpu()

@@ -61,7 +61,7 @@ def log_hardest(
     """`test/hardest`: a table with the query images in W&B, as text in TensorBoard.
 
     Args:
-        per_query: of `runs.per_query_table`.
+        per_query: of `engine.testing.per_query_table`.
         queries: the query records of each test set, for their images.
     """
     table = hardest(per_query)

@@ -12,8 +12,6 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
 _HIGHER_IS_BETTER = ("val/mAP", "val/rank1", "test/mAP", "test/rank1")
-
-
 _PER_EPOCH = ("train/*", "val/*", "assign/*")
 
 
