@@ -94,11 +94,9 @@ def synthesize(cfg: DictConfig) -> Path:
 def weights(cfg: DictConfig) -> dict[str, str]:
     """Print what a file of weights is, what would be taken of it, and which backbones it fits. Verdicts by backbone."""
     from aaformer_lit.checkpoints.init_from import find
-    from aaformer_lit.models.weights.inspect import Backbone, inspect_weights
+    from aaformer_lit.models.weights.inspect import inspect_weights
 
-    file = find(cfg.weights)
-    options = {name: Backbone.of(config) for name, config in _backbones().items()}
-    found = inspect_weights(file, options, tuple(cfg.data.image_size), cfg.source_grid)
+    found = inspect_weights(find(cfg.weights), _backbones(), tuple(cfg.data.image_size), cfg.source_grid)
     console.print(f"{found.path}\nlayout: {found.layout}\nsha256: {found.sha256}\nholds: {found.what}", highlight=False)
     for title, names in (("beside the backbone", found.beside), ("left out", found.dropped)):
         console.print(f"{title}: {some(names, 6) if names else 'nothing'}", highlight=False, markup=False)

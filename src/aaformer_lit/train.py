@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -111,11 +112,10 @@ def _build(cfg: DictConfig, num_classes: int) -> tuple[Any, dict[str, Any] | Non
 
     from aaformer_lit.checkpoints.init_from import init_from, without_weights
     from aaformer_lit.errors import ConfigError
-    from aaformer_lit.models.backbone import weights_report
 
     if not cfg.init_from:
         network = instantiate(cfg.model, num_classes=num_classes)
-        report = weights_report(network.backbone)
+        report = getattr(network.backbone, "weights_report", None)  # none of a new one's
     else:
         network = instantiate(without_weights(cfg.model, cfg.init_from), num_classes=num_classes)
         report = init_from(network, cfg.init_from, cfg.model.backbone.source_grid)
@@ -124,7 +124,7 @@ def _build(cfg: DictConfig, num_classes: int) -> tuple[Any, dict[str, Any] | Non
                 f"init_from={cfg.init_from} brings part tokens, which part_start={cfg.part_start} would replace. "
                 "Leave part_start=normal."
             )
-    return network, None if report is None else report.as_dict()
+    return network, None if report is None else asdict(report)
 
 
 def _start_parts(cfg: DictConfig, network: ReIDViT, data: ReIDDataModule) -> None:

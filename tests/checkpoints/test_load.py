@@ -96,7 +96,7 @@ def test_only_our_classes_are_built(tmp_path, where):
     "target",
     [
         "aaformer_lit.models.backbone.logging.os.mkdir",  # through our module to what it imports
-        "aaformer_lit.models.backbone.read_weights",
+        "aaformer_lit.models.weights.file.read_weights",  # a function of ours
         "aaformer_lit.models.aaformer.torch.hub.load",
         "aaformer_lit.models.Nothing",
     ],

@@ -31,8 +31,6 @@ from aaformer_lit.models.weights.positions import check_source_grid, patch_grid
 from aaformer_lit.models.weights.report import WeightsReport
 from aaformer_lit.utils.text import some
 
-__all__ = ["build_backbone", "check_plain_vit", "patch_grid", "weights_report"]
-
 logger = logging.getLogger(__name__)
 
 Stem = Literal["patch", "ics"]
@@ -187,11 +185,6 @@ def check_plain_vit(backbone: nn.Module) -> None:
             f"{type(backbone).__name__} is not a plain ViT: parts need timm's VisionTransformer with pre-norm blocks, "
             "a class token and a final norm, such as vit_*, deit_* or vit_*_dinov2."
         )
-
-
-def weights_report(backbone: nn.Module) -> WeightsReport | None:
-    """Where the backbone's weights come from; None for a new one's."""
-    return getattr(backbone, "weights_report", None)
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ import torch
 import weight_nets as nets
 from aaformer_lit.errors import CheckpointError
 from aaformer_lit.models import AAformer, TransReID, ViTBaseline, build_backbone
-from aaformer_lit.models.weights import load_backbone_weights, load_network_weights, open_weights
+from aaformer_lit.models.weights import load_backbone_weights, load_network_weights
 from aaformer_lit.models.weights.file import open_file
+from aaformer_lit.models.weights.load import translate
 from aaformer_lit.structures import compared_features
 from weight_cases import (
     CASES,
@@ -264,14 +265,14 @@ def test_mean_pooled_mae_and_gated_dinov2_are_refused(tmp_path):
     state = nets.draw(nets.vit_shapes(9))
     pooled = {k.replace("norm.", "fc_norm.") if k.startswith("norm.") else k: v for k, v in state.items()}
     with pytest.raises(CheckpointError, match=r"fc_norm.*Use the weights before"):
-        open_weights(write(pooled, tmp_path / "w.pth"))
+        translate(open_file(write(pooled, tmp_path / "w.pth")))
     giant = state | {
         "mask_token": torch.zeros(1, 1),
         "blocks.0.ls1.gamma": torch.ones(1),
         "blocks.0.mlp.w12.weight": torch.zeros(1),
     }
     with pytest.raises(CheckpointError, match="SwiGLU"):
-        open_weights(write(giant, tmp_path / "w.pth"))
+        translate(open_file(write(giant, tmp_path / "w.pth")))
 
 
 def test_registers_need_a_backbone_with_registers(tmp_path):

@@ -16,19 +16,6 @@ from aaformer_lit.models.weights.load import Misfit, describe, fill_backbone, tr
 from aaformer_lit.models.weights.report import WeightsReport
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """Arguments of `build_backbone` without image size and weights."""
-
-    name: str
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Backbone:
-        """From a config of the group `model/backbone`."""
-        return cls(config["name"], {key: value for key, value in config.items() if key not in ("name", "source_grid")})
-
-
 @dataclass
 class Inspection:
     """What was found. `fits`: backbone and what would be resampled; `misfits`: backbone and why not, the nearest first."""
@@ -46,11 +33,11 @@ class Inspection:
 
 def inspect_weights(
     file: WeightsFile,
-    backbones: Mapping[str, Backbone],
+    backbones: Mapping[str, Mapping[str, Any]],
     image_size: tuple[int, int],
     source_grid: Sequence[int] | None = None,
 ) -> Inspection:
-    """Look into a file and try it on each backbone.
+    """Look into a file and try it on each backbone, which are arguments of `build_backbone` without image size and weights.
 
     Raises:
         CheckpointError: the file is refused, or of no known layout.
@@ -66,9 +53,9 @@ def inspect_weights(
         list(source.warnings),
     )
     apart: dict[str, float] = {}
-    for name, backbone in backbones.items():
+    for name, options in backbones.items():
         try:
-            resampled = _try(file, backbone, image_size, source_grid)
+            resampled = _try(file, options, image_size, source_grid)
         except AAformerError as error:
             found.misfits[name] = str(error).split(". ")[0].rpartition("does not fit this backbone: ")[2]
             apart[name] = error.tensors if isinstance(error, Misfit) else math.inf
@@ -79,7 +66,7 @@ def inspect_weights(
 
 
 def _try(
-    file: WeightsFile, backbone: Backbone, image_size: tuple[int, int], source_grid: Sequence[int] | None
+    file: WeightsFile, options: Mapping[str, Any], image_size: tuple[int, int], source_grid: Sequence[int] | None
 ) -> Mapping[str, str]:
     from aaformer_lit.models.backbone import build_backbone  # which imports this package
 
@@ -87,7 +74,7 @@ def _try(
     before, quiet.disabled = quiet.disabled, True  # what it says of image sizes is no news here
     try:
         with torch.device("meta"):
-            built = build_backbone(backbone.name, image_size, **backbone.options)
+            built = build_backbone(image_size=image_size, **options)
         built = built.to_empty(device="cpu")
     finally:
         quiet.disabled = before

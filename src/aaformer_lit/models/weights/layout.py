@@ -76,7 +76,7 @@ class Layout:
         together: names that come together; a file with only some of them is warned of.
     """
 
-    title: ClassVar[str]
+    title: str
     drops: ClassVar[Mapping[str, str]] = {}
     together: ClassVar[Sequence[Sequence[str]]] = ()
 

@@ -23,18 +23,12 @@ logger = logging.getLogger(__name__)
 KERNEL = "patch_embed.proj.weight"
 
 
-def open_weights(path: Path) -> tuple[WeightsFile, Translation]:
-    """A file and its tensors under our names.
+def translate(file: WeightsFile) -> Translation:
+    """The tensors of a file under our names, by the first layout that it is of.
 
     Raises:
-        CheckpointError: it cannot be read, is of no known layout, or of one that is refused.
+        CheckpointError: it is of no known layout, or of one that is refused.
     """
-    file = open_file(path)
-    return file, translate(file)
-
-
-def translate(file: WeightsFile) -> Translation:
-    """The tensors of a file under our names, by the first layout that it is of."""
     layout = next((layout for layout in LAYOUTS if layout.matches(file)), None)
     if layout is None:
         raise CheckpointError(
@@ -57,7 +51,8 @@ def load_backbone_weights(
     Raises:
         CheckpointError: the file cannot be read, is refused, or does not fit this backbone whole.
     """
-    file, translation = open_weights(path)
+    file = open_file(path)
+    translation = translate(file)
     report = WeightsReport(str(path), file.sha256, translation.layout, file.wrapper)
     fill_backbone(backbone, translation, report, source_grid)
     for name in translation.network:
@@ -81,9 +76,16 @@ class Misfit(CheckpointError):
 
 
 def fill_backbone(
-    backbone: VisionTransformer, file: Translation, report: WeightsReport, source_grid: Sequence[int] | None = None
+    backbone: VisionTransformer,
+    file: Translation,
+    report: WeightsReport,
+    source_grid: Sequence[int] | None = None,
+    prefix: str = "",
 ) -> None:
-    """Fill a backbone whole from a translated file, or raise `CheckpointError` and leave it as it is."""
+    """Fill a backbone whole from a translated file, or raise `CheckpointError` and leave it as it is.
+
+    `prefix`: of the backbone's names in the report.
+    """
     wanted = backbone.state_dict()
     state = dict(file.backbone)
     report.dropped |= file.dropped
@@ -98,7 +100,7 @@ def fill_backbone(
     _check_fit(wanted, state, file, report.path)
     backbone.load_state_dict(state)
     for name in wanted:
-        report.took(name, file.sources.get(name, (name,)))
+        report.took(prefix + name, file.sources.get(name, (name,)))
     if file.layout in ("CLIP", "CLIP-ReID") and not _is_quick_gelu(backbone):
         report.warnings.append(
             "OpenAI's CLIP was trained with QuickGELU, and this backbone has another activation: use model/backbone=clip_base"

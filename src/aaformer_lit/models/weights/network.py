@@ -21,7 +21,6 @@ from aaformer_lit.models.weights.layout import Translation
 from aaformer_lit.models.weights.load import fill_backbone, say, translate
 from aaformer_lit.models.weights.report import WeightsReport
 
-NECK = ("weight", "bias", "running_mean", "running_var")
 Recipe = list[tuple[int, float]]  # tokens of the file and their weights; empty: nothing there to start from
 
 
@@ -32,9 +31,7 @@ class Network(Protocol):
     dim: int
     num_classes: int
     joined: bool
-
-    @property
-    def granularities(self) -> tuple[int, ...]: ...
+    granularities: tuple[int, ...]
 
     @property
     def num_tokens(self) -> int: ...
@@ -58,18 +55,15 @@ def load_network_weights(
     """
     source = translate(file)
     report = WeightsReport(str(file.path), file.sha256, source.layout, file.wrapper)
-    fill_backbone(network.backbone, source, report, source_grid)
-    report.taken, report.mapped = [], {}
-    for name in network.backbone.state_dict():
-        report.took(f"backbone.{name}", source.sources.get(name, (name,)))
-    own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
-    parts = part_recipes(source.granularities, network.granularities)
-    used = _fill_parts(network.granularities, own, source, parts, report)
-    used |= _fill_branch(own, source, report) | _fill_heights(own, source, report)
-    used |= _fill_heads(network, own, source, parts, report)
-    for name in sorted(source.network.keys() - used):
+    fill_backbone(network.backbone, source, report, source_grid, prefix="backbone.")
+    filling = _Filling(network, source, report)
+    filling.fill_parts()
+    filling.fill_branch()
+    filling.fill_heights()
+    filling.fill_heads()
+    for name in sorted(source.network.keys() - filling.used):
         reason = f"{type(network).__name__} here has nothing for it"
-        report.dropped |= dict.fromkeys(source.sources[name], reason)
+        filling.drop(name, reason)
         report.warnings.append(f"{name} of the file is left out: {reason}")
     say(report)
     return report
@@ -97,38 +91,141 @@ def part_recipes(source: Sequence[int], target: Sequence[int]) -> list[Recipe]:
     return recipes
 
 
-def _fill_parts(
-    granularities: Sequence[int],
-    own: dict[str, Tensor],
-    source: Translation,
-    parts: list[Recipe],
-    report: WeightsReport,
-) -> set[str]:
-    tokens, positions = source.network.get("part_tokens"), source.network.get("part_pos_embed")
-    target, own_positions = own.get("part_tokens"), own.get("part_pos_embed")
-    if target is None:
-        return set()
-    if tokens is None or not parts or not all(parts):
-        report.new.append(f"part tokens ({target.shape[1]})")
-        return set()
-    if tokens.shape[-1] != target.shape[-1] or tokens.shape[1] != sum(source.granularities):
-        raise CheckpointError(
-            f"{report.path} has part tokens of shape {tuple(tokens.shape)} for the granularities {list(source.granularities)}, "
-            f"and this network's have {target.shape[-1]} channels: the file is not whole, or of another model."
+class _Filling:
+    """What of a file goes into a network beside its backbone; `used` are the file's tensors that have been decided on."""
+
+    def __init__(self, network: Network, source: Translation, report: WeightsReport) -> None:
+        self.network, self.source, self.report = network, source, report
+        self.own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
+        self.parts = part_recipes(source.granularities, network.granularities)
+        self.used: set[str] = set()
+
+    def take(self, *names: str) -> None:
+        """Tensors as the file has them."""
+        for name in names:
+            self.own[name].copy_(self.source.network[name])
+            self.took(name, name)
+
+    def took(self, name: str, *names: str) -> None:
+        """The network's tensor `name` was filled from `names` of the file."""
+        self.report.took(name, [source for one in names for source in self.source.sources[one]])
+        self.used.update(names)
+
+    def drop(self, name: str, reason: str) -> None:
+        self.report.dropped |= dict.fromkeys(self.source.sources[name], reason)
+        self.used.add(name)
+
+    def fill_parts(self) -> None:
+        tokens, positions = (self.source.network.get(name) for name in ("part_tokens", "part_pos_embed"))
+        target, own_positions = self.own.get("part_tokens"), self.own.get("part_pos_embed")
+        if target is None:
+            return
+        if tokens is None or not self.parts or not all(self.parts):
+            self.report.new.append(f"part tokens ({target.shape[1]})")
+            return
+        theirs, ours = list(self.source.granularities), list(self.network.granularities)
+        if tokens.shape[-1] != target.shape[-1] or tokens.shape[1] != sum(theirs):
+            raise CheckpointError(
+                f"{self.report.path} has part tokens of shape {tuple(tokens.shape)} for the granularities {theirs}, "
+                f"and this network's have {target.shape[-1]} channels: the file is not whole, or of another model."
+            )
+        if own_positions is None:
+            target.copy_(_mix(tokens if positions is None else tokens + positions, self.parts))
+        else:
+            target.copy_(_mix(tokens, self.parts))
+            own_positions.zero_()
+            if positions is not None:
+                own_positions.copy_(_mix(positions, self.parts))
+                self.took("part_pos_embed", "part_pos_embed")
+        self.took("part_tokens", "part_tokens", *([] if positions is None else ["part_pos_embed"]))
+        if theirs != ours:
+            self.report.resampled["part_tokens"] = f"{theirs} to {ours}"
+
+    def fill_branch(self) -> None:
+        """TransReID's second last block: whole, or as it was made."""
+        names = [name for name in self.own if name.startswith(("local_block.", "local_norm."))]
+        there = [name for name in names if name in self.source.network]
+        if names and not there:
+            self.report.new.append("the local branch")
+            return
+        missing = sorted(set(names) - set(there))
+        unlike = [name for name in there if self.own[name].shape != self.source.network[name].shape]
+        if missing or unlike:
+            raise CheckpointError(
+                f"{self.report.path} has a local branch that is not whole: {(missing or unlike)[0]} is missing or of "
+                "another shape."
+            )
+        self.take(*names)
+
+    def fill_heights(self) -> None:
+        """Where on the body patches are: as the file has it for as many rows of patches, else as it was made."""
+        names = [name for name in self.own if name.startswith("heights.")]
+        there = [name for name in names if name in self.source.network]
+        if all(name in there and self.source.network[name].shape == self.own[name].shape for name in names):
+            self.take(*names)
+            return
+        self.report.new.append("heights on the body")
+        for name in there:
+            self.drop(name, "not for as many rows of patches as here")
+
+    def fill_heads(self) -> None:
+        """Necks and classifiers, token by token: of CLS, and of each part that is one of the file's."""
+        network, source, report = self.network, self.source, self.report
+        if not any(name.startswith("heads.") for name in source.network):
+            report.new.append("necks and classifiers" if network.num_classes else "necks")
+            return
+        same_kind = all((name in self.own) == (name in source.network) for name in ("part_tokens", "local_norm.weight"))
+        tokens = {0: 0}  # of the network, of the file
+        if network.joined and source.joined:
+            tokens[1] = 1
+        elif not network.joined and not source.joined and same_kind:
+            tokens |= {token: 1 + recipe[0][0] for token, recipe in enumerate(self.parts, start=1) if len(recipe) == 1}
+        necks = [name for name in self.own if name.startswith("heads.neck.")]
+        for name in necks:
+            theirs, mine = source.network.get(name), self.own[name]
+            if theirs is None:
+                continue
+            if mine.ndim == 0:  # the count of batches
+                mine.copy_(theirs.reshape(()))
+            elif theirs.numel() != network.dim * source.num_heads:
+                raise CheckpointError(
+                    f"{report.path} has {name} of {theirs.numel()} channels; {source.num_heads} tokens of {network.dim} "
+                    f"channels have {network.dim * source.num_heads}: the file is not whole, or of another model."
+                )
+            else:
+                for token, their_token in tokens.items():
+                    mine.view(-1, network.dim)[token] = theirs.view(-1, network.dim)[their_token]
+            self.took(name, name)
+        if len(tokens) < network.num_tokens:
+            report.new.append(f"necks of {network.num_tokens - len(tokens)} part features")
+        missing = [name for name in necks if name not in self.used]
+        if missing:
+            report.warnings.append(f"the file lacks {', '.join(missing)}: newly made")
+        self._fill_classifiers(tokens)
+
+    def _fill_classifiers(self, tokens: dict[int, int]) -> None:
+        name, joined = "heads.classifier", self.source.joined
+        theirs, mine = self.source.network.get(name), self.own.get(name)
+        if mine is None:
+            if theirs is not None:
+                self.drop(name, "this network only embeds")
+            return
+        ids = mine.shape[1]
+        if theirs is None:
+            self.report.new.append(f"classifiers of {ids} people (the file has no classifiers)")
+            return
+        same_use = self.network.joined == joined
+        if theirs.shape[1:] != mine.shape[1:] or len(theirs) != self.source.num_heads or not same_use:
+            has = f"classifiers of {theirs.shape[1]} people{'' if same_use else ' for another descriptor'}"
+            self.report.new.append(f"classifiers of {ids} people (the file has {has})")
+            self.drop(name, f"{has}, here are {ids}")
+            return
+        for token, their_token in tokens.items():
+            mine[token] = theirs[their_token]
+        self.took(name, name)
+        self.report.warnings.append(
+            f"classifiers are taken, because both know {ids} people: they are right if these are the same people"
         )
-    names = ["part_tokens"] + ["part_pos_embed"] * (positions is not None)
-    if own_positions is None:
-        target.copy_(_mix(tokens if positions is None else tokens + positions, parts))
-    else:
-        target.copy_(_mix(tokens, parts))
-        own_positions.zero_()
-        if positions is not None:
-            own_positions.copy_(_mix(positions, parts))
-            report.took("part_pos_embed", source.sources["part_pos_embed"])
-    report.took("part_tokens", [name for key in names for name in source.sources[key]])
-    if list(source.granularities) != list(granularities):
-        report.resampled["part_tokens"] = f"{list(source.granularities)} to {list(granularities)}"
-    return set(names)
 
 
 def _mix(tokens: Float[Tensor, "1 old dim"], recipes: list[Recipe]) -> Float[Tensor, "1 new dim"]:
@@ -137,121 +234,3 @@ def _mix(tokens: Float[Tensor, "1 old dim"], recipes: list[Recipe]) -> Float[Ten
         for token, share in recipe:
             row[token] = share
     return weights @ tokens
-
-
-def _fill_branch(own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
-    """TransReID's second last block: whole, or as it was made."""
-    names = [name for name in own if name.startswith(("local_block.", "local_norm."))]
-    there = [name for name in names if name in source.network]
-    if not names:
-        return set()
-    if not there:
-        report.new.append("the local branch")
-        return set()
-    missing = sorted(set(names) - set(there))
-    unlike = [name for name in there if own[name].shape != source.network[name].shape]
-    if missing or unlike:
-        raise CheckpointError(
-            f"{report.path} has a local branch that is not whole: {(missing or unlike)[0]} is missing or of another shape."
-        )
-    return _take(names, own, source, report)
-
-
-def _fill_heights(own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
-    """Where on the body patches are: as the file has it for as many rows of patches, else as it was made."""
-    names = [name for name in own if name.startswith("heights.")]
-    there = [name for name in names if name in source.network]
-    if not all(name in there and source.network[name].shape == own[name].shape for name in names):
-        report.new.append("heights on the body")
-        for name in there:
-            report.dropped |= dict.fromkeys(source.sources[name], "not for as many rows of patches as here")
-        return set(there)
-    return _take(names, own, source, report)
-
-
-def _take(names: Sequence[str], own: dict[str, Tensor], source: Translation, report: WeightsReport) -> set[str]:
-    for name in names:
-        own[name].copy_(source.network[name])
-        report.took(name, source.sources[name])
-    return set(names)
-
-
-def _fill_heads(
-    network: Network, own: dict[str, Tensor], source: Translation, parts: list[Recipe], report: WeightsReport
-) -> set[str]:
-    """Necks and classifiers, token by token: of CLS, and of each part that is one of the file's."""
-    heads = {name: value for name, value in source.network.items() if name.startswith("heads.")}
-    if not heads:
-        report.new.append("necks and classifiers" if network.num_classes else "necks")
-        return set()
-    same_kind = all((name in own) == (name in source.network) for name in ("part_tokens", "local_norm.weight"))
-    tokens = {0: 0}  # of the network, of the file
-    if network.joined and source.joined:
-        tokens[1] = 1
-    elif not network.joined and not source.joined and same_kind:
-        tokens |= {token: 1 + recipe[0][0] for token, recipe in enumerate(parts, start=1) if len(recipe) == 1}
-    count, dim = network.num_tokens, network.dim
-    used = set()
-    for kind in NECK:
-        name = f"heads.neck.{kind}"
-        if name not in heads or name not in own:
-            continue
-        _check_heads(heads[name].numel(), source, dim, name, report)
-        rows, mine = heads[name].view(-1, dim), own[name].view(count, dim)
-        for token, theirs in tokens.items():
-            mine[token] = rows[theirs]
-        report.took(name, source.sources[name])
-        used.add(name)
-    if "heads.neck.num_batches_tracked" in heads:
-        own["heads.neck.num_batches_tracked"].copy_(heads["heads.neck.num_batches_tracked"].reshape(()))
-        report.took("heads.neck.num_batches_tracked", source.sources["heads.neck.num_batches_tracked"])
-        used.add("heads.neck.num_batches_tracked")
-    if len(tokens) < count:
-        report.new.append(f"necks of {count - len(tokens)} part features")
-    missing = [name for name in own if name.startswith("heads.neck.") and name not in used]
-    if missing:
-        report.warnings.append(f"the file lacks {', '.join(missing)}: newly made")
-    return used | _fill_classifiers(network.joined, own, heads, source, tokens, report)
-
-
-def _check_heads(size: int, source: Translation, dim: int, name: str, report: WeightsReport) -> None:
-    if size != dim * source.num_heads:
-        raise CheckpointError(
-            f"{report.path} has {name} of {size} channels; {source.num_heads} tokens of {dim} channels have "
-            f"{dim * source.num_heads}: the file is not whole, or of another model."
-        )
-
-
-def _fill_classifiers(
-    joined: bool,
-    own: dict[str, Tensor],
-    heads: dict[str, Tensor],
-    source: Translation,
-    tokens: dict[int, int],
-    report: WeightsReport,
-) -> set[str]:
-    name = "heads.classifier"
-    theirs, mine = heads.get(name), own.get(name)
-    if mine is None:
-        if theirs is not None:
-            report.dropped |= dict.fromkeys(source.sources[name], "this network only embeds")
-        return {name}
-    if (
-        theirs is None
-        or theirs.shape[1:] != mine.shape[1:]
-        or len(theirs) != source.num_heads
-        or joined != source.joined
-    ):
-        has = "no classifiers" if theirs is None else f"classifiers of {theirs.shape[1]} people"
-        has += " for another descriptor" if theirs is not None and joined != source.joined else ""
-        report.new.append(f"classifiers of {mine.shape[1]} people (the file has {has})")
-        if theirs is not None:
-            report.dropped |= dict.fromkeys(source.sources[name], f"{has}, here are {mine.shape[1]}")
-        return {name}
-    for token, their_token in tokens.items():
-        mine[token] = theirs[their_token]
-    report.took(name, source.sources[name])
-    report.warnings.append(
-        f"classifiers are taken, because both know {mine.shape[1]} people: they are right if these are the same people"
-    )
-    return {name}

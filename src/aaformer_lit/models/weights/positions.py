@@ -63,8 +63,7 @@ def split_positions(file: Translation, target: Grid, source_grid: Sequence[int] 
     grids = {
         rows: _grids(count - rows, target, source_grid or file.grid, file.square) for rows in dict.fromkeys(options)
     }
-    chosen = _choose(grids, target, count, name, source_grid)
-    rows, grid = chosen
+    rows, grid = _choose(grids, target, count, name, source_grid)
     if not rows:
         return Positions(dict.fromkeys(tokens), positions, grid)
     parts = positions[:, :rows].split(list(tokens.values()), dim=1)
@@ -116,16 +115,6 @@ def _choose(
     )
 
 
-def target_tokens(backbone: VisionTransformer) -> dict[str, int]:
-    """The prefix tokens of a backbone in their order, and how many rows each is."""
-    tokens = {}
-    for token in TOKENS:
-        value = getattr(backbone, token, None)
-        if value is not None:
-            tokens[token] = int(value.shape[1])
-    return tokens
-
-
 def place_positions(positions: Positions, backbone: VisionTransformer) -> tuple[dict[str, Tensor], Tensor]:
     """What is added to each token, and the `pos_embed`, so that the backbone computes what the file's network does.
 
@@ -133,21 +122,17 @@ def place_positions(positions: Positions, backbone: VisionTransformer) -> tuple[
     A token's position is added to the token there, and is zero here where the file has none.
     """
     target = patch_grid(backbone)
-    patches = resample_patches(positions.patches, positions.grid, target)
+    patches = positions.patches
+    if positions.grid != target:
+        patches = resample_abs_pos_embed(patches, list(target), list(positions.grid), num_prefix_tokens=0)
     if backbone.no_embed_class:
         return {token: rows for token, rows in positions.tokens.items() if rows is not None}, patches
     rows = []
-    for token, length in target_tokens(backbone).items():
-        given = positions.tokens.get(token)
-        rows.append(patches.new_zeros(1, length, patches.shape[-1]) if given is None else given)
+    for token in TOKENS:
+        own, given = getattr(backbone, token, None), positions.tokens.get(token)
+        if own is not None:
+            rows.append(patches.new_zeros(1, own.shape[1], patches.shape[-1]) if given is None else given)
     return {}, torch.cat([*rows, patches], dim=1)
-
-
-def resample_patches(patches: Float[Tensor, "1 old dim"], old: Grid, new: Grid) -> Float[Tensor, "1 new dim"]:
-    """Bicubic, with antialiasing, as timm resamples positions; unchanged where the grids are equal."""
-    if old == new:
-        return patches
-    return resample_abs_pos_embed(patches, list(new), list(old), num_prefix_tokens=0)  # type: ignore[no-any-return]
 
 
 def check_source_grid(grid: Sequence[int] | None) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from aaformer_lit.utils.text import plural, some
 
@@ -52,7 +51,3 @@ class WeightsReport:
             parts.append(f"newly made: {some(self.new)}")
         under = f" under {self.wrapper}" if self.wrapper else ""
         return f"weights of {self.path} ({self.layout}{under}, sha256 {self.sha256[:12]}): {'; '.join(parts)}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for `metadata.json`."""
-        return asdict(self)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from aaformer_lit.models.weights.file import WeightsFile
-from aaformer_lit.models.weights.layout import CLASSIFIER, Translation
+from aaformer_lit.models.weights.layout import CLASSIFIER
 from aaformer_lit.models.weights.layouts.timm import ViTLayout
 
 
@@ -21,14 +21,10 @@ class DistilledDeiT(ViTLayout):
     title = "DeiT, distilled"
     drops: ClassVar[Mapping[str, str]] = {r"head(_dist)?\.(weight|bias)": CLASSIFIER}
     together = (("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"),)
+    positions_of_tokens, square = True, True
 
     def matches(self, file: WeightsFile) -> bool:
         return super().matches(file) and ("dist_token" in file.state or "head_dist.weight" in file.state)
-
-    def translate(self, file: WeightsFile) -> Translation:
-        out = super().translate(file)
-        out.positions_of_tokens, out.square = True, True
-        return out
 
 
 class DeiT3(ViTLayout):
@@ -37,6 +33,7 @@ class DeiT3(ViTLayout):
     title = "DeiT-III"
     drops: ClassVar[Mapping[str, str]] = {r"head\.(weight|bias)": CLASSIFIER}
     together = (("head.weight", "head.bias"),)
+    positions_of_tokens, square = False, True
 
     def matches(self, file: WeightsFile) -> bool:
         gammas = any(re.fullmatch(r"blocks\.\d+\.gamma_[12]", name) for name in file.state)
@@ -44,8 +41,3 @@ class DeiT3(ViTLayout):
 
     def rename(self, name: str) -> str:
         return re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name)
-
-    def translate(self, file: WeightsFile) -> Translation:
-        out = super().translate(file)
-        out.positions_of_tokens, out.square = False, True
-        return out

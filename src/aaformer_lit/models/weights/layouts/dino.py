@@ -26,6 +26,7 @@ class Dino(ViTLayout):
         r"head\..*": PROJECTION,
     }
     beside: ClassVar[Mapping[str, str]] = {r"(module\.)?head\..*": PROJECTION}
+    positions_of_tokens = True
 
     def matches(self, file: WeightsFile) -> bool:
         if not super().matches(file):
@@ -35,7 +36,6 @@ class Dino(ViTLayout):
 
     def translate(self, file: WeightsFile) -> Translation:
         out = super().translate(file)
-        out.positions_of_tokens = True
         head = [name.removeprefix("module.") for name in file.state if name.removeprefix("module.").startswith("head.")]
         last = {"head.last_layer.weight_g", "head.last_layer.weight_v"}
         for missing in sorted(({*MLP, *last} if set(head) & {*MLP, *last} else set()) - set(head)):

@@ -31,6 +31,7 @@ class DinoV2(ViTLayout):
     }
     beside: ClassVar[Mapping[str, str]] = {r"(dino|ibot)_head\..*": PROJECTION}
     renames: ClassVar[Mapping[str, str]] = {"register_tokens": "reg_token"}
+    positions_of_tokens, square = True, True
 
     def matches(self, file: WeightsFile) -> bool:
         names = self.names(file)
@@ -46,7 +47,6 @@ class DinoV2(ViTLayout):
                 f"{file.path} is a DINOv2 ViT-g, whose MLPs are gated (SwiGLU). Use the S, B or L model of DINOv2."
             )
         out = super().translate(file)
-        out.square, out.positions_of_tokens = True, True
         if "reg_token" in out.backbone and "pos_embed" in out.backbone:
             registers, positions = out.backbone["reg_token"], out.backbone["pos_embed"]
             if registers.ndim == 3 and positions.ndim == 3:

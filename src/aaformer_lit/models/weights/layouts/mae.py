@@ -28,6 +28,7 @@ class Mae(ViTLayout):
         ("decoder_embed.weight", "decoder_embed.bias", "mask_token", "decoder_pos_embed", "decoder_norm.weight",
          "decoder_norm.bias", "decoder_pred.weight", "decoder_pred.bias"),
     )  # fmt: skip
+    positions_of_tokens, square = True, True
 
     def matches(self, file: WeightsFile) -> bool:
         decoder = any(name.startswith("decoder_") for name in file.state)
@@ -40,7 +41,6 @@ class Mae(ViTLayout):
                 "CLS and last norm. Use the weights before that fine-tuning: MAE's mae_pretrain_vit_*.pth."
             )
         out = super().translate(file)
-        out.square, out.positions_of_tokens = True, True
         blocks = {name.split(".")[1]: name for name in out.dropped if name.startswith("decoder_blocks.")}
         parts = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
         for block in blocks:

@@ -38,6 +38,7 @@ class PartAware(ViTLayout):
         r"(bottleneck|classifier).*": "a head of its fine-tuning that our networks do not have",
     }
     together = (("fc.weight", "fc.bias"),)
+    positions_of_tokens = True
 
     def matches(self, file: WeightsFile) -> bool:
         return any(re.fullmatch(r"part_token\d+|part\d+_pos", name) for name in self.names(file))
@@ -70,7 +71,6 @@ class PartAware(ViTLayout):
             raise CheckpointError(f"{file.path} has positions of the shapes {[tuple(p.shape) for p in positions]}.")
         out.take("pos_embed", torch.cat(positions, dim=1), prefix + "cls_pos", prefix + "pos_embed")
         del out.sources["cls_pos"]
-        out.positions_of_tokens = True
         self._take_heads(file.state, out, channels=positions[0].shape[-1])
         return out
 

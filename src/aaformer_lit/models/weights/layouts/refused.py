@@ -13,17 +13,13 @@ class Refused(Layout):
     """A layout known by a pattern that one of its names matches."""
 
     def __init__(self, title: str, pattern: str, reason: str) -> None:
-        self.name, self.pattern, self.reason = title, re.compile(pattern), reason
-
-    @property
-    def title(self) -> str:  # type: ignore[override]
-        return self.name
+        self.title, self.pattern, self.reason = title, re.compile(pattern), reason
 
     def matches(self, file: WeightsFile) -> bool:
         return any(self.pattern.search(name) for name in file.state)
 
     def translate(self, file: WeightsFile) -> Translation:
-        raise CheckpointError(f"{file.path} holds {self.name}: {self.reason}")
+        raise CheckpointError(f"{file.path} holds {self.title}: {self.reason}")
 
 
 _PARTS = "part tokens would need attention with rotary positions, which is not written yet"

@@ -23,11 +23,14 @@ class ViTLayout(Layout):
         prefixes: that the names may have.
         beside: patterns of names without that prefix that are left out, and why.
         renames: names of this layout that are called otherwise in timm.
+        positions_of_tokens, square: of its `Translation`.
     """
 
     prefixes: ClassVar[Sequence[str]] = ("",)
     beside: ClassVar[Mapping[str, str]] = {}
     renames: ClassVar[Mapping[str, str]] = {}
+    positions_of_tokens: ClassVar[bool | None] = None
+    square: ClassVar[bool] = False
 
     def prefix(self, state: State) -> str | None:
         """The prefix of the ViT's names in this file; None if it holds no ViT under these names."""
@@ -48,7 +51,7 @@ class ViTLayout(Layout):
         return self.renames.get(name, name)
 
     def translate(self, file: WeightsFile) -> Translation:
-        out = Translation(self.title)
+        out = Translation(self.title, positions_of_tokens=self.positions_of_tokens, square=self.square)
         names = self.names(file)
         for name, full in names.items():
             why = self.dropped(name)

@@ -29,6 +29,7 @@ class TransReIDLayout(ViTLayout):
     drops: ClassVar[Mapping[str, str]] = {r"fc\.(weight|bias)": CLASSIFIER}
     beside: ClassVar[Mapping[str, str]] = {r"(b1|b2|bottleneck|classifier).*": "taken apart"}
     together = (("fc.weight", "fc.bias"),)
+    positions_of_tokens = True
 
     def translate(self, file: WeightsFile) -> Translation:
         out = super().translate(file)
@@ -45,7 +46,6 @@ class TransReIDLayout(ViTLayout):
         if any(name.startswith(("b1.", "b2.")) for name in state):
             self._take_branches(file, out)
         self._take_heads(file, out)
-        out.positions_of_tokens = True
         return out
 
     def _take_branches(self, file: WeightsFile, out: Translation) -> None:
