@@ -12,9 +12,10 @@ def end_started_ranks() -> None:
     """Wait for the ranks, and call off the thread of Lightning that kills this process if one of them failed."""
     for thread in threading.enumerate():
         started: list[subprocess.Popen[bytes]] = getattr(thread, "_child_processes", [])
-        for process in started:
+        processes = list(started)
+        started.clear()  # first, or the thread finds those that are ended here
+        for process in processes:
             try:
                 process.wait(_SHUTDOWN_TIMEOUT)
             except subprocess.TimeoutExpired:  # in a collective that nobody else will ever join
                 process.kill()
-        started.clear()
