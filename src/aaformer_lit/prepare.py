@@ -121,8 +121,11 @@ def _backbones() -> dict[str, dict[str, Any]]:
 
     backbones = {}
     for name in options_of("model/backbone"):
-        config: Any = OmegaConf.to_container(composed(f"model/backbone/{name}", []).model.backbone)
-        backbones[name] = {key: config[key] for key in config if key not in ("_target_", "image_size", "weights")}
+        config = OmegaConf.to_container(composed(f"model/backbone/{name}", []).model.backbone)
+        assert isinstance(config, dict)
+        backbones[name] = {
+            str(key): value for key, value in config.items() if key not in ("_target_", "image_size", "weights")
+        }
     return backbones
 
 

@@ -19,7 +19,7 @@ _INSIDE_MODEL = ("model/assigner", "model/backbone")  # groups that some models 
 
 def user_message(error: BaseException) -> str | None:
     """The one message of an error that is the user's to fix, or None for a defect."""
-    known = _known(error)
+    known = known_error(error)
     if known is not None:
         return str(known)
     if isinstance(error, HydraException | OmegaConfBaseException):
@@ -32,7 +32,7 @@ def user_message(error: BaseException) -> str | None:
     return None
 
 
-def _known(error: BaseException) -> AAformerError | None:
+def known_error(error: BaseException) -> AAformerError | None:
     """The error of ours behind an error: Hydra and Lightning wrap what they pass on."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, AAformerError):

@@ -25,13 +25,14 @@ from rich.text import Text
 
 from aaformer_lit.cli import processes
 from aaformer_lit.cli.check import check_config
-from aaformer_lit.cli.messages import _known, user_message
+from aaformer_lit.cli.messages import known_error, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.cli.run_lock import StillTrainingError, locked
 from aaformer_lit.errors import AAformerError, ConfigError, StorageError
 from aaformer_lit.utils.collector import imports_kept
 from aaformer_lit.utils.files import write_text
+from aaformer_lit.utils.identity import read_config
 from aaformer_lit.utils.malloc import keep_freed_memory
 from aaformer_lit.utils.text import plural
 
@@ -73,7 +74,7 @@ def run(function: Callable[[DictConfig], Any], config_name: str) -> None:
 
 def _summary(error: BaseException) -> str:
     """How many jobs of a sweep have failed, before the error of one; nothing where the error is not of a sweep's job."""
-    job = getattr(_known(error), "sweep_job", None)
+    job = getattr(known_error(error), "sweep_job", None)
     if job is None:
         return ""
     folder = Path(job).parent
@@ -113,7 +114,7 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                 with processes.job_processes():
                     return _with_kernel(function, cfg)
         except Exception as error:
-            known = _known(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
+            known = known_error(error) or (processes.root_cause(error, run_dir / FAILURE) if has_directory else None)
             if known is None and (said := user_message(error)) is not None:  # Hydra would add a line of its own
                 known = ConfigError(said)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
@@ -149,7 +150,7 @@ def _with_kernel(function: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
 def _check(cfg: DictConfig) -> None:
     """Check a job's config against what takes its values, and against its entry point's own file."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    own: Any = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{HydraConfig.get().job.config_name}.yaml"))
+    own = read_config(CONF_DIR / f"{HydraConfig.get().job.config_name}.yaml")
     own.pop("defaults")
     check_config(config, own)
 

@@ -88,9 +88,8 @@ def evaluate_verification(
         impostor += torch.bincount(torch.searchsorted(edges, block, out_int32=True).flatten(), minlength=len(impostor))
     tar = genuine.cumsum(0).double().cpu() / len(squared)
     accepted = impostor[:-1].cumsum(0).double().cpu() / impostors
-    edges = (
-        edges.double().cpu()
-    )  # where neighboring floats have roots that differ; the one just below 0 accepts nothing
+    # in float64, where neighboring floats have roots that differ; the one just below 0 accepts nothing
+    edges = edges.double().cpu()
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     roc_far, roc_tar = torch.cat([zero, accepted, one]), torch.cat([zero, tar, one])
     return VerificationMetrics(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 
 def is_distributed() -> bool:
@@ -22,18 +21,22 @@ def gather_batch(tensor: Tensor) -> Tensor:
     return gathered
 
 
+class _Context(FunctionCtx):
+    rows: int
+
+
 class _Gather(torch.autograd.Function):
     """torch's own differentiable all-gather changes its name between versions."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+    def forward(ctx: _Context, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: _Context, gradient: Tensor) -> Tensor:
         # every rank's loss depends on every row: the row's gradient is the sum over ranks
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)

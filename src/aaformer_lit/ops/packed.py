@@ -6,12 +6,12 @@ the six gradients meet in one buffer that is the projection's gradient.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class Projections(NamedTuple):
@@ -30,9 +30,16 @@ def unpack_projections(packed: Float[Tensor, "batch length 3 heads dim"], first:
     return Projections(*(view.transpose(1, 2) for view in _Unpack.apply(packed, first, last)))
 
 
+class _Context(FunctionCtx):
+    shape: torch.Size
+    options: Tensor
+    first: int
+    last: int
+
+
 class _Unpack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, packed: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+    def forward(ctx: _Context, packed: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.shape, ctx.options, ctx.first, ctx.last = packed.shape, packed.new_empty(0), first, last
         queries, keys, values = packed.unbind(2)
@@ -40,7 +47,7 @@ class _Unpack(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None, None]:
+    def backward(ctx: _Context, *grads: Tensor | None) -> tuple[Tensor, None, None]:
         whole, windows = grads[:3], (slice(ctx.first, ctx.last), slice(ctx.last, None), slice(ctx.last, None))
         packed = ctx.options.new_empty(ctx.shape)
         for index, (grad, part_grad, window) in enumerate(zip(whole, grads[3:], windows, strict=True)):

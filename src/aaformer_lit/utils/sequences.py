@@ -10,7 +10,7 @@ from aaformer_lit.errors import ConfigError
 T = TypeVar("T")
 
 
-def listed(value: Any) -> list[Any]:
+def listed(value: object) -> list[Any]:
     """A config value that may be one or several, as a list; null is none."""
     if value is None:
         return []
