@@ -24,10 +24,11 @@ from aaformer_lit.data.image_transform import ImageTransform
 from aaformer_lit.data.workers import default_workers
 from aaformer_lit.errors import ConfigError, GalleryError, ImageError, NumericsError, check_choice
 from aaformer_lit.gallery.layout import Layout
-from aaformer_lit.gallery.sources import Crop, Frames, Pixels
+from aaformer_lit.gallery.sources import Crop, Frames
 from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
+from aaformer_lit.structures import Pixels
 
 Progress = Callable[[int, int], object]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -10,8 +10,9 @@ import cv2
 
 from aaformer_lit.data.preparation import resize
 from aaformer_lit.gallery.report import Ranked, Result, pixels_of, who
-from aaformer_lit.gallery.sources import Frames, Pixels
+from aaformer_lit.gallery.sources import Frames
 from aaformer_lit.gallery.store import Gallery
+from aaformer_lit.structures import Pixels
 from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.utils.text import plural
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS

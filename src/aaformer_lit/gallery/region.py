@@ -17,8 +17,8 @@ from torch import Tensor
 
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery.extractor import Extractor
-from aaformer_lit.gallery.sources import Pixels
 from aaformer_lit.models import ReIDViT
+from aaformer_lit.structures import Pixels
 
 
 @torch.inference_mode()

@@ -13,8 +13,9 @@ from aaformer_lit.errors import ImageError
 from aaformer_lit.gallery.decisions import decide
 from aaformer_lit.gallery.index.base import Neighbors
 from aaformer_lit.gallery.ranking import verdicts
-from aaformer_lit.gallery.sources import Crop, Pixels
+from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import Gallery
+from aaformer_lit.structures import Pixels
 
 if TYPE_CHECKING:
     from aaformer_lit.metrics.calibration import Decision

@@ -14,21 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
 
 from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.listing import find_images
 from aaformer_lit.data.remarks import unread_columns
 from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
+from aaformer_lit.structures import Pixels
 from aaformer_lit.utils.text import plural, some
 
 log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]
-Pixels = UInt8[np.ndarray, "height width 3"]  # RGB
 _NEEDED, _OPTIONAL = ("path", "x", "y", "w", "h"), ("pid", "camid")
 _MOST = 1 << 31  # pixels that a table counts to
 _COLUMNS = "Give a CSV with the columns path,x,y,w,h and, if known, pid,camid."

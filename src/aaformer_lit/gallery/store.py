@@ -27,7 +27,7 @@ from torch import Tensor
 from aaformer_lit.errors import GalleryError, NumericsError, check_choice
 from aaformer_lit.gallery.index.base import Index, IndexStorage
 from aaformer_lit.gallery.layout import ALL, Layout
-from aaformer_lit.gallery.sources import Crop, Frames, Pixels, identity
+from aaformer_lit.gallery.sources import Crop, Frames, identity
 from aaformer_lit.gallery.versions import (
     FORMAT,
     SWITCH,
@@ -40,6 +40,7 @@ from aaformer_lit.gallery.versions import (
     write_switch,
     write_version,
 )
+from aaformer_lit.structures import Pixels
 
 if TYPE_CHECKING:
     from aaformer_lit.gallery.index.qdrant import Qdrant

@@ -12,15 +12,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from aaformer_lit.data.image_transform import pixels_of
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import ReIDViT
-
-Pixels = UInt8[np.ndarray, "height width 3"]
+from aaformer_lit.structures import Pixels
 
 
 class Embedded(NamedTuple):

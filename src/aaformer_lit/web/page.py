@@ -24,7 +24,7 @@ from starlette.middleware import Middleware
 from aaformer_lit.data.images import decode
 from aaformer_lit.errors import AAformerError, ConfigError, GalleryError
 from aaformer_lit.gallery import ALL
-from aaformer_lit.gallery.sources import Pixels
+from aaformer_lit.structures import Pixels
 from aaformer_lit.web.guard import Guard
 from aaformer_lit.web.listening import LOOPBACK_NAMES, is_loopback, names_of
 from aaformer_lit.web.viewer import MOST, Query, Tile, Viewer

@@ -21,8 +21,9 @@ from torch import Tensor
 from aaformer_lit.errors import AAformerError
 from aaformer_lit.gallery import ALL, Crop, Extractor, Gallery, Index, check_same_model, find_calibration, rank
 from aaformer_lit.gallery.report import as_json, results_of
-from aaformer_lit.gallery.sources import Pixels, identity
+from aaformer_lit.gallery.sources import identity
 from aaformer_lit.gallery.versions import SWITCH
+from aaformer_lit.structures import Pixels
 
 LONGEST_NAME = 200
 

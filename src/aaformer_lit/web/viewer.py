@@ -33,7 +33,7 @@ from aaformer_lit.gallery import (
     rank,
 )
 from aaformer_lit.gallery.report import Ranked, pixels_of, results_of, who
-from aaformer_lit.gallery.sources import Pixels
+from aaformer_lit.structures import Pixels
 from aaformer_lit.utils.sequences import spread
 from aaformer_lit.utils.text import granularity_names
 from aaformer_lit.viz.palette import DECISIONS, VERDICTS, Part, part_tokens

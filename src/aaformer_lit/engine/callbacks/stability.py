@@ -13,7 +13,6 @@ from typing import cast
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader
@@ -21,9 +20,7 @@ from torch.utils.data import DataLoader
 from aaformer_lit.data.datamodule import ReIDDataModule
 from aaformer_lit.metrics import between_people, movement
 from aaformer_lit.models import ReIDViT
-from aaformer_lit.structures import ReIDBatch
-
-Pixels = UInt8[np.ndarray, "height width 3"]
+from aaformer_lit.structures import Pixels, ReIDBatch
 
 
 def jpeg95(image: Pixels) -> Pixels:
