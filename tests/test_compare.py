@@ -37,7 +37,7 @@ def test_each_model_has_its_own_results_and_its_difference_to_the_first(trained,
 
     models = {model["network"]: model for model in found["models"]}
     assert [model["descriptor"] for model in found["models"]] == [6 * 24, 6 * 128]
-    assert [model["trained_on"] for model in found["models"]] == ["Synthetic", "unknown"]
+    assert [model["trained_on"] for model in found["models"]] == ["Synthetic", "Synthetic"]
     assert list(models) == ["AAformer"]
     assert found["models"][0]["speed"] == 1.0
     assert f"| {100 * second['mAP']:.1f} | {100 * second['rank1']:.1f} |" in (folder / "comparison.md").read_text()

@@ -91,9 +91,9 @@ def parity(device: str, size: str) -> Step:
     if device != "cuda":
         return Step(None, "the fused kernel needs a CUDA device")
     rows = _rows("parity_rows", device)
-    wrong, slower, earned = [], [], []
-    for row in rows:
-        (earned if row["kernel"] == "triton" else wrong if row["triton_ms"] is None else slower).append(row)
+    earned = [row for row in rows if row["kernel"] == "triton"]
+    slower = [row for row in rows if row["kernel"] != "triton" and row["triton_ms"] is not None]
+    wrong = [row for row in rows if row["triton_ms"] is None]
     says = f"{len(earned)} of {len(rows)} shapes equal and not slower"
     if wrong or slower:
         says += f"; {len(wrong)} wrong or failing, {len(slower)} slower: plain torch computes these"

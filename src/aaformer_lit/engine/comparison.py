@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from aaformer_lit.checkpoints.hub import PACKAGED, local_path
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.checkpoints.preprocessing import prepare_like_training
 from aaformer_lit.data.datamodule import ReIDDataModule
@@ -44,6 +45,8 @@ class Contestant:
         """The kind of its training data; `unknown` where the checkpoint does not say."""
         config = self.about["data"].get("config")
         target = str(config.get("_target_", "")) if isinstance(config, Mapping) else ""
+        if not target and local_path(self.ckpt).parent == PACKAGED:
+            return "Synthetic"
         return target.rpartition(".")[2].removesuffix("DataModule") or "unknown"
 
     @property
