@@ -128,12 +128,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def replace_whole(source: Path, target: Path, backup: Path | None = None) -> None:
     """Rename a complete file to `target`, when it is on the disk; what was there becomes `backup`."""
-    _sync(source, os.O_RDWR)  # Windows syncs only what is open for writing
+    _sync(source)
     if backup is not None and target.exists():
         os.replace(target, backup)
     os.replace(source, target)
-    with contextlib.suppress(OSError):  # file systems that cannot sync a folder do so by themselves
-        _sync(target.parent, os.O_RDONLY)
+    _sync(target.parent)
 
 
 def cannot_write(path: Path, error: OSError, size: int | None = None) -> str:
@@ -153,9 +152,15 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())).free
 
 
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
+def _sync(path: Path) -> None:
+    """A file, or the names in a folder; systems that cannot sync a folder do so by themselves."""
+    is_folder = path.is_dir()
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs only what is open for writing
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError:
+        if not is_folder:
+            raise
