@@ -82,5 +82,10 @@ def test_what_hydra_cannot_read_is_shown_in_quotes_that_it_can(override, quoted)
     assert override == f"{key}={cfg.data.pattern if key == 'data.pattern' else cfg[key]}"
 
 
+def test_what_was_quoted_twice_is_shown_quoted_once():
+    quoted = "'data.pattern=\"(?P<pid>[0-9]+)_c.*\"'"
+    assert message("extract", quoted).endswith(f"the shell: {quoted}")
+
+
 def test_a_home_that_the_shell_has_not_filled_in_is_said():
     assert "Use ckpt=$HOME/run" in message("evaluate", "ckpt=~/run")

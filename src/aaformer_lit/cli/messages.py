@@ -85,7 +85,8 @@ def _unreadable(override: str, why: str) -> str:
         return (
             f"{override} cannot be read: ~ is the shell's, and only at the start of a word. Use {key}=$HOME{value[1:]}"
         )
+    key, text = key.lstrip("'\""), value.strip("'\"")  # which may have reached us with quotes meant for the shell
     return (
         f"{override} cannot be read: {why.partition(' expecting ')[0]}. Close what is opened; text with brackets, spaces or "
-        f"signs in it, such as a regular expression, needs quotes inside those of the shell: '{key}=\"{value or 'TEXT'}\"'"
+        f"signs in it, such as a regular expression, needs quotes inside those of the shell: '{key}=\"{text or 'TEXT'}\"'"
     )
