@@ -2,6 +2,7 @@
 
 import os
 
+import pandas as pd
 import pytest
 
 from aaformer_lit.errors import ConfigError, ProtocolError
@@ -28,6 +29,10 @@ def test_boxes_from_a_table(tmp_path):
         Crop(tmp_path / "b.png", (1, 2, 10, 20), "7", "door"),
     ]
     assert find_crops("frames", table)[0].path.as_posix() == "frames/a.png"
+    pd.DataFrame({"path": ["b.png"], "x": [1.4], "y": [2], "w": [10], "h": [20], "pid": [7]}).to_parquet(
+        tmp_path / "boxes.parquet"
+    )
+    assert find_crops(None, tmp_path / "boxes.parquet") == [Crop(tmp_path / "b.png", (1, 2, 10, 20), "7")]
 
 
 def test_columns_of_boxes_that_are_not_read_are_said_where_no_camera_is_known(tmp_path, caplog):
@@ -51,6 +56,8 @@ def test_columns_of_boxes_that_are_not_read_are_said_where_no_camera_is_known(tm
         ("path,x,y,w,h\n", "lists no boxes"),
         ("path,x,y,w,h\na,1,2,3e9,4\n", "row 1 .* box 1, 2, 3e9, 4"),
         ("", "cannot be read as a table"),
+        ("path;x;y;w;h\na;1;2;3;4\n", "separated by semicolons; save it with commas"),
+        ("path,x,y,w,h,w\na,1,2,3,4,5\n", "column w more than once"),
     ],
 )
 def test_tables_that_are_none(tmp_path, content, message):

@@ -14,13 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from aaformer_lit.data.columns import read_columns
 from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.listing import find_images
-from aaformer_lit.data.remarks import unread_columns
-from aaformer_lit.errors import ConfigError, ImageError, ProtocolError, first_line
+from aaformer_lit.errors import ConfigError, ImageError, ProtocolError
 from aaformer_lit.structures import Pixels
 from aaformer_lit.utils.text import plural, some
 
@@ -29,7 +27,7 @@ log = logging.getLogger(__name__)
 Box = tuple[int, int, int, int]
 _NEEDED, _OPTIONAL = ("path", "x", "y", "w", "h"), ("pid", "camid")
 _MOST = 1 << 31  # pixels that a table counts to
-_COLUMNS = "Give a CSV with the columns path,x,y,w,h and, if known, pid,camid."
+_COLUMNS = "Give a .csv or .parquet table with the columns path,x,y,w,h and, if known, pid,camid."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ def find_crops(
 
     Args:
         images: an image, several, or a folder that is searched with all folders in it; with `boxes` what paths start from.
-        boxes: a CSV of boxes in whole frames.
+        boxes: a CSV or Parquet table of boxes in whole frames.
         pattern: of whole file names, with the groups pid and camid.
 
     Raises:
@@ -90,27 +88,17 @@ def identity(name: str) -> str:
 
 
 def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
-    """The crops that a CSV lists. Raises `ProtocolError`, naming the row, for what is no box."""
+    """The crops that a table lists. Raises `ProtocolError`, naming the row, for what is no box."""
     if not table.is_file():
         raise ConfigError(f"there is no file boxes={table}. {_COLUMNS}")
-    try:
-        frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as cause:  # pandas' parser errors are ValueErrors
-        raise ProtocolError(f"{table} cannot be read as a table: {first_line(cause)}. {_COLUMNS}") from cause
-    frame.columns = [str(column).strip().lower() for column in frame.columns]
-    lacking = [column for column in _NEEDED if column not in frame]
-    if lacking:
-        raise ProtocolError(f"{table} has no column {', '.join(lacking)}, but {', '.join(frame)}. {_COLUMNS}")
+    frame, remark = read_columns(table, _NEEDED, _OPTIONAL, _COLUMNS)
     if frame.empty:
         raise ProtocolError(f"{table} lists no boxes. {_COLUMNS}")
-    if remark := unread_columns(list(frame.columns), (*_NEEDED, *_OPTIONAL)):
+    if remark:
         log.warning("%s: %s", table, remark)
-    for column in _OPTIONAL:
-        if column not in frame:
-            frame[column] = ""
     folder = table.parent if root is None else root
     crops = []
-    for number, row in enumerate(frame[[*_NEEDED, *_OPTIONAL]].itertuples(index=False), start=1):
+    for number, row in enumerate(frame.itertuples(index=False), start=1):
         path, *numbers, pid, camid = (value.strip() for value in row)
         try:
             x, y, w, h = (_rounded(value) for value in numbers)
