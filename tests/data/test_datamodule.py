@@ -91,6 +91,19 @@ def as_rank(data: Market1501DataModule, rank: int, world_size: int, epoch: int =
     return data
 
 
+def test_the_devices_of_a_machine_share_its_cpus(market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(20)), raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    data = Market1501DataModule(market.parent)
+    assert data.workers == 8
+    for devices, workers in ((1, 8), (4, 5), (40, 1)):
+        data.trainer = SimpleNamespace(num_devices=devices)  # type: ignore[assignment]
+        assert data.workers == workers
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "20")  # of each process
+    assert data.workers == 8
+    assert Market1501DataModule(market.parent, num_workers=0).workers == 0
+
+
 def test_a_continued_training_starts_in_its_epoch(market: Path) -> None:
     """Workers draw ahead before Lightning calls `set_epoch`."""
     sampler = as_rank(fitted(market), 0, 1, epoch=3).train_dataloader().batch_sampler

@@ -57,7 +57,7 @@ class ReIDDataModule(LightningDataModule):
         image_size: (height, width) in pixels.
         ids_per_batch: P, `images_per_id`: K; P x K is the global batch whatever the number of GPUs.
         eval_batch_size: images per batch and process in testing.
-        num_workers: loader processes; None: the CPUs this process may use, 8 at most.
+        num_workers: loader processes of each device's process; None: its share of the CPUs, 8 at most.
         pin_memory: None: if there is a CUDA device.
         sampler: makes the training batches; None: P identities with K images each (`PKSampler`).
         seed: of the sampler, the augmentation and the choice of held-out ids.
@@ -127,7 +127,7 @@ class ReIDDataModule(LightningDataModule):
         self.image_size = (image_size[0], image_size[1])
         self.ids_per_batch, self.images_per_id, self.sampler = ids_per_batch, images_per_id, sampler
         self.eval_batch_size = eval_batch_size
-        self.num_workers = default_workers() if num_workers is None else num_workers
+        self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
         self.transforms = transforms or Transforms()
@@ -293,13 +293,20 @@ class ReIDDataModule(LightningDataModule):
     def _loader(self, images: PersonImages, persistent: bool, **options: Any) -> DataLoader[dict[str, Any]]:
         return DataLoader(
             images,
-            num_workers=self.num_workers,
+            num_workers=self.workers,
             pin_memory=self.pin_memory,
-            persistent_workers=persistent and self.num_workers > 0,
+            persistent_workers=persistent and self.workers > 0,
             # the loader draws a seed for its workers; not from the global generator, which training also uses
             generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
+
+    @property
+    def workers(self) -> int:
+        """Loader processes of this process: as given, or its share of the CPUs that the devices of this machine have."""
+        if self.num_workers is not None:
+            return self.num_workers
+        return default_workers(1 if self.trainer is None else self.trainer.num_devices)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is not None:

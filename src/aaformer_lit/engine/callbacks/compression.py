@@ -79,7 +79,7 @@ class CompressionTest(Callback):
         records = spread(data.train_records, self.images)
         images = PersonImages(records, data.image_size, data.transforms.test(), part_table=data.part_table)
         loader = DataLoader(
-            images, data.eval_batch_size, num_workers=data.num_workers, generator=torch.Generator().manual_seed(0),
+            images, data.eval_batch_size, num_workers=data.workers, generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
         features = [torch.zeros(0, module.network.num_tokens * module.network.dim)]
         with trainer.precision_plugin.forward_context():
