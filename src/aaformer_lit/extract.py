@@ -13,6 +13,7 @@ from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError, check_choice
 from aaformer_lit.utils.lean_imports import networks_are_enough
 from aaformer_lit.utils.sequences import listed
+from aaformer_lit.utils.text import plural
 
 if TYPE_CHECKING:
     from aaformer_lit.gallery import Gallery
@@ -53,7 +54,7 @@ def extract(cfg: DictConfig) -> Gallery:
             progress=progress,
         )
     told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in asdict(changes).items() if number)
-    console.print(f"{cfg.out}: {len(gallery):,} images ({told})", highlight=False)
+    console.print(f"{cfg.out}: {plural(len(gallery), 'image')} ({told})", highlight=False)
     return gallery
 
 
