@@ -41,8 +41,8 @@ def test_columns_of_boxes_that_are_not_read_are_said_where_no_camera_is_known(tm
     assert find_crops(None, table) == [Crop(tmp_path / "b.png", (1, 2, 10, 20), "7")]
     assert "boxes.csv: no column camid, so no camera rule applies; columns that are not read: camera. If" in caplog.text
     caplog.clear()
-    table.write_text("path,x,y,w,h,camid,score\nb.png,1,2,10,20,door,0.9\n")
-    find_crops(None, table)
+    table.write_text("path,x,y,w,h,camid,score,Score\nb.png,1,2,10,20,door,0.9,1\n")
+    assert find_crops(None, table) == [Crop(tmp_path / "b.png", (1, 2, 10, 20), "", "door")]
     assert not caplog.text
 
 

@@ -44,4 +44,5 @@ def read_columns(
             f"{path} has no column {', '.join(lacking)}, but {', '.join(columns).expandtabs(1)}.{hint} {wanted}"
         )
     frame.columns = columns
-    return frame.reindex(columns=known, fill_value=""), unread_columns(columns, known)
+    ours = frame.loc[:, [column in known for column in columns]]  # others may stand twice
+    return ours.reindex(columns=known, fill_value=""), unread_columns(columns, known)
