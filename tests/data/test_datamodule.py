@@ -14,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from PIL import Image
 
 from aaformer_lit.cli.paths import CONF_DIR
@@ -93,13 +94,16 @@ def as_rank(data: Market1501DataModule, rank: int, world_size: int, epoch: int =
 
 def test_the_devices_of_a_machine_share_its_cpus(market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(20)), raising=False)
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     data = Market1501DataModule(market.parent)
     assert data.workers == 8
     for devices, workers in ((1, 8), (4, 5), (40, 1)):
-        data.trainer = SimpleNamespace(num_devices=devices)  # type: ignore[assignment]
+        alike = {"accelerator": "cpu", "devices": devices, "logger": False, "enable_checkpointing": False}
+        data.trainer = Trainer(strategy="ddp" if devices > 1 else "auto", **alike)
         assert data.workers == workers
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "20")  # of each process
+    # SLURM gives each process CPUs of its own
+    for name in ("NODEID", "LOCALID", "PROCID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    data.trainer = Trainer(strategy="ddp", plugins=[SLURMEnvironment(auto_requeue=False)], **alike)
     assert data.workers == 8
     assert Market1501DataModule(market.parent, num_workers=0).workers == 0
 

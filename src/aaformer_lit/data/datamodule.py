@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning import LightningDataModule
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch.utils.data import DataLoader, DistributedSampler
 
 from aaformer_lit.data.arguments import Common, Loading
@@ -306,7 +307,11 @@ class ReIDDataModule(LightningDataModule):
         """Loader processes of this process: as given, or its share of the CPUs that the devices of this machine have."""
         if self.num_workers is not None:
             return self.num_workers
-        return default_workers(1 if self.trainer is None else self.trainer.num_devices)
+        if self.trainer is None or isinstance(
+            getattr(self.trainer.strategy, "cluster_environment", None), SLURMEnvironment
+        ):  # which has given each process CPUs of its own
+            return default_workers()
+        return default_workers(self.trainer.num_devices)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is not None:

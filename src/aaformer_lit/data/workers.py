@@ -8,6 +8,4 @@ import os
 def default_workers(processes: int = 1) -> int:
     """This process's share of the CPUs where `processes` on this machine load images, 1 to 8."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if "SLURM_CPUS_PER_TASK" in os.environ:  # the CPUs of this process alone: SLURM has divided them
-        processes = 1
     return min(max(available // processes, 1), 8)
