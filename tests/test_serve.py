@@ -7,7 +7,8 @@ import socket
 import struct
 import threading
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 import load
 from aaformer_lit.checkpoints.calibration import CalibrationRecord
-from aaformer_lit.gallery import Crop, Extractor, FaissFlat, Gallery, create_for, rank, update
+from aaformer_lit.gallery import Crop, Extractor, FaissFlat, Gallery, Qdrant, create_for, rank, update
 from aaformer_lit.gallery.store import digest
 from aaformer_lit.metrics.calibration import Calibration, Threshold
 from cli_tools import run_cli
@@ -27,6 +28,7 @@ pytest.importorskip("faiss")
 from aaformer_lit.web.api import build, serving
 from aaformer_lit.web.front import Door, Limits
 from aaformer_lit.web.service import Refusal, Service, check_name, digest_of
+from qdrant_server import qdrant_server
 
 TOKEN = "a-token-of-the-tests"
 LIMITS = Limits(max_bytes=100_000, max_pixels=10_000, max_requests=8, batch=4, window=0.05)
@@ -62,9 +64,9 @@ def filled(extractor, folder):
 
 
 @contextmanager
-def running(extractor, gallery, token=TOKEN, **options):
+def running(extractor, gallery, token=TOKEN, index=FaissFlat, **options):
     """Requests to a running service: method, path, body, further headers; gives status and answer."""
-    service = Service(extractor, gallery, FaissFlat)
+    service = Service(extractor, gallery, index)
     with serving(build(service, host="127.0.0.1", token=token, limits=LIMITS, **options), "127.0.0.1", 0) as url:
 
         def ask(method, path, body=None, **headers):
@@ -196,6 +198,35 @@ def test_what_another_process_removes_is_not_found_any_more(call, gallery):
     found = call("POST", "/search?k=9", png(0))[1]
     assert {answer["pid"] for answer in found["answers"]} == {"1", "2"}
     assert (found["images"], call("GET", "/gallery")[1]["images"]) == (4, 4)
+
+
+def test_replicas_share_a_folder_and_a_qdrant_server(extractor, gallery):
+    """One writes, the other sees it with its next request; nobody is removed while the server cannot forget them."""
+
+    def paths(replica):
+        return [answer["path"] for answer in replica("POST", "/search?k=9", png(20))[1]["answers"]]
+
+    with ExitStack() as server, ExitStack() as replicas:
+        url, held = server.enter_context(qdrant_server())
+        one, other = (
+            replicas.enter_context(
+                running(extractor, Gallery.open(gallery.folder), index=partial(Qdrant, url), **options)
+            )
+            for options in ({}, {"writable": False})
+        )
+        alone = rank(gallery, gallery.indexed(FaissFlat()), extractor.features([picture(20)]).flatten(1), 9)
+        assert paths(one) == paths(other) == gallery.table["path"].iloc[alone.rows[0][:6]].tolist()
+
+        assert one("POST", "/images?name=anna.png&pid=7", png(20))[0] == 201
+        assert paths(one)[0] == paths(other)[0] == "anna.png"
+        assert one("DELETE", "/people/7")[0] == 200
+        (collection,) = held.get_collections().collections
+        assert held.count(collection.name).count == 6
+        assert "anna.png" not in paths(other)
+
+        server.close()
+        assert one("DELETE", "/people/0")[0] == other("POST", "/search?k=9", png(20))[0] == 503
+        assert len(Gallery.open(gallery.folder)) == 6
 
 
 def test_what_was_removed_while_the_network_was_loaded_is_not_found(extractor, gallery):

@@ -1,5 +1,7 @@
 """Approximate indexes find what the exact one finds, filters hold, and nothing stale is left behind."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from aaformer_lit.gallery.index import qdrant as qdrant_module
 from aaformer_lit.gallery.index.base import IndexStorage
 from aaformer_lit.gallery.sources import Crop
 from aaformer_lit.gallery.store import copies
+from qdrant_server import qdrant_server
 
 
 def clustered(images=3000, people=150, dim=32, seed=0):
@@ -146,18 +149,21 @@ def test_a_missing_engine_says_what_to_install():
         copies({"engine": "milvus"})
 
 
+class Server(NamedTuple):
+    url: str
+    held: Any
+
+    def ids(self):
+        """Of the points in each collection, by the token group."""
+        names = [collection.name for collection in self.held.get_collections().collections]
+        return {name.rpartition("-")[2]: set(qdrant_module._all_ids(self.held, name)) for name in names}
+
+
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Stands for a server: the client's local mode behind a URL."""
-    real = qdrant_module.connect
-    monkeypatch.setattr(qdrant_module, "connect", lambda url, path: real(None, tmp_path / "server" if url else path))
-
-    def ids(url="http://server"):
-        with Qdrant(url)._connected() as client:
-            names = [collection.name for collection in client.get_collections().collections]
-            return {name.rpartition("-")[2]: set(qdrant_module._all_ids(client, name)) for name in names}
-
-    return ids
+def server():
+    """Stands for a server (`qdrant_server`)."""
+    with qdrant_server() as running:
+        yield Server(*running)
 
 
 @pytest.fixture
@@ -172,17 +178,17 @@ def gallery(tmp_path, world):
 
 
 def test_a_servers_collection_follows_the_gallery(gallery, server, tmp_path):
-    qdrant = Qdrant("http://server")
+    qdrant = Qdrant(server.url)
     gallery.indexed(qdrant)
     gallery.indexed(qdrant, "part_2")
-    assert server() == {"all": set(range(20)), "part_2": set(range(20))}
+    assert server.ids() == {"all": set(range(20)), "part_2": set(range(20))}
     # what a person was is gone there before it is gone here
     smaller = Gallery.open(gallery.folder).remove(pid=3)
-    assert server()["all"] == server()["part_2"] == set(range(20)) - {3, 13}
+    assert server.ids()["all"] == server.ids()["part_2"] == set(range(20)) - {3, 13}
     changed = smaller.add([Crop(tmp_path / "5.png", None, "5", "1")], torch.randn(1, 6, 24), ["new"])
-    assert server()["all"] == set(range(20)) - {3, 13, 5}
+    assert server.ids()["all"] == set(range(20)) - {3, 13, 5}
     changed.indexed(qdrant)
-    assert server()["all"] == set(range(21)) - {3, 13, 5}
+    assert server.ids()["all"] == set(range(21)) - {3, 13, 5}
     flat = changed.indexed(FaissFlat())
     expected, found = (index.search(changed.features(), 5) for index in (flat, qdrant))
     np.testing.assert_allclose(found.distances, expected.distances, atol=1e-3)
@@ -190,34 +196,34 @@ def test_a_servers_collection_follows_the_gallery(gallery, server, tmp_path):
 
 
 def test_a_copy_that_another_process_has_made_loses_the_rows_too(gallery, server):
-    Gallery.open(gallery.folder).indexed(Qdrant("http://server"))
+    Gallery.open(gallery.folder).indexed(Qdrant(server.url))
     smaller = gallery.remove(pid=3)
-    assert server()["all"] == set(range(20)) - {3, 13}
-    assert smaller.about["copies"] == [{"engine": "qdrant", "url": "http://server"}]
+    assert server.ids()["all"] == set(range(20)) - {3, 13}
+    assert smaller.about["copies"] == [{"engine": "qdrant", "url": server.url}]
 
 
 def test_an_old_version_sends_nothing_and_keeps_no_files(gallery, server):
-    gallery.indexed(Qdrant("http://server"))
+    gallery.indexed(Qdrant(server.url))
     Gallery.open(gallery.folder).remove(pid=3)
-    for index in (Qdrant("http://server"), Qdrant()):
+    for index in (Qdrant(server.url), Qdrant()):
         with pytest.raises(GalleryError, match="changed by another process"):
             gallery.indexed(index)
-    assert server()["all"] == set(range(20)) - {3, 13}
+    assert server.ids()["all"] == set(range(20)) - {3, 13}
     assert not list(gallery.folder.glob("index-*"))
     assert len(gallery.indexed(FaissFlat()).search(gallery.features(), 5).rows) == 20
 
 
 def test_a_search_in_an_old_version_passes_over_what_is_new(gallery, server, tmp_path):
-    old = gallery.indexed(Qdrant("http://server"))
+    old = gallery.indexed(Qdrant(server.url))
     new = gallery.add([Crop(tmp_path / "new.png")], gallery.descriptors[:1], ["new"])
-    new.indexed(Qdrant("http://server"))
+    new.indexed(Qdrant(server.url))
     assert old.search(gallery.features()[:1], 3).rows[0, 0] == 0
 
 
 def test_nothing_is_removed_while_a_copy_cannot_be(gallery, server, monkeypatch):
-    gallery.indexed(Qdrant("http://server"))
+    gallery.indexed(Qdrant(server.url))
     monkeypatch.setattr(qdrant_module, "connect", lambda *_: (_ for _ in ()).throw(ConnectionError("refused")))
-    with pytest.raises(GalleryError, match="Qdrant at http://server failed: refused"):
+    with pytest.raises(GalleryError, match=f"Qdrant at {server.url} failed: refused"):
         gallery.remove(pid=3)
     assert len(Gallery.open(gallery.folder)) == 20
 
