@@ -10,6 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cli_tools import TINY, run_cli
 
@@ -58,6 +61,24 @@ def test_the_tests_behind_the_guarantees_exist():
         path = ROOT / file if file else path
         assert path is None or path.exists(), file
         assert not name or f"def {name}(" in path.read_text(), name
+
+
+def test_the_method_page_says_what_the_code_does():
+    """Its code runs (and compares itself with the package), its files exist, and its values are those of a training."""
+    page = (ROOT / "docs" / "method.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {})  # the page's code
+    files = set(re.findall(r"`(\w+/\w+\.py|\w+\.py)`", page))
+    assert len(files) > 15
+    assert [file for file in sorted(files) if not (ROOT / "src" / "aaformer_lit" / file).exists()] == []
+
+    section = page.partition("## Where it stands")[2].partition("\n## ")[0]
+    values = re.findall(r"`([a-z]+\.[\w.]+)=([^`\s]+)`", section)
+    assert len(values) > 20
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        settings = compose("train", ["data=market1501"])
+    differ = [(key, value) for key, value in values if OmegaConf.select(settings, key) != yaml.safe_load(value)]
+    assert differ == []
 
 
 def test_the_published_table_is_what_report_prints(tmp_path):
