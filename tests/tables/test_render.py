@@ -35,6 +35,13 @@ def test_text_has_ours_the_papers_and_the_difference_and_says_what_was_not_run(r
     assert "* no runs on msmt17" in lines
 
 
+def test_metrics_without_a_number_of_the_papers_have_no_column_for_it(tmp_path):
+    data = {"name": "market1501", "variant": "official", "as_published": True}
+    write_run(tmp_path / "a", AAFORMER, 0, (0.9, 0.8), data=data)
+    header = " ".join(FORMATS["txt"](report(tmp_path, "market1501")).splitlines()[5].split())
+    assert header == "seeds Rank-1 paper diff mAP paper diff mAP, CLS alone mAP, parts alone"
+
+
 def test_synthetic_people_never_stand_beside_the_papers_numbers(tmp_path):
     write_run(
         tmp_path / "a", AAFORMER, 0, (0.9, 0.8), data={"name": "synthetic", "variant": "ab", "as_published": False}

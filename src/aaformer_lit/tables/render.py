@@ -30,22 +30,26 @@ class Report:
 
 
 def grid(table: PaperTable, column: Column) -> Grid:
-    """Header and one line per row: label, seeds, then ours (and the paper's and the difference) per metric."""
+    """Header and one line per row: label, seeds, then ours per metric, with the paper's and the difference where it has any."""
+    compared = [any(column.printed(cell, metric) is not None for cell in column.shown) for metric in table.metrics]
     header = ["", "seeds"]
-    for metric in table.metrics:
-        header += [METRICS[metric]] + (["paper", "diff"] if column.paper else [])
-    return [header] + [_line(table, column, cell) for cell in column.shown]
+    for metric, has_paper in zip(table.metrics, compared, strict=True):
+        header += [METRICS[metric], *(["paper", "diff"] if has_paper else [])]
+    lines = [header]
+    for cell in column.shown:
+        line = [cell.row.label, str(len(cell.runs)) if cell.runs else "-"]
+        for metric, has_paper in zip(table.metrics, compared, strict=True):
+            line += [ours(cell, metric), *(_beside(column, cell, metric) if has_paper else [])]
+        lines.append(line)
+    return lines
 
 
-def _line(table: PaperTable, column: Column, cell: Cell) -> list[str]:
-    line = [cell.row.label, str(len(cell.runs)) if cell.runs else "-"]
-    for metric in table.metrics:
-        line.append(ours(cell, metric))
-        if column.paper:
-            printed, mean = column.printed(cell, metric), cell.mean(metric)
-            line.append("-" if printed is None else f"{printed:.1f}")
-            line.append("-" if printed is None or mean is None else f"{mean - printed:+.1f}")
-    return line
+def _beside(column: Column, cell: Cell, metric: str) -> list[str]:
+    """The paper's number and ours less it."""
+    printed, mean = column.printed(cell, metric), cell.mean(metric)
+    if printed is None:
+        return ["-", "-"]
+    return [f"{printed:.1f}", "-" if mean is None else f"{mean - printed:+.1f}"]
 
 
 def ours(cell: Cell, metric: str) -> str:
