@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -67,7 +68,9 @@ def test_the_method_page_says_what_the_code_does():
     """Its code runs (and compares itself with the package), its files exist, and its values are those of a training."""
     page = (ROOT / "docs" / "method.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(code, {})  # the page's code
+    world: dict = {}
+    exec(code, world)  # the page's code
+    torch.testing.assert_close(world["output"], world["expected"])
     files = set(re.findall(r"`(\w+/\w+\.py|\w+\.py)`", page))
     assert len(files) > 15
     assert [file for file in sorted(files) if not (ROOT / "src" / "aaformer_lit" / file).exists()] == []

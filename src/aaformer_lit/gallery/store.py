@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, NumericsError, check_choice
 from aaformer_lit.gallery.index.base import Index, IndexStorage
+from aaformer_lit.gallery.index.qdrant import Qdrant
 from aaformer_lit.gallery.layout import ALL, Layout
 from aaformer_lit.gallery.sources import Crop, Frames, identity
 from aaformer_lit.gallery.versions import (
@@ -41,9 +42,6 @@ from aaformer_lit.gallery.versions import (
     write_version,
 )
 from aaformer_lit.structures import Pixels
-
-if TYPE_CHECKING:
-    from aaformer_lit.gallery.index.qdrant import Qdrant
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 Key = tuple[str, int, int, int, int]
@@ -363,9 +361,7 @@ def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
 
 
 def copies(place: Mapping[str, str]) -> Qdrant:
-    """The engine of a recorded place. It is imported on demand, as all engines are optional."""
+    """The engine of a recorded place."""
     if place["engine"] != "qdrant":
         raise GalleryError(f"the gallery has a copy in {place['engine']}, which this version does not know. Update it.")
-    from aaformer_lit.gallery.index.qdrant import Qdrant
-
     return Qdrant(place["url"])

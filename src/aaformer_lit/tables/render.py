@@ -31,15 +31,17 @@ class Report:
 
 def grid(table: PaperTable, column: Column) -> Grid:
     """Header and one line per row: label, seeds, then ours per metric, with the paper's and the difference where it has any."""
-    compared = [any(column.printed(cell, metric) is not None for cell in column.shown) for metric in table.metrics]
+    published = {
+        metric for metric in table.metrics for cell in column.shown if column.printed(cell, metric) is not None
+    }
     header = ["", "seeds"]
-    for metric, has_paper in zip(table.metrics, compared, strict=True):
-        header += [METRICS[metric], *(["paper", "diff"] if has_paper else [])]
+    for metric in table.metrics:
+        header += [METRICS[metric], *(["paper", "diff"] if metric in published else [])]
     lines = [header]
     for cell in column.shown:
         line = [cell.row.label, str(len(cell.runs)) if cell.runs else "-"]
-        for metric, has_paper in zip(table.metrics, compared, strict=True):
-            line += [ours(cell, metric), *(_beside(column, cell, metric) if has_paper else [])]
+        for metric in table.metrics:
+            line += [ours(cell, metric), *(_beside(column, cell, metric) if metric in published else [])]
         lines.append(line)
     return lines
 
