@@ -18,7 +18,7 @@ import torch
 import load
 from aaformer_lit.checkpoints.calibration import CalibrationRecord
 from aaformer_lit.gallery import Crop, Extractor, FaissFlat, Gallery, Qdrant, create_for, rank, update
-from aaformer_lit.gallery.store import digest
+from aaformer_lit.gallery.digests import digest, digest_of
 from aaformer_lit.metrics.calibration import Calibration, Threshold
 from cli_tools import run_cli
 
@@ -27,7 +27,7 @@ pytest.importorskip("faiss")
 
 from aaformer_lit.web.api import build, serving
 from aaformer_lit.web.front import Door, Limits
-from aaformer_lit.web.service import Refusal, Service, check_name, digest_of
+from aaformer_lit.web.service import Refusal, Service, check_name
 from qdrant_server import qdrant_server
 
 TOKEN = "a-token-of-the-tests"

@@ -8,7 +8,6 @@ again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -25,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aaformer_lit.errors import GalleryError, NumericsError, check_choice
+from aaformer_lit.gallery.digests import removal
 from aaformer_lit.gallery.index.base import Index, IndexStorage
 from aaformer_lit.gallery.index.qdrant import Qdrant
 from aaformer_lit.gallery.layout import ALL, Layout
@@ -253,7 +253,7 @@ class Gallery:
             gone = self._named(paths, pid)
             self._recall(self.ids[gone])
             boxes = [self.crop(row).box for row in gone.nonzero()[0].tolist()]
-            digests = map(_removal, self.table["hash"][gone], boxes)
+            digests = map(removal, self.table["hash"][gone], boxes)
             return self._commit(
                 self.table[~gone].reset_index(drop=True),
                 self.descriptors[torch.from_numpy(~gone)],
@@ -262,7 +262,7 @@ class Gallery:
 
     def was_removed(self, crop: Crop, digest: str) -> bool:
         """Whether this image was removed for good, under whatever name."""
-        return _removal(digest, crop.box) in self._removed
+        return removal(digest, crop.box) in self._removed
 
     def with_calibration(self, calibration: Mapping[str, Any]) -> Gallery:
         """The same version, with thresholds for its descriptors in `gallery.json` (`CalibrationRecord.as_dict`)."""
@@ -348,16 +348,6 @@ class Gallery:
         return GalleryError(
             f"{self.folder} was changed by another process since it was opened (as version {self.version}). Start again."
         )
-
-
-def digest(path: str | Path) -> str:
-    """What tells one content of a file from another."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _removal(digest: str, box: tuple[int, int, int, int] | None) -> str:
-    return hashlib.sha256(f"removed {digest} {box}".encode()).hexdigest()[:32]
 
 
 def copies(place: Mapping[str, str]) -> Qdrant:

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from aaformer_lit.errors import GalleryError, ImageError
+from aaformer_lit.gallery.digests import digest
 from aaformer_lit.gallery.extractor import Extractor, Progress
 from aaformer_lit.gallery.sources import Crop
-from aaformer_lit.gallery.store import Gallery, digest
+from aaformer_lit.gallery.store import Gallery
 from aaformer_lit.utils.sequences import tiles
 from aaformer_lit.utils.text import plural, some
 from aaformer_lit.utils.threads import in_threads

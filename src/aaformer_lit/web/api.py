@@ -25,11 +25,12 @@ from torch import Tensor
 from aaformer_lit.data.images import decode
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.gallery import ALL, Gallery
+from aaformer_lit.gallery.digests import digest_of
 from aaformer_lit.gallery.sources import identity
 from aaformer_lit.web.batching import Batcher
 from aaformer_lit.web.front import Door, Limits, Problem, read_body, tell_problems
 from aaformer_lit.web.listening import names_of, url_of
-from aaformer_lit.web.service import Arrival, Refusal, Service, check_name, digest_of
+from aaformer_lit.web.service import Arrival, Refusal, Service, check_name
 
 MOST = 1000  # answers
 ABOUT = (

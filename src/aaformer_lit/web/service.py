@@ -7,7 +7,6 @@ descriptor, its name and a digest of its content.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -161,11 +160,6 @@ class Service:
         if group not in self._indexes:
             self._indexes[group] = self._gallery.indexed(self._make_index(), group)
         return self._indexes[group]
-
-
-def digest_of(content: bytes) -> str:
-    """What tells one content of a file from another, as `aaformer_lit.gallery.store.digest` of the file."""
-    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def check_name(name: str) -> str:
