@@ -13,6 +13,7 @@ from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.lean_imports import networks_are_enough
 from aaformer_lit.utils.sequences import listed
+from aaformer_lit.utils.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +123,7 @@ def _table(thresholds: Calibration) -> Table:
     rows += [("rejected beyond", "all", thresholds.reject)]
     for what, cameras, one in rows:
         table.add_row(
-            what, cameras, f"{one.distance:.3f}", _percent(one.measured), _percent(one.bound), f"{one.people:,}"
+            what, cameras, f"{one.distance:.3f}", percent(one.measured), percent(one.bound), f"{one.people:,}"
         )
     return table
 
@@ -134,10 +135,10 @@ def _in_words(thresholds: Calibration, cameras: int) -> str:
     accept, reject = thresholds.accept, thresholds.reject
     between = "nothing is unsure" if reject.distance <= accept.distance else "the distances in between are unsure"
     lines = [
-        f"Of pairs of different people like these {accept.people:,}, {_percent(accept.measured)} were accepted, and at most "
-        f"{_percent(accept.bound)} are.",
-        f"Of one person's pictures{' in different cameras' if cameras else ''}, {_percent(thresholds.true_accepts)} were "
-        f"accepted and {_percent(reject.measured)} rejected, and at most {_percent(reject.bound)} are; {between}.",
+        f"Of pairs of different people like these {accept.people:,}, {percent(accept.measured)} were accepted, and at most "
+        f"{percent(accept.bound)} are.",
+        f"Of one person's pictures{' in different cameras' if cameras else ''}, {percent(thresholds.true_accepts)} were "
+        f"accepted and {percent(reject.measured)} rejected, and at most {percent(reject.bound)} are; {between}.",
     ]
     if cameras:
         needed = people_needed(thresholds.far, 1 - thresholds.confidence)
@@ -148,10 +149,6 @@ def _in_words(thresholds: Calibration, cameras: int) -> str:
     if not thresholds.promised:
         lines.append(f"Nothing is promised: far={thresholds.far:g} and miss={thresholds.miss:g} were measured.")
     return "\n".join(lines)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def main() -> None:

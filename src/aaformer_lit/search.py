@@ -13,7 +13,7 @@ from aaformer_lit.cli.run import run
 from aaformer_lit.errors import ConfigError
 from aaformer_lit.utils.lean_imports import networks_are_enough
 from aaformer_lit.utils.sequences import listed
-from aaformer_lit.utils.text import plural, some
+from aaformer_lit.utils.text import plural, significant, some
 
 if TYPE_CHECKING:
     from aaformer_lit.metrics import Calibration
@@ -141,9 +141,10 @@ def _in_words(answer: dict[str, Any]) -> str:
 
 def _what_it_means(thresholds: Calibration, images: int) -> str:
     """What the threshold promises of this gallery."""
+    wrong = significant(images * thresholds.accept.bound, 2)
     return (
         f"Accepted up to a distance of {thresholds.accept.distance:.3f}: for somebody who is in none of the {images:,} images, "
-        f"at most {images * thresholds.accept.bound:.2g} of them are accepted on average, if people here are like those of "
+        f"at most {wrong} of them are accepted on average, if people here are like those of "
         "the calibration."
     )
 

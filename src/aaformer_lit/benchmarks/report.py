@@ -24,7 +24,7 @@ from rich.console import Console
 
 from aaformer_lit.utils.environment import git_commit, machine, package_version
 from aaformer_lit.utils.files import write_json, write_text
-from aaformer_lit.utils.text import markdown_table
+from aaformer_lit.utils.text import markdown_table, significant
 
 SUITES = ("assignment", "attention", "train_step", "extract", "evaluate", "data")
 _LIMIT = 600  # seconds that a process may take; a kernel is compiled for each shape and dtype
@@ -293,7 +293,7 @@ def _cell(name: str, value: object) -> str:
         return ""
     if name.endswith("_bytes"):
         return f"{int(str(value)) / 2**20:,.0f}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return significant(value) if isinstance(value, float) else str(value)
 
 
 def main() -> None:

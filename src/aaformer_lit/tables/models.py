@@ -19,7 +19,7 @@ from aaformer_lit.structures import RetrievalMetrics
 from aaformer_lit.tables.bootstrap import PairedDifference, paired_bootstrap
 from aaformer_lit.tables.document import Document, Grid, Section
 from aaformer_lit.tables.paper import METRICS
-from aaformer_lit.utils.text import plural
+from aaformer_lit.utils.text import plural, significant
 
 SHOWN = ("mAP", "rank1")
 
@@ -161,7 +161,7 @@ class ModelComparison:
                 f"{model.parameters / 1e6:.2f}",
                 f"{model.weight_bytes / 1e6:.1f}",
                 f"{model.descriptor:,}",
-                f"{model.images_per_second:.3g} ({model.speed:.2f}x)",
+                f"{significant(model.images_per_second)} ({model.speed:.2f}x)",
             ]
             for model in self.models
         ]

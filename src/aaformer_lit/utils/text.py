@@ -12,6 +12,16 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else several}"
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """`0.0123`, `4.57`, `1,235`: as many significant digits, and all digits before the point."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def percent(share: float) -> str:
+    """`7.57 %` of 0.0757, `100 %` of 1."""
+    return f"{significant(100 * share)} %"
+
+
 def separators_hint(path: object) -> str:
     """A further sentence for a path that is not there, where it is written as on Windows."""
     backslashes = "\\" in str(path) and os.sep == "/"

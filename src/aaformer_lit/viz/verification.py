@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from aaformer_lit.structures import FeatureSet
 from aaformer_lit.utils.sequences import tiles
+from aaformer_lit.utils.text import percent
 from aaformer_lit.viz.curves import plots
 from aaformer_lit.viz.figure import styled
 from aaformer_lit.viz.images import Array, as_array
@@ -69,8 +70,8 @@ def verification_roc(
         if len(chosen) < len(model.tar):
             log.warning("TAR is drawn at FAR %s only: there are %d negative pairs.", chosen, model.num_impostor)
         tars = [model.tar[rate] for rate in chosen]
-        values = [f"{name}: EER {_percent(model.eer)}" if name else f"EER {_percent(model.eer)}"]
-        values += [f"TAR {_percent(tar)} at FAR {_percent(rate)}" for tar, rate in zip(tars, chosen, strict=True)]
+        values = [f"{name}: EER {percent(model.eer)}" if name else f"EER {percent(model.eer)}"]
+        values += [f"TAR {percent(tar)} at FAR {percent(rate)}" for tar, rate in zip(tars, chosen, strict=True)]
         far, tar = (np.concatenate([[0.0], as_array(rates), [1.0]]) for rates in (model.roc_far, model.roc_tar))
         start = np.searchsorted(far, 0.0, side="right") - 1  # of several points with FAR 0 the last is the best
         (line,) = axes.plot(
@@ -85,7 +86,7 @@ def verification_roc(
     axes.plot(diagonal, diagonal, ":", color=INK, linewidth=1.4, label="chance", zorder=1)
     axes.set(xscale="log", xlim=(finest, 1), ylim=(0, 1.02), xlabel="false accepts (FAR)", ylabel="true accepts (TAR)")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     axes.legend(loc="upper left")
     return figure
 
@@ -155,7 +156,7 @@ def distance_histogram(
         lines = {f"{name} {distance:#.3g}": distance for name, distance in threshold.items()}
     else:
         tar, far = float(np.mean(pairs.positive <= threshold)), float(np.mean(pairs.negative <= threshold))
-        lines = {f"threshold {threshold:#.3g}: TAR {_percent(tar)}, FAR {_percent(far)}": threshold}
+        lines = {f"threshold {threshold:#.3g}: TAR {percent(tar)}, FAR {percent(far)}": threshold}
     for (label, distance), style in zip(lines.items(), cycle(("--", ":"))):
         axes.axvline(
             distance, ymax=0.74 if len(lines) == 1 else 0.68, color=INK, linestyle=style, linewidth=1.4, label=label
@@ -164,7 +165,3 @@ def distance_histogram(
     axes.set_ylim(top=axes.get_ylim()[1] * 1.4)  # room for the legend above the bars
     axes.legend(loc="upper left")
     return figure
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
