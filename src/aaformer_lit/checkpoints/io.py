@@ -34,11 +34,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
         write_whole(path, serialized(checkpoint), backup=path.with_name(PREVIOUS) if path.name == LAST else None)
 
 
-def serialized(content: object) -> memoryview:
+def serialized(content: object) -> bytes:
     """What `torch.save` would write; made in memory, where its writer hides no error of the disk."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    return buffer.getbuffer()
+    return buffer.getvalue()
 
 
 def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]] | None:

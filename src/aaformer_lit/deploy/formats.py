@@ -101,7 +101,7 @@ class TorchExportFormat(Format):
         content = io.BytesIO()  # torch's own writer ends the process where the disk is full
         with quiet():
             torch.export.save(self.trace(deployed), content, extra_files={"aaformer_lit.json": json.dumps(about)})
-        path.write_bytes(content.getbuffer())
+        path.write_bytes(content.getvalue())
 
     def read(self, path: Path) -> Exported:
         with quiet():
