@@ -116,9 +116,6 @@ def _build(cfg: DictConfig, num_classes: int) -> tuple[Any, dict[str, Any] | Non
     if not cfg.init_from:
         network = instantiate(cfg.model, num_classes=num_classes)
         report = getattr(network.backbone, "weights_report", None)  # none of a new one's
-        other = report and report.other_normalization(cfg.data.transforms.mean, cfg.data.transforms.std)
-        if other:
-            logger.warning("%s", other)
     else:
         network = instantiate(without_weights(cfg.model, cfg.init_from), num_classes=num_classes)
         report = init_from(network, cfg.init_from, cfg.model.backbone.source_grid)

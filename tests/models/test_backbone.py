@@ -148,17 +148,6 @@ def test_a_stride_resamples_pretrained_positions_once(monkeypatch):
     torch.testing.assert_close(made.pos_embed, expected)
 
 
-def test_pretrained_weights_say_where_images_are_normalized_otherwise(monkeypatch):
-    pretrained(build(size=(64, 64)).state_dict(), monkeypatch)
-    report = build(size=(64, 64), weights="timm").weights_report
-    expected = timm.get_pretrained_cfg("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
-    assert (tuple(report.mean), tuple(report.std)) == (expected.mean, expected.std)
-    assert report.other_normalization([0.5] * 3, [0.5] * 3) is None
-    imagenet = report.other_normalization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    assert "data.transforms.mean=[0.5,0.5,0.5] data.transforms.std=[0.5,0.5,0.5], this training has" in imagenet
-    assert "data.transforms.mean=[0.485,0.456,0.406] data.transforms.std=[0.229,0.224,0.225]. Use theirs" in imagenet
-
-
 def test_pretrained_weights_of_another_shape_are_not_called_unreachable(monkeypatch):
     pretrained(build(size=(64, 64)).state_dict(), monkeypatch)
     with pytest.raises(CheckpointError, match=r"(?s)cannot be taken .* with .*'embed_dim': 96.*Leave the shape"):

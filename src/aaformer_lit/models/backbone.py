@@ -121,9 +121,7 @@ def build_backbone(
         start_nearby(backbone)
     if weights == "timm":
         _check_pretrained_whole(backbone, name)
-        mean, std = (list(backbone.pretrained_cfg[key]) for key in ("mean", "std"))
-        taken = list(backbone.state_dict())
-        backbone.weights_report = WeightsReport(f"timm {name}", "", "timm", taken=taken, mean=mean, std=std)
+        backbone.weights_report = WeightsReport(f"timm {name}", "", "timm", taken=list(backbone.state_dict()))
     elif weights is not None:
         backbone.weights_report = load_backbone_weights(backbone, Path(str(weights)).expanduser(), source_grid)
     _say_what_is_not_seen(backbone)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from numpy import allclose
-
 from aaformer_lit.utils.text import plural, some
 
 
@@ -22,7 +20,6 @@ class WeightsReport:
         dropped: names left out, and why.
         new: parts of the network that the file has nothing for, and that start as they were made.
         warnings: what the user must know.
-        mean, std: of each channel (RGB) of the pre-training's normalization, where it is known.
     """
 
     path: str
@@ -35,8 +32,6 @@ class WeightsReport:
     dropped: dict[str, str] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    mean: list[float] = field(default_factory=list)
-    std: list[float] = field(default_factory=list)
 
     def took(self, name: str, sources: Sequence[str]) -> None:
         """The network's tensor `name` was filled from `sources`."""
@@ -44,19 +39,6 @@ class WeightsReport:
             self.taken.append(name)
         else:
             self.mapped[name] = list(sources)
-
-    def other_normalization(self, mean: Sequence[float], std: Sequence[float]) -> str | None:
-        """A sentence where the pre-training is known to have normalized in another way than by `mean` and `std`."""
-        if not self.mean or allclose((*mean, *std), (*self.mean, *self.std), atol=1e-3):
-            return None
-        theirs, ours = (
-            " ".join(f"data.transforms.{name}=[{','.join(f'{v:.3g}' for v in values)}]" for name, values in both)
-            for both in ((("mean", self.mean), ("std", self.std)), (("mean", mean), ("std", std)))
-        )
-        return (
-            f"weights of {self.path} were trained on images normalized by {theirs}, this training has {ours}. "
-            "Use theirs, unless the recipe means it otherwise (TransReID's has 0.5 with all weights)."
-        )
 
     def line(self) -> str:
         """One line for people."""
