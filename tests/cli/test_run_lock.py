@@ -16,10 +16,10 @@ from aaformer_lit.cli.run_lock import locked
 with locked(Path(sys.argv[1])):
     if os.fork() == 0:  # as the loader's workers are
         os.setsid()
+        print("held", flush=True)  # the worker says so: on a busy machine its parent would be killed before it has begun
         os.close(1)
         time.sleep(10)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 
