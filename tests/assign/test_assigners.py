@@ -5,7 +5,7 @@ import torch
 
 from aaformer_lit.assign import Everyone, Gumbel, Nearest, Parsing, Placed, Sinkhorn, Stripes
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import part_attention, similarity_scores
+from aaformer_lit.ops import compare, part_attention, similarity_scores
 from aaformer_lit.structures import NO_PART
 
 GRID = (6, 4)
@@ -130,7 +130,8 @@ def test_part_weights_make_the_output(assigner):
     q, k, v = qkv(5)
     how = {"parts": [2, 3], "similarity": "cosine", "grid": GRID}
     output, membership = assigner.attend(q, k, v, return_membership=True, **how)
-    weights = assigner.part_weights(q, k, membership, **how)
+    weights, known = assigner.weights(compare(q, k), parts=[2, 3], grid=GRID, return_membership=True)
+    assert torch.equal(known, membership)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 5, dtype=torch.float64))
     torch.testing.assert_close(weights @ v, output)
 

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from aaformer_lit.ops import (
     auto_alignment,
+    compare,
     log_sinkhorn,
     part_attention,
     round_argmax,
@@ -115,8 +116,9 @@ def check(
     exact = [x.detach().double().requires_grad_() for x in inputs]
     expected, more = part_attention(*exact, membership), 0.0
     if soft:
-        wide = options | {"cost": None if cost is None else cost.double()}
-        weights, _ = soft_attention_weights(*exact[:2], parts=parts, **DEFAULTS | wide)
+        how = DEFAULTS | options | {"cost": None if cost is None else cost.double()}
+        compared = compare(*exact[:2], how.pop("similarity"))
+        weights, _ = soft_attention_weights(compared, parts=parts, **how)
         expected = weights @ exact[2]
         greatest = similarity_scores(*exact[:2], options.get("similarity", "cosine")).abs().max().item()
         more = trust.SOFT_ERROR * greatest / options.get("epsilon", 0.05)

@@ -250,7 +250,7 @@ def test_a_uniform_plan_is_plain_attention_over_the_patches(similarity):
 
 def test_soft_weights_are_the_attention_times_pots_plan():
     _, q, k, _ = head_inputs([3], patches=20, batch=1, heads=1)
-    weights, log_plan = soft_attention_weights(q, k, parts=[3], epsilon=0.2, iterations=2000, similarity="cosine")
+    weights, log_plan = soft_attention_weights(compare(q, k), parts=[3], epsilon=0.2, iterations=2000)
     scores = similarity_scores(q, k)[0, 0].detach().numpy()
     plan = torch.from_numpy(ot.bregman.sinkhorn_log([1 / 3] * 3, [1 / 20] * 20, -scores, reg=0.2, stopThr=1e-14))
     torch.testing.assert_close(log_plan[0, 0].exp(), plan, atol=1e-9, rtol=1e-6)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aaformer_lit.ops import auto_alignment, part_attention, soft_attention_weights, trust
+from aaformer_lit.ops import auto_alignment, compare, part_attention, soft_attention_weights, trust
 from aaformer_lit.ops.reference import log_plans, similarity_scores
 from aaformer_lit.ops.rounding import round_argmax
 
@@ -18,13 +18,13 @@ PARTS = [2, 3]
 
 def faithful(queries, keys, values, *, parts, epsilon, iterations, rounding, similarity, cost):
     """What the kernel returns: the output, and for each patch the word of the parts that hold it."""
-    options = {"parts": parts, "epsilon": epsilon, "iterations": iterations, "similarity": similarity, "cost": cost}
+    options = {"parts": parts, "epsilon": epsilon, "iterations": iterations, "cost": cost}
     scores = similarity_scores(queries.detach(), keys.detach(), similarity)
     plans = log_plans(scores, parts, epsilon, iterations, cost)
     membership = torch.cat([round_argmax(plan) for plan in plans], dim=-2)
     words = (membership * 2 ** torch.arange(sum(parts))[:, None]).sum(dim=-2).to(torch.uint8)
     if rounding == "soft":
-        return soft_attention_weights(queries, keys, **options)[0] @ values, words
+        return soft_attention_weights(compare(queries, keys, similarity), **options)[0] @ values, words
     return part_attention(queries, keys, values, membership), words
 
 
@@ -140,9 +140,9 @@ def test_a_faithful_kernel_is_used_after_one_comparison_per_kind(use, monkeypatc
 def test_a_kernel_that_stops_the_gradient_of_the_transport_is_left_out(use):
     """Of soft transport the gradient of the hard form, at the given plan."""
 
-    def through_the_attention_alone(queries, keys, values, *, rounding, **options):
-        _, words = faithful(queries, keys, values, rounding=rounding, **options)
-        _, log_plan = soft_attention_weights(queries.detach(), keys.detach(), **options)
+    def through_the_attention_alone(queries, keys, values, *, rounding, similarity, **options):
+        _, words = faithful(queries, keys, values, rounding=rounding, similarity=similarity, **options)
+        _, log_plan = soft_attention_weights(compare(queries.detach(), keys.detach(), similarity), **options)
         logits = queries @ keys.mT * queries.shape[-1] ** -0.5 + log_plan
         return logits.softmax(dim=-1) @ values, words
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import Comparison, PartAttention, Similarity, compare, part_attention, part_attention_weights
+from aaformer_lit.ops import Comparison, PartAttention, PartWeights, Similarity, compare, subset_softmax, weighted
 
 Grid = tuple[int, int]
 
@@ -50,41 +50,47 @@ class Assigner(nn.Module):
                 f"Use at most {patches}, a larger image or a smaller stride."
             )
 
+    def weights(
+        self,
+        compared: Comparison,
+        *,
+        parts: Sequence[int],
+        grid: Grid,
+        part_mask: UInt8[Tensor, "batch height width"] | None = None,
+        heights: Float[Tensor, "batch patches"] | None = None,
+        return_membership: bool = False,
+    ) -> PartWeights:
+        """The attention of parts to patches: assign, then Eq. 2's softmax within each subset.
+
+        `heights`: where on the body each patch is (`BodyHeights`), for a cost of place.
+        """
+        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
+            groups = [self(s, grid, part_mask) for s in compared.scores.split(list(parts), dim=-2)]
+            membership = torch.cat(groups, dim=-2)
+        return PartWeights(subset_softmax(compared.logits, membership), membership if return_membership else None)
+
     def attend(
         self,
         queries: Float[Tensor, "batch heads parts dim"],
         keys: Float[Tensor, "batch heads patches dim"],
         values: Float[Tensor, "batch heads patches dim"],
         *,
-        parts: Sequence[int],
         similarity: Similarity,
+        parts: Sequence[int],
         grid: Grid,
         part_mask: UInt8[Tensor, "batch height width"] | None = None,
         heights: Float[Tensor, "batch patches"] | None = None,
         compared: Comparison | None = None,
         return_membership: bool = False,
     ) -> PartAttention:
-        """Part outputs of one layer: assign, then Eq. 2 within each subset.
-
-        `heights`: where on the body each patch is (`BodyHeights`), for a cost of place; `compared` as in `auto_alignment`.
-        """
+        """Part outputs of one layer: the patches' values by `weights`. `compared` as in `auto_alignment`."""
         compared = compare(queries, keys, similarity) if compared is None else compared
-        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            groups = [self(s, grid, part_mask) for s in compared.scores.split(list(parts), dim=-2)]
-            membership = torch.cat(groups, dim=-2)
-        output = part_attention(queries, keys, values, membership, compared)
-        return PartAttention(output, membership if return_membership else None)
-
-    def part_weights(
-        self,
-        queries: Float[Tensor, "batch heads parts dim"],
-        keys: Float[Tensor, "batch heads patches dim"],
-        membership: Bool[Tensor, "batch heads parts patches"] | Float[Tensor, "batch heads parts patches"],
-        *,
-        parts: Sequence[int],
-        similarity: Similarity,
-        grid: Grid,
-        heights: Tensor | None = None,
-    ) -> Float[Tensor, "batch heads parts patches"]:
-        """The attention of parts to patches behind the outputs of `attend`, which gave `membership`; for pictures."""
-        return part_attention_weights(queries, keys, membership)
+        weights, membership = self.weights(
+            compared,
+            parts=parts,
+            grid=grid,
+            part_mask=part_mask,
+            heights=heights,
+            return_membership=return_membership,
+        )
+        return PartAttention(weighted(weights, values), membership)

@@ -13,15 +13,16 @@ from aaformer_lit.assign.base import Assigner, Grid
 from aaformer_lit.errors import check_choice
 from aaformer_lit.ops import (
     ROUNDING,
+    Comparison,
     PartAttention,
+    PartWeights,
     Rounding,
     Similarity,
+    aligned_weights,
     auto_alignment,
     check_sinkhorn,
     log_sinkhorn,
-    part_attention_weights,
     sinkhorn,
-    soft_attention_weights,
 )
 
 
@@ -59,55 +60,55 @@ class Sinkhorn(Assigner):
         """What the scores of these granularities lose in the transport; the paper's: nothing."""
         return None
 
+    def weights(
+        self,
+        compared: Comparison,
+        *,
+        parts: Sequence[int],
+        grid: Grid,
+        part_mask: Tensor | None = None,
+        heights: Float[Tensor, "batch patches"] | None = None,
+        return_membership: bool = False,
+    ) -> PartWeights:
+        """As the base; of the soft form, the attention over all patches."""
+        transport = self._transport(parts, grid, compared.scores.device, heights)
+        return aligned_weights(compared, return_membership=return_membership, **transport)
+
     def attend(
         self,
         queries: Tensor,
         keys: Tensor,
         values: Tensor,
         *,
+        similarity: Similarity,
         parts: Sequence[int],
         grid: Grid,
         part_mask: Tensor | None = None,
         heights: Tensor | None = None,
-        **options: Any,
+        compared: Comparison | None = None,
+        return_membership: bool = False,
     ) -> PartAttention:
         """As the base, through the fused kernel where there is one."""
         return auto_alignment(
             queries,
             keys,
             values,
-            parts=parts,
-            epsilon=self.epsilon,
-            iterations=self.iterations,
-            rounding=self.rounding,
-            cost=self.cost(parts, grid, queries.device, heights),
-            **options,
+            similarity=similarity,
+            compared=compared,
+            return_membership=return_membership,
+            **self._transport(parts, grid, queries.device, heights),
         )
 
-    def part_weights(
-        self,
-        queries: Float[Tensor, "batch heads parts dim"],
-        keys: Float[Tensor, "batch heads patches dim"],
-        membership: Bool[Tensor, "batch heads parts patches"],
-        *,
-        parts: Sequence[int],
-        similarity: Similarity,
-        grid: Grid,
-        heights: Tensor | None = None,
-    ) -> Float[Tensor, "batch heads parts patches"]:
-        """As the base; of the soft form, the attention over all patches."""
-        if self.rounding != "soft":
-            return part_attention_weights(queries, keys, membership)
-        weights, _ = soft_attention_weights(
-            queries,
-            keys,
-            parts=parts,
-            epsilon=self.epsilon,
-            iterations=self.iterations,
-            similarity=similarity,
-            cost=self.cost(parts, grid, queries.device, heights),
-        )
-        return weights
+    def _transport(
+        self, parts: Sequence[int], grid: Grid, device: torch.device, heights: Tensor | None
+    ) -> dict[str, Any]:
+        return {
+            "parts": parts,
+            "epsilon": self.epsilon,
+            "iterations": self.iterations,
+            "rounding": self.rounding,
+            "cost": self.cost(parts, grid, device, heights),
+        }
 
     def _compared(self, scores: Tensor, grid: Grid) -> Tensor:
         cost = self.cost([scores.shape[-2]], grid, scores.device)

@@ -5,6 +5,7 @@ Built from a timm attention, whose projections it keeps: a pre-trained ViT's wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -12,11 +13,22 @@ import torch
 from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Attention
 from torch import Tensor
+from torch.nn import functional as F
 
 from aaformer_lit.assign import Assigner
 from aaformer_lit.errors import check_choice
 from aaformer_lit.models.plain_attention import PlainAttention
-from aaformer_lit.ops import SIMILARITIES, Projections, Similarity, attention, compare, unpack_projections
+from aaformer_lit.ops import (
+    SIMILARITIES,
+    Comparison,
+    Projections,
+    Similarity,
+    attention,
+    compare,
+    dense,
+    scores_of,
+    unpack_projections,
+)
 
 Visibility = Literal["mutual", "isolated"]
 
@@ -67,25 +79,35 @@ class AutoAlignedAttention(PlainAttention):
         return_scores: bool = False,
     ) -> Attended:
         """The layer's output, and what it is asked for beside it."""
-        batch, length, _ = sequence.shape
+        how = {
+            "parts": self.parts,
+            "grid": grid,
+            "part_mask": part_mask,
+            "heights": heights,
+            "return_membership": return_membership,
+        }
+        short = sequence.shape[1] <= self.head_dim and sequence.device.type == "cpu"
+        if short and self.training and not self.assigner.whole_sequence:
+            heads = self._together(sequence, how)
+        else:
+            heads = self._apart(sequence, how, return_scores)
+        return Attended(
+            self.project_out(heads.sequence, sequence),
+            heads.membership if return_membership else None,
+            heads.scores if return_scores else None,
+        )
+
+    def _apart(self, sequence: Tensor, how: dict[str, Any], return_scores: bool) -> Attended:
+        """The parts' attention by itself, as one fused kernel where there is one."""
         q, k, v, part_q, patch_k, patch_v = self.project(sequence)
         first, last = self.prefix, self.prefix + sum(self.parts)
         compared = compare(part_q, patch_k, self.similarity) if return_scores else None
         if self.assigner.whole_sequence:
             part_output = attention(part_q, k, v)
-            membership: Tensor | None = q.new_ones(batch, self.num_heads, last - first, length - last, dtype=torch.bool)
+            membership: Tensor | None = patch_k.new_ones(*part_q.shape[:3], patch_k.shape[2], dtype=torch.bool)
         else:
             part_output, membership = self.assigner.attend(
-                part_q,
-                patch_k,
-                patch_v,
-                parts=self.parts,
-                similarity=self.similarity,
-                grid=grid,
-                part_mask=part_mask,
-                heights=heights,
-                compared=compared,
-                return_membership=return_membership,
+                part_q, patch_k, patch_v, similarity=self.similarity, compared=compared, **how
             )
         if self.visibility == "isolated":
             k, v = (torch.cat([t[:, :, :first], t[:, :, last:]], dim=2) for t in (k, v))
@@ -93,11 +115,31 @@ class AutoAlignedAttention(PlainAttention):
         output = attention(q, k, v, dropout=self.dropout)
         # transposed first, as attention leaves its result in memory: only the scatter copies
         output = torch.slice_scatter(output.transpose(1, 2), part_output.transpose(1, 2), 1, first, last)
-        return Attended(
-            self.project_out(output, sequence),
-            membership if return_membership else None,
-            None if compared is None else compared.scores,
-        )
+        return Attended(output, membership, None if compared is None else compared.scores)
+
+    def _together(self, sequence: Tensor, how: dict[str, Any]) -> Attended:
+        """The same, the parts' products being rows of those of all queries and keys.
+
+        On a CPU, where a small operation costs as much as a large one, a training step is faster so while all pairs are no
+        more numbers than the queries.
+        """
+        q, k, v = (dense(t) for t in self.split(sequence))
+        first, last = self.prefix, self.prefix + sum(self.parts)
+        hidden = q.new_zeros(sequence.shape[1])
+        if self.visibility == "isolated":
+            hidden[first:last] = -torch.inf
+        with torch.autocast("cpu", enabled=False):
+            root = math.sqrt(self.head_dim)
+            logits = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=1 / root).unflatten(
+                0, q.shape[:2]
+            )
+            part_logits = logits[:, :, first:last, last:]
+            scores = scores_of(part_logits * root, q[:, :, first:last], k[:, :, last:], self.similarity)
+            part_weights, membership = self.assigner.weights(Comparison(part_logits, scores), **how)
+            weights = F.dropout(logits.softmax(dim=-1), self.dropout)
+            weights = torch.slice_scatter(weights, F.pad(part_weights, (last, 0)), 2, first, last)
+            output = weights @ v
+        return Attended(output.transpose(1, 2).to(sequence.dtype), membership, scores)
 
     @torch.no_grad()
     def part_weights(
@@ -108,15 +150,20 @@ class AutoAlignedAttention(PlainAttention):
         heights: Tensor | None = None,
     ) -> tuple[Float[Tensor, "batch heads parts patches"], Bool[Tensor, "batch heads parts patches"]]:
         """Attention of the part tokens over the patches, and their subsets: what Figure 5 shows."""
-        q, k, v = self.project(sequence)[3:]
-        options: dict[str, Any] = {"parts": self.parts, "similarity": self.similarity, "grid": grid, "heights": heights}
-        _, membership = self.assigner.attend(q, k, v, part_mask=part_mask, return_membership=True, **options)
+        q, k = self.project(sequence)[3:5]
+        weights, membership = self.assigner.weights(
+            compare(q, k, self.similarity),
+            parts=self.parts,
+            grid=grid,
+            part_mask=part_mask,
+            heights=heights,
+            return_membership=True,
+        )
         assert membership is not None
-        return self.assigner.part_weights(q, k, membership, **options), membership > 0
+        return weights, membership > 0
 
     def project(self, sequence: Float[Tensor, "batch length dim"]) -> Projections:
         """Queries, keys and values of the whole sequence, and those that the parts' grouping compares."""
-        batch, length, _ = sequence.shape
-        packed = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim)
+        packed = self.packed(sequence)
         q, k, v, part_q, patch_k, patch_v = unpack_projections(packed, self.prefix, self.prefix + sum(self.parts))
         return Projections(self.q_norm(q), self.k_norm(k), v, self.q_norm(part_q), self.k_norm(patch_k), patch_v)

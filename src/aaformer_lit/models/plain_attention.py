@@ -46,11 +46,18 @@ class PlainAttention(nn.Module):
         self, sequence: Float[Tensor, "batch length dim"], attn_mask: None = None, is_causal: bool = False
     ) -> Float[Tensor, "batch length dim"]:
         """What timm's blocks ask for; a ViT's attention has no mask and looks both ways."""
-        batch, length, _ = sequence.shape
-        packed = self.qkv(sequence).reshape(batch, length, 3, self.num_heads, self.head_dim)
-        q, k, v = packed.permute(2, 0, 3, 1, 4).unbind(0)
-        output = attention(self.q_norm(q), self.k_norm(k), v, dropout=self.dropout)
+        output = attention(*self.split(sequence), dropout=self.dropout)
         return self.project_out(output.transpose(1, 2), sequence)
+
+    def split(self, sequence: Float[Tensor, "batch length dim"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of each head, (batch, heads, length, dim)."""
+        q, k, v = self.packed(sequence).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def packed(self, sequence: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length 3 heads dim"]:
+        """Queries, keys and values in one tensor, before their norms."""
+        packed: Tensor = self.qkv(sequence).unflatten(-1, (3, self.num_heads, self.head_dim))
+        return packed
 
     @property
     def dropout(self) -> float:

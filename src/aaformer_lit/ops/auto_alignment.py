@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,13 +19,11 @@ from aaformer_lit.ops.reference import (
     SIMILARITIES,
     Comparison,
     Similarity,
+    aligned_weights,
     compare,
-    log_plans,
-    part_attention,
-    soft_attention_weights,
     weighted,
 )
-from aaformer_lit.ops.rounding import ROUNDING, Rounding, round_argmax
+from aaformer_lit.ops.rounding import ROUNDING, Rounding
 from aaformer_lit.ops.sinkhorn import check_sinkhorn
 from aaformer_lit.ops.trust import earned
 
@@ -83,7 +80,7 @@ def auto_alignment(
         "parts": parts,
         "epsilon": epsilon,
         "iterations": iterations,
-        "similarity": similarity,
+        "rounding": rounding,
         "cost": cost,
     }
     if prefers_kernel(queries):
@@ -91,21 +88,11 @@ def auto_alignment(
         from aaformer_lit.ops.fused import fused_auto_alignment, supports, unpack_membership
 
         if supports(queries, keys, values, rounding, cost) and earned(
-            queries, keys, values, rounding=rounding, **transport
+            queries, keys, values, similarity=similarity, **transport
         ):
-            output, words = fused_auto_alignment(queries, keys, values, rounding=rounding, **transport)
+            output, words = fused_auto_alignment(queries, keys, values, similarity=similarity, **transport)
             return PartAttention(output, unpack_membership(words, sum(parts)) if return_membership else None)
 
     compared = compare(queries, keys, similarity) if compared is None else compared
-    if rounding == "soft":
-        weights, log_plan = soft_attention_weights(queries, keys, compared=compared, **transport)
-        if not return_membership:
-            return PartAttention(weighted(weights, values), None)
-        subsets = [round_argmax(group) for group in log_plan.detach().split(list(parts), dim=-2)]
-        return PartAttention(weighted(weights, values), torch.cat(subsets, dim=-2))
-
-    with torch.no_grad():
-        plans = log_plans(compared.scores, parts, epsilon, iterations, cost)
-        membership = torch.cat([ROUNDING[rounding](plan) for plan in plans], dim=-2)
-    output = part_attention(queries, keys, values, membership, compared)
-    return PartAttention(output, membership if return_membership else None)
+    weights, membership = aligned_weights(compared, return_membership=return_membership, **transport)
+    return PartAttention(weighted(weights, values), membership)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aaformer_lit.errors import check_choice
+from aaformer_lit.ops.rounding import ROUNDING, Rounding, round_argmax
 from aaformer_lit.ops.sinkhorn import log_sinkhorn
 
 Similarity = Literal["cosine", "dot", "scaled"]
@@ -22,10 +23,17 @@ SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 
 
 class Comparison(NamedTuple):
-    """What parts and patches have to do with each other, in float32 or better: q.k, and what the transport compares."""
+    """Parts and patches in float32 or better: q.k / sqrt(d), and what the transport compares."""
 
-    products: Float[Tensor, "*batch parts patches"]
+    logits: Float[Tensor, "*batch parts patches"]
     scores: Float[Tensor, "*batch parts patches"]
+
+
+class PartWeights(NamedTuple):
+    """How much each part looks at each patch, and who belonged to whom (None where it was not asked for)."""
+
+    weights: Float[Tensor, "*batch parts patches"]
+    membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"] | None
 
 
 def part_products(
@@ -33,7 +41,7 @@ def part_products(
 ) -> Float[Tensor, "*batch parts patches"]:
     """q.k of each part and patch, in float32 or better."""
     with torch.autocast(queries.device.type, enabled=False):
-        return _dense(queries) @ _dense(keys).transpose(-2, -1)
+        return dense(queries) @ dense(keys).transpose(-2, -1)
 
 
 def compare(
@@ -41,18 +49,32 @@ def compare(
     keys: Float[Tensor, "*batch patches dim"],
     similarity: Similarity = "cosine",
 ) -> Comparison:
-    """Products, and scores: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d))."""
+    """Logits, and scores: `cosine`, `dot` (Eq. 3 as printed) or `scaled` (dot over sqrt(d))."""
     check_choice("similarity", similarity, SIMILARITIES)
-    queries, keys = _dense(queries), _dense(keys)
+    queries, keys = dense(queries), dense(keys)
     products = part_products(queries, keys)
+    logits = products / math.sqrt(queries.shape[-1])
+    return Comparison(logits, scores_of(products, queries, keys, similarity))
+
+
+def scores_of(
+    products: Float[Tensor, "*batch parts patches"],
+    queries: Float[Tensor, "*batch parts dim"],
+    keys: Float[Tensor, "*batch patches dim"],
+    similarity: Similarity,
+) -> Float[Tensor, "*batch parts patches"]:
+    """What the transport compares of queries and keys whose products are known."""
     if similarity == "dot":
-        return Comparison(products, products)
+        return products
     if similarity == "scaled":
-        return Comparison(products, products / math.sqrt(queries.shape[-1]))
+        return products / math.sqrt(queries.shape[-1])
     # normalizing the few scores is cheaper than normalizing every key
-    q_length: Tensor = torch.linalg.vector_norm(queries, dim=-1)
-    k_length: Tensor = torch.linalg.vector_norm(keys, dim=-1)
-    return Comparison(products, products / (q_length[..., None] * k_length[..., None, :]).clamp_min(1e-12))
+    return products / (_lengths(queries)[..., None] * _lengths(keys)[..., None, :])
+
+
+def _lengths(vectors: Float[Tensor, "*batch rows dim"]) -> Float[Tensor, "*batch rows"]:
+    # the gradient of torch's norm takes three passes over the vectors more than that of the squares
+    return vectors.square().sum(dim=-1).clamp_min(1e-12).sqrt()
 
 
 def similarity_scores(
@@ -64,7 +86,7 @@ def similarity_scores(
     return compare(queries, keys, similarity).scores
 
 
-def _dense(tensor: Float[Tensor, "*batch rows dim"]) -> Float[Tensor, "*batch rows dim"]:
+def dense(tensor: Float[Tensor, "*batch rows dim"]) -> Float[Tensor, "*batch rows dim"]:
     """In float32 or better, no head apart in memory: one copy beats a product over strided heads (threefold on a CPU)."""
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     return tensor.to(dtype, memory_format=torch.contiguous_format).contiguous()
@@ -89,63 +111,72 @@ def subset_softmax(
     return weights / torch.where(occupied, weights.sum(dim=-1, keepdim=True), 1.0)
 
 
-def part_attention_weights(
-    queries: Float[Tensor, "*batch parts dim"],
-    keys: Float[Tensor, "*batch patches dim"],
-    membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"],
-    compared: Comparison | None = None,
-) -> Float[Tensor, "*batch parts patches"]:
-    """Who looks where and how much, within the subsets. `compared` are queries and keys, where that is known."""
-    products = part_products(queries, keys) if compared is None else compared.products
-    return subset_softmax(products / math.sqrt(queries.shape[-1]), membership)
-
-
 def part_attention(
     queries: Float[Tensor, "*batch parts dim"],
     keys: Float[Tensor, "*batch patches dim"],
     values: Float[Tensor, "*batch patches dim"],
     membership: Bool[Tensor, "*batch parts patches"] | Float[Tensor, "*batch parts patches"],
-    compared: Comparison | None = None,
 ) -> Float[Tensor, "*batch parts dim"]:
     """Eq. 2: each part attends to the patches of its own subset; zeros for an empty one."""
-    return weighted(part_attention_weights(queries, keys, membership, compared), values)
+    logits = part_products(queries, keys) / math.sqrt(queries.shape[-1])
+    return weighted(subset_softmax(logits, membership), values)
 
 
 def weighted(
     weights: Float[Tensor, "*batch parts patches"], values: Float[Tensor, "*batch patches dim"]
 ) -> Float[Tensor, "*batch parts dim"]:
     """The values of the patches, weighted for each part; in their dtype."""
-    return weights.to(values.dtype) @ values.contiguous()  # as in `_dense`
+    return weights.to(values.dtype) @ values.contiguous()  # as in `dense`
 
 
-def soft_attention_weights(
-    queries: Float[Tensor, "*batch parts dim"],
-    keys: Float[Tensor, "*batch patches dim"],
+def aligned_weights(
+    compared: Comparison,
     *,
     parts: Sequence[int],
     epsilon: float,
     iterations: int,
-    similarity: Similarity,
+    rounding: Rounding,
     cost: Float[Tensor, "*batch parts patches"] | None = None,
-    compared: Comparison | None = None,
+    return_membership: bool = False,
+) -> PartWeights:
+    """Who looks where by optimal transport (Eq. 3-5): within the subsets that its plan is rounded to, or by the plan itself.
+
+    Args:
+        compared: queries and keys.
+        parts: granularities, each its own transport problem.
+        rounding: as in `auto_alignment`.
+        cost: what the scores lose in the transport, besides the similarity; the attention itself keeps q.k.
+    """
+    if rounding == "soft":
+        weights, log_plan = soft_attention_weights(
+            compared, parts=parts, epsilon=epsilon, iterations=iterations, cost=cost
+        )
+        groups = log_plan.detach().split(list(parts), dim=-2) if return_membership else ()
+        return PartWeights(weights, torch.cat([round_argmax(group) for group in groups], dim=-2) if groups else None)
+    with torch.no_grad():
+        plans = log_plans(compared.scores, parts, epsilon, iterations, cost)
+        membership = torch.cat([ROUNDING[rounding](plan) for plan in plans], dim=-2)
+    return PartWeights(subset_softmax(compared.logits, membership), membership if return_membership else None)
+
+
+def soft_attention_weights(
+    compared: Comparison,
+    *,
+    parts: Sequence[int],
+    epsilon: float,
+    iterations: int,
+    cost: Float[Tensor, "*batch parts patches"] | None = None,
 ) -> tuple[Float[Tensor, "*batch parts patches"], Float[Tensor, "*batch parts patches"]]:
     """Who looks where where the plan Y* of Eq. 5 is a prior: softmax over all patches of q.k / sqrt(d) + log Y*.
 
     Continuous in queries and keys, unlike Eq. 2 within subsets, and differentiable through the Sinkhorn iterations. Where
-    Y* is uniform this is plain attention over the patches. In float32 or better.
-
-    Args:
-        parts: granularities, each its own transport problem.
-        cost: what the scores lose in the transport, besides the similarity; the attention itself keeps q.k.
-        compared: queries and keys, where that is known.
+    Y* is uniform this is plain attention over the patches. Arguments as in `aligned_weights`.
 
     Returns:
         The weights, and log Y* of each granularity one below the other.
     """
-    # one product serves both: what the transport compares, and the attention itself
-    products, scores = compare(queries, keys, similarity) if compared is None else compared
-    log_plan = torch.cat(log_plans(scores, parts, epsilon, iterations, cost), dim=-2)
-    return F.softmax(products / math.sqrt(queries.shape[-1]) + log_plan, dim=-1), log_plan
+    log_plan = torch.cat(log_plans(compared.scores, parts, epsilon, iterations, cost), dim=-2)
+    return F.softmax(compared.logits + log_plan, dim=-1), log_plan
 
 
 def log_plans(

@@ -20,10 +20,12 @@ from torch import Tensor
 from aaformer_lit.errors import check_choice, first_line
 from aaformer_lit.ops.reference import (
     Similarity,
+    aligned_weights,
+    compare,
     log_plans,
     part_attention,
     similarity_scores,
-    soft_attention_weights,
+    weighted,
 )
 from aaformer_lit.ops.rounding import Rounding, round_argmax
 
@@ -144,16 +146,17 @@ def compare_with_torch(problem: Problem, count: int = _PROBLEMS) -> Verdict:
                 "parts": problem.parts,
                 "epsilon": problem.epsilon,
                 "iterations": problem.iterations,
-                "similarity": problem.similarity,
+                "rounding": problem.rounding,
                 "cost": cost,
             }
 
             def ours() -> tuple[Tensor, Tensor]:
-                return fused_auto_alignment(*inputs, rounding=problem.rounding, **options)
+                return fused_auto_alignment(*inputs, similarity=problem.similarity, **options)
 
             def plain(membership: Tensor | None = None) -> Tensor:
                 if problem.rounding == "soft":
-                    return soft_attention_weights(queries, keys, **options)[0].to(values.dtype) @ values
+                    compared = compare(queries, keys, problem.similarity)
+                    return weighted(aligned_weights(compared, **options).weights, values)
                 return part_attention(
                     *inputs, _grouping(problem, *inputs[:2], cost) if membership is None else membership
                 )
