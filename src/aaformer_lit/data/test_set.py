@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from aaformer_lit.structures import Record
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aaformer_lit.structures import FeatureSet, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,10 @@ class TestSet:
             return None
         files: dict[Path, int] = {}
         return [r.sequence if r.sequence >= 0 else -1 - files.setdefault(r.path, len(files)) for r in self.records]
+
+    def described(self, features: Float[Tensor, "images dim"]) -> tuple[FeatureSet, FeatureSet]:
+        """Query and gallery with these features of theirs, one row each in the order of `records`."""
+        pids, camids = (torch.tensor([getattr(record, name) for record in self.records]) for name in ("pid", "camid"))
+        takes = self.sequences
+        images = FeatureSet(features, pids, camids, None if takes is None else torch.tensor(takes))
+        return images.select(slice(len(self.query))), images.select(slice(len(self.query), None))

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.metrics.ranking import evaluate_retrieval
-from aaformer_lit.structures import FeatureSet
 
 _TIE = 1e-4  # of a distance
 
@@ -71,7 +70,4 @@ def _finite(features: Float[Tensor, "images dim"]) -> Float[Tensor, "images dim"
 
 
 def _mAP(features: Float[Tensor, "images dim"], test: TestSet) -> float:
-    pids, camids = (torch.tensor([getattr(record, name) for record in test.records]) for name in ("pid", "camid"))
-    takes, queries = test.sequences, len(test.query)
-    everybody = FeatureSet(features, pids, camids, None if takes is None else torch.tensor(takes))
-    return evaluate_retrieval(everybody.select(slice(queries)), everybody.select(slice(queries, None))).mAP
+    return evaluate_retrieval(*test.described(features)).mAP

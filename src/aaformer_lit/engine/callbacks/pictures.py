@@ -19,7 +19,6 @@ from aaformer_lit.engine.loggers.media import log_picture, takes_pictures
 from aaformer_lit.metrics import SquaredEuclidean
 from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.evaluating import evaluating
-from aaformer_lit.structures import FeatureSet, Record
 from aaformer_lit.utils.sequences import spread
 
 
@@ -39,7 +38,7 @@ class ProbePictures(Callback):
 
     def __init__(self, every_n_epochs: int = 10, images: int = 6, gallery: int = 64, answers: int = 8) -> None:
         self.every_n_epochs, self.images, self.gallery, self.answers = every_n_epochs, images, gallery, answers
-        self._records: tuple[list[Record], list[Record]] | None = None
+        self._probed: TestSet | None = None
         self._batch: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,17 +55,14 @@ class ProbePictures(Callback):
 
     def _draw(self, trainer: Trainer, network: ReIDViT, epoch: int) -> None:
         data: ReIDDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        query, gallery = self._probe(data)
+        probe = self._probe(data)
         device = next(network.parameters()).device
         batch = move_data_to_device(self._batch, device)
         images, mask = batch["image"], batch.get("part_mask")
         step, title = trainer.global_step, f"epoch {epoch}"
         features = network.embed(images, mask)
-        pids, camids = self._batch["pid"], self._batch["camid"]
-        split = len(query)
-        takes = TestSet("", query, gallery).sequences
-        everything = FeatureSet(features.cpu(), pids, camids, None if takes is None else torch.tensor(takes))
-        first, second = everything.select(slice(split)), everything.select(slice(split, None))
+        split = len(probe.query)
+        first, second = probe.described(features.cpu())
         distances = SquaredEuclidean(first.features, second.features).rows(slice(None)).sqrt()
         ranking = viz.rank_gallery(distances, first, second, self.answers)
         pixels = viz.denormalize(images.cpu(), data.transforms.mean, data.transforms.std)
@@ -77,9 +73,9 @@ class ProbePictures(Callback):
             maps = viz.assignment_maps(pixels[:split], membership, network.grid, network.granularities, title=title)
             log_picture(trainer.loggers, "pictures/assignment", maps, step)
 
-    def _probe(self, data: ReIDDataModule) -> tuple[list[Record], list[Record]]:
-        """The probe set's records; its images are read once."""
-        if self._records is None:
+    def _probe(self, data: ReIDDataModule) -> TestSet:
+        """The probe set; its images are read once."""
+        if self._probed is None:
             source = data.val_set or next(iter(data.test_sets.values()))
             query = spread(source.query, self.images)
             pids = {record.pid for record in query}
@@ -87,7 +83,7 @@ class ProbePictures(Callback):
             others = [record for record in source.gallery if record.pid not in pids]
             gallery = spread(answers, self.gallery // 2)
             gallery += spread(others, self.gallery - len(gallery))
-            images = data.test_images([*query, *gallery])
+            self._probed = TestSet(source.name, query, gallery)
+            images = data.test_images(self._probed.records)
             self._batch = default_collate([images[i] for i in range(len(images))])
-            self._records = query, gallery
-        return self._records
+        return self._probed
