@@ -17,7 +17,7 @@ Grid = tuple[int, int]
 class Assigner(nn.Module):
     """Maps the scores of one granularity to the membership of patches in parts.
 
-    A new scheme overrides `forward`; `attend` then does the rest: scores, one problem per granularity, Eq. 2 within the
+    A new scheme overrides `forward`; `weights` and `attend` do the rest: one problem per granularity, Eq. 2 within the
     subsets. `whole_sequence` marks the scheme whose extra tokens take part in ordinary self-attention instead.
     """
 

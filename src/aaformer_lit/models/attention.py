@@ -123,23 +123,23 @@ class AutoAlignedAttention(PlainAttention):
         On a CPU, where a small operation costs as much as a large one, a training step is faster so while all pairs are no
         more numbers than the queries.
         """
-        q, k, v = (dense(t) for t in self.split(sequence))
+        projected = self.split(sequence)
+        q, k, v = (dense(t) for t in projected)
         first, last = self.prefix, self.prefix + sum(self.parts)
         hidden = q.new_zeros(sequence.shape[1])
         if self.visibility == "isolated":
             hidden[first:last] = -torch.inf
         with torch.autocast("cpu", enabled=False):
             root = math.sqrt(self.head_dim)
-            logits = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=1 / root).unflatten(
-                0, q.shape[:2]
-            )
+            logits = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=1 / root)
+            logits = logits.unflatten(0, q.shape[:2])
             part_logits = logits[:, :, first:last, last:]
             scores = scores_of(part_logits * root, q[:, :, first:last], k[:, :, last:], self.similarity)
             part_weights, membership = self.assigner.weights(Comparison(part_logits, scores), **how)
             weights = F.dropout(logits.softmax(dim=-1), self.dropout)
             weights = torch.slice_scatter(weights, F.pad(part_weights, (last, 0)), 2, first, last)
             output = weights @ v
-        return Attended(output.transpose(1, 2).to(sequence.dtype), membership, scores)
+        return Attended(output.transpose(1, 2).to(projected[-1].dtype), membership, scores)
 
     @torch.no_grad()
     def part_weights(
