@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aaformer_lit.benchmarks import SUITES
-from aaformer_lit.benchmarks.measure import check, peak_memory, product_rate
+from aaformer_lit.benchmarks.measure import Measurement, WrongResult, check, peak_memory, product_rate
 from aaformer_lit.benchmarks.peers import PEERS, peers
 from cli_tools import only, read_json, run_cli
 
@@ -42,6 +42,19 @@ def test_a_wrong_result_has_no_time(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.rglob("benchmark.json"))
 
 
+@pytest.mark.parametrize(("stops_with", "code"), [(KeyboardInterrupt, 130), (WrongResult("suite data: not the same"), 2)])
+def test_what_was_measured_before_the_end_is_kept(tmp_path, monkeypatch, capsys, stops_with, code):
+    def broken_off(full, repeats):
+        yield Measurement("data", "the first", "another", (1.0,), (2.0,), 0.5, "less")
+        raise stops_with
+
+    monkeypatch.setitem(SUITES, "data", broken_off)
+    assert run_cli("benchmark", "suite=[data,assignment]", f"paths.runs={tmp_path}") == code
+    rows = read_json(only(tmp_path.rglob("benchmark.json")))["rows"]
+    assert [(row["what"], row["ratio"]) for row in rows] == [("the first", 0.5)]
+    assert "the first" in capsys.readouterr().out
+
+
 def test_peers_have_a_row_where_they_are_installed_and_agree(monkeypatch, caplog):
     def absent(full, repeats):
         raise ImportError("No module named 'absent'")
@@ -55,7 +68,7 @@ def test_peers_have_a_row_where_they_are_installed_and_agree(monkeypatch, caplog
     monkeypatch.setitem(PEERS, "absent", absent)
     monkeypatch.setitem(PEERS, "other", other)
     with caplog.at_level("INFO"):
-        rows = peers(full=False, repeats=1)
+        rows = list(peers(full=False, repeats=1))
     assert [row.suite for row in rows] == [f"peers: {name}" for name in kept]
     assert all(row.ratio > 0 for row in rows)
     assert "absent is not compared with, as it cannot be imported" in caplog.text

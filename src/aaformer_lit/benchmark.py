@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def benchmark(cfg: DictConfig) -> list[Measurement]:
-    """Run the suites, print their table and write `benchmark.json`."""
+    """Run the suites, print their table and write `benchmark.json`, again after each row: one that is interrupted, or a
+    suite that fails, leaves the rows before it.
+    """
     import torch
 
     from aaformer_lit.benchmarks import SUITES
@@ -31,19 +33,21 @@ def benchmark(cfg: DictConfig) -> list[Measurement]:
         check_choice("suite", name, SUITES)
     check_choice("size", cfg.size, ("small", "full"))
     torch.manual_seed(cfg.seed)
-    rows = []
-    for name in names:
-        with console.status(f"{name} ..."):
-            rows += SUITES[name](full=cfg.size == "full", repeats=cfg.repeats)
-    console.print(_table(rows))
-    content = {
-        "size": cfg.size,
-        **machine(),
-        "threads": torch.get_num_threads(),
-        "rows": [row.as_dict() for row in rows],
-    }
-    write_json(Path(cfg.run_dir, "benchmark.json"), content)
-    console.print(f"{cfg.run_dir}/benchmark.json", highlight=False)
+    path = Path(cfg.run_dir, "benchmark.json")
+    about = {"size": cfg.size, **machine(), "threads": torch.get_num_threads()}
+    rows: list[Measurement] = []
+    try:
+        with console.status("") as status:
+            for name in names:
+                status.update(f"{name} ...")
+                for row in SUITES[name](full=cfg.size == "full", repeats=cfg.repeats):
+                    rows.append(row)
+                    status.update(f"{name} ... ({row.what}: {row.ratio:.2f}x)")
+                    write_json(path, {**about, "rows": [row.as_dict() for row in rows]})
+    finally:
+        if rows:
+            console.print(_table(rows))
+            console.print(str(path), highlight=False)
     return rows
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,23 @@ def test_of_the_kernel_it_says_what_is_wrong_and_what_is_slow(monkeypatch):
     assert [row["shape"] for row in step.rows] == ["c", "b", "a"]  # what needs a look stands first
     del rows[2]
     assert module.parity("cuda", "full").held is True  # slower is not wrong
+
+
+def test_of_a_suite_that_does_not_end_it_has_the_rows_before(monkeypatch):
+    def benchmark(*command):
+        options = dict(option.split("=") for option in command[2:])
+        row = dict.fromkeys(("what", "against", "ratio", "floor_is", "floor_ratio", "memory_bytes", "ours_seconds"), 1)
+        folder = Path(options["paths.runs"])
+        folder.mkdir()
+        (folder / "benchmark.json").write_text(json.dumps({"rows": [{"suite": options["suite"], **row}]}))
+        if options["suite"] == "data":
+            raise subprocess.TimeoutExpired("python", 600)
+
+    monkeypatch.setattr(module, "_python", benchmark)
+    step = module.speed("cpu", "small")
+    assert step.held is False
+    assert step.says == "5 of 6 suites ran and were right; data: did not end within 600 s"
+    assert [row["suite"] for row in step.rows] == list(module.SUITES)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from aaformer_lit.errors import ConfigError
 PARTS, PATCHES, ITERATIONS = 5, 576, 3
 
 
-def assignment(full: bool, repeats: int) -> list[Measurement]:
+def assignment(full: bool, repeats: int) -> Iterator[Measurement]:
     """576 patches into 5 parts, as the paper times it; both solvers run the same number of iterations."""
     from aaformer_lit.assign import sinkhorn
 
@@ -39,4 +40,4 @@ def assignment(full: bool, repeats: int) -> list[Measurement]:
     seconds = compare(lambda: sinkhorn(on_device), loop, repeats)
     floor = fastest(lambda: on_device.exp(), repeats)
     what = f"{problems} problems {PARTS}x{PATCHES}, {ITERATIONS} iterations"
-    return [Measurement("assignment", what, "POT in a loop", *seconds, floor, "one exp of the scores")]
+    yield Measurement("assignment", what, "POT in a loop", *seconds, floor, "one exp of the scores")

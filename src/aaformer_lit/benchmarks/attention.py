@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +21,7 @@ PARTS = (2, 3)
 GRID = (16, 8)
 
 
-def attention(full: bool, repeats: int) -> list[Measurement]:
+def attention(full: bool, repeats: int) -> Iterator[Measurement]:
     """AutoAlignedAttention over CLS, 5 parts and 128 patches against timm's attention over CLS and 128 patches."""
     from timm.models.vision_transformer import Attention
 
@@ -52,7 +52,6 @@ def attention(full: bool, repeats: int) -> list[Measurement]:
         return run
 
     rate = product_rate(device)
-    rows = []
     passes = (("forward", _forward), ("forward and backward", step))
     for (form, assigner), (label, make) in itertools.product(forms.items(), passes):
         ours = AutoAlignedAttention(copy.deepcopy(plain), PARTS, assigner)
@@ -60,8 +59,7 @@ def attention(full: bool, repeats: int) -> list[Measurement]:
         what = f"{form}: {label}, {dim} channels, {heads} heads, batch {batch}"
         floor = flops_of(other) / rate
         against, floor_is = "timm's attention without part tokens", "its FLOPs at the rate of a large product"
-        rows.append(Measurement("attention", what, against, *compare(one, other, repeats), floor, floor_is))
-    return rows
+        yield Measurement("attention", what, against, *compare(one, other, repeats), floor, floor_is)
 
 
 def _forward(layer: torch.nn.Module, inputs: Tensor, arguments: Sequence[object]) -> Callable[[], object]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 
 from aaformer_lit.benchmarks.measure import Measurement, check, compare, fastest, people_on_disk
 
 SIZE = (256, 128)
 
 
-def data(full: bool, repeats: int) -> list[Measurement]:
+def data(full: bool, repeats: int) -> Iterator[Measurement]:
     """JPEGs of synthetic people, 128x64 as Market-1501's, in one process."""
     from PIL import Image
     from torchvision import transforms as T
@@ -48,4 +49,4 @@ def data(full: bool, repeats: int) -> list[Measurement]:
 
         what, against = f"{count} JPEGs 128x64 -> 256x128", "torchvision and Pillow"
         seconds = compare(ours, theirs, repeats)
-        return [Measurement("data", what, against, *seconds, fastest(decode, repeats), "decoding alone")]
+        yield Measurement("data", what, against, *seconds, fastest(decode, repeats), "decoding alone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SIZE = (256, 128)
 
 
-def extract(full: bool, repeats: int) -> list[Measurement]:
+def extract(full: bool, repeats: int) -> Iterator[Measurement]:
     """Decoding and resizing should hide behind the network: ViT-B/16 (small: ViT-T), parts [2,3], loader processes on."""
     from aaformer_lit.gallery import Extractor
     from aaformer_lit.models import AAformer, build_backbone
@@ -40,13 +41,11 @@ def extract(full: bool, repeats: int) -> list[Measurement]:
         seconds = compare(lambda: extractor.features(paths), alone, repeats)
     what = f"{count} JPEGs 128x64 -> {SIZE[0]}x{SIZE[1]}, {name}"
     against = "the network alone"
-    return [
-        Measurement("extract", what, against, *seconds, min(seconds[1]), against),
-        *_boxes(network, name, count, batch, repeats),
-    ]
+    yield Measurement("extract", what, against, *seconds, min(seconds[1]), against)
+    yield from _boxes(network, name, count, batch, repeats)
 
 
-def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) -> list[Measurement]:
+def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) -> Iterator[Measurement]:
     """People in a frame of 1080 lines, against the loop that trackers have (OpenCV's linear resize, one normalization, the
     network in batches), and against the same ViT without parts."""
     from aaformer_lit.data import ImageTransform
@@ -85,7 +84,5 @@ def _boxes(network: ReIDViT, name: str, count: int, batch: int, repeats: int) ->
     ours, *others = in_turns(runs, repeats)
     floor = fastest(alone, repeats)
     what = f"{count} boxes of a 1920x1080 frame -> {SIZE[0]}x{SIZE[1]}, {name}"
-    return [
-        Measurement("extract", what, against, ours, seconds, floor, "the network alone")
-        for against, seconds in zip(("a tracker's own loop", "the same ViT without parts"), others, strict=True)
-    ]
+    for against, seconds in zip(("a tracker's own loop", "the same ViT without parts"), others, strict=True):
+        yield Measurement("extract", what, against, ours, seconds, floor, "the network alone")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +24,8 @@ from aaformer_lit.structures import FeatureSet
 logger = logging.getLogger(__name__)
 
 
-def peers(full: bool, repeats: int) -> list[Measurement]:
+def peers(full: bool, repeats: int) -> Iterator[Measurement]:
     """Evaluation, neighbors, mining, sampling, augmentation and transport, each with what is installed."""
-    rows = []
     for package, measure in PEERS.items():
         try:
             with warnings.catch_warnings():
@@ -37,8 +36,7 @@ def peers(full: bool, repeats: int) -> list[Measurement]:
         except WrongResult as error:
             logger.warning("%s is not compared with, as it gives another result: %s", package, error)
         else:
-            rows.append(replace(row, suite=f"peers: {package}", against=package))
-    return rows
+            yield replace(row, suite=f"peers: {package}", against=package)
 
 
 def evaluation_of_torchreid(full: bool, repeats: int) -> Measurement:
@@ -185,8 +183,8 @@ PEERS: dict[str, Callable[[bool, int], Measurement]] = {
     "FAISS": neighbors_of_faiss,
     "pytorch-metric-learning (mining)": mining_of_pml,
     "pytorch-metric-learning (sampling)": sampling_of_pml,
-    "torchvision": lambda full, repeats: data(full, repeats)[0],
-    "POT": lambda full, repeats: assignment(full, repeats)[0],
+    "torchvision": lambda full, repeats: next(data(full, repeats)),
+    "POT": lambda full, repeats: next(assignment(full, repeats)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,14 +20,16 @@ MARKET, MSMT = (3368, 15913, 751), (11659, 82161, 3060)
 DIM = 4608
 
 
-def evaluate(full: bool, repeats: int) -> list[Measurement]:
+def evaluate(full: bool, repeats: int) -> Iterator[Measurement]:
     """CMC, mAP and mINP."""
-    if not full:
-        return [_measured("evaluate", (500, 3000, 100), 512, repeats)]
-    return [_measured("evaluate", MARKET, DIM, repeats), _measured("evaluate", MSMT, DIM, 1)]  # minutes on a CPU
+    if full:
+        yield _measured("evaluate", MARKET, DIM, repeats)
+        yield _measured("evaluate", MSMT, DIM, 1)  # minutes on a CPU
+    else:
+        yield _measured("evaluate", (500, 3000, 100), 512, repeats)
 
 
-def rerank(full: bool, repeats: int) -> list[Measurement]:
+def rerank(full: bool, repeats: int) -> Iterator[Measurement]:
     """Streaming k-reciprocal re-ranking with its metrics; MSMT17's size (82 TFLOP a time) on a GPU only."""
     from aaformer_lit.metrics import KReciprocal, evaluate_retrieval, k_reciprocal_rerank
 
@@ -35,10 +38,11 @@ def rerank(full: bool, repeats: int) -> list[Measurement]:
     distances = k_reciprocal_rerank(few[0].features, few[1].features).cpu()
     reference = torch.tensor([_average_precision(*few, int(i), distances[i]) for i in found.index])
     check("rerank", found.average_precision, reference, 1e-5)
-    if not full:
-        return [_measured("rerank", (300, 1500, 100), 512, repeats, KReciprocal())]
-    sizes = [MARKET, MSMT] if torch.cuda.is_available() else [MARKET]
-    return [_measured("rerank", size, DIM, 1, KReciprocal()) for size in sizes]
+    if full:
+        for size in (MARKET, MSMT) if torch.cuda.is_available() else (MARKET,):
+            yield _measured("rerank", size, DIM, 1, KReciprocal())
+    else:
+        yield _measured("rerank", (300, 1500, 100), 512, repeats, KReciprocal())
 
 
 def _measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from aaformer_lit.benchmarks.measure import Measurement, compare, fastest
 from aaformer_lit.errors import AAformerError
@@ -12,7 +13,7 @@ from aaformer_lit.errors import AAformerError
 HELP = (sys.executable, "-m", "aaformer_lit.train", "--help")
 
 
-def startup(full: bool, repeats: int) -> list[Measurement]:
+def startup(full: bool, repeats: int) -> Iterator[Measurement]:
     """`train --help` against importing torch, lightning and timm, each in a new process."""
     if "Groups" not in _run(*HELP):
         raise AAformerError("python -m aaformer_lit.train --help did not print its groups.")
@@ -21,7 +22,7 @@ def startup(full: bool, repeats: int) -> list[Measurement]:
     )
     floor = fastest(lambda: _run(sys.executable, "-c", "import hydra.main, rich.table"), min(repeats, 3))
     what, against = "train --help", "import torch, lightning, timm"
-    return [Measurement("startup", what, against, *seconds, floor, "importing hydra and rich")]
+    yield Measurement("startup", what, against, *seconds, floor, "importing hydra and rich")
 
 
 def _run(*command: str) -> str:
