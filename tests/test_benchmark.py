@@ -42,7 +42,9 @@ def test_a_wrong_result_has_no_time(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.rglob("benchmark.json"))
 
 
-@pytest.mark.parametrize(("stops_with", "code"), [(KeyboardInterrupt, 130), (WrongResult("suite data: not the same"), 2)])
+@pytest.mark.parametrize(
+    ("stops_with", "code"), [(KeyboardInterrupt, 130), (WrongResult("suite data: not the same"), 2)]
+)
 def test_what_was_measured_before_the_end_is_kept(tmp_path, monkeypatch, capsys, stops_with, code):
     def broken_off(full, repeats):
         yield Measurement("data", "the first", "another", (1.0,), (2.0,), 0.5, "less")
