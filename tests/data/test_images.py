@@ -168,3 +168,11 @@ def test_images_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "a.jpg").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_images("~") == find_images(["~/a.jpg"]) == [tmp_path / "a.jpg"]
+
+
+def test_photos_in_a_format_that_is_not_read_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jpg", "b.heic", "lost+found/c.avif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images(str(tmp_path)) == [tmp_path / "a.jpg"]
+    assert f"left out: 1 image in a format that is not read: {tmp_path / 'b.heic'}" in caplog.text

@@ -41,6 +41,24 @@ def test_it_is_found(where: str, root: str, tmp_path: Path) -> None:
     assert locate(tmp_path / root, Market1501, missing).resolve() == folder.resolve()
 
 
+def test_one_that_is_being_unpacked_is_none_yet(tmp_path: Path) -> None:
+    make(tmp_path / ".Market-1501-v15.09.15-1a2b" / "Market-1501-v15.09.15")
+    assert "was not found" in message(tmp_path)
+
+
+def test_a_closed_folder_beside_it_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path) -> bool:  # what `is_dir` does there for users other than root, who may run this
+        if "lost+found" in path.parent.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    (tmp_path / "lost+found").mkdir()
+    folder = make(tmp_path / "reid" / "market1501")
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", closed)
+    assert locate(tmp_path, Market1501, missing) == folder
+
+
 def test_a_complete_folder_goes_before_an_incomplete_one(tmp_path: Path) -> None:
     (tmp_path / "Market-1501-v15.09.15" / "query").mkdir(parents=True)
     make(tmp_path / "market1501")
@@ -59,7 +77,7 @@ def test_no_such_root(tmp_path: Path) -> None:
     assert "nowhere does not exist" in says
     assert "Market-1501-v15.09.15 or market1501" in says
     assert Market1501.source in says
-    assert "python -m aaformer_lit.prepare data=market1501 action=synthesize" in says
+    assert f"python -m aaformer_lit.prepare data=market1501 paths.data={tmp_path / 'nowhere'} action=synthesize" in says
 
 
 def test_what_is_there_is_listed(tmp_path: Path) -> None:
@@ -79,7 +97,7 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
 def test_archives_are_pointed_at(tmp_path: Path) -> None:
     archive = tmp_path / "Market-1501-v15.09.15.zip"
     archive.touch()
-    assert f"prepare data=market1501 action=extract archive={archive}" in message(tmp_path)
+    assert f"prepare data=market1501 paths.data={tmp_path} action=extract archive={archive}" in message(tmp_path)
 
 
 def test_a_file_as_the_root(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_two_images_of_one_name_do_not_share_a_mask(folder: Path, tmp_path: Path
         attach_masks(records, folder, tmp_path / "masks")
 
 
+def test_over_all_splits_a_mask_is_of_one_image(folder: Path, tmp_path: Path) -> None:
+    write_masks(tmp_path / "masks", "1.png")
+    image_of: dict[Path, Record] = {}
+    first = Record(folder / "query" / "1.jpg", 1, 1)
+    for same in (first, Record(folder / "gallery" / "1.jpg", 1, 1)):  # Occluded-Duke has images in both, under one name
+        attach_masks([same], folder, tmp_path / "masks", image_of)
+    with pytest.raises(ProtocolError, match=r"1.png would be the mask of query/1.jpg and of train/1.jpg"):
+        attach_masks([Record(folder / "train" / "1.jpg", 2, 1)], folder, tmp_path / "masks", image_of)
+
+
 def test_missing_masks_are_named(folder: Path, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", "train/a.png")
     records = [Record(folder / "train" / f"{name}.jpg", 1, 1) for name in "abc"]

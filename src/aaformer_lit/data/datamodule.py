@@ -235,9 +235,10 @@ class ReIDDataModule(LightningDataModule):
         )
 
     def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
-        train = union([self._usable(d, d.train) for d in train_sets])
+        image_of: dict[str, dict[Path, Record]] = {d.name: {} for d in (*train_sets, *test_sets)}  # of each mask
+        train = union([self._usable(d, d.train, image_of[d.name]) for d in train_sets])
         self.test_sets = {
-            d.name: TestSet(d.name, self._usable(d, d.query), self._usable(d, d.gallery), d.draws)
+            d.name: TestSet(d.name, *(self._usable(d, s, image_of[d.name]) for s in (d.query, d.gallery)), d.draws)
             for d in test_sets
             if d.query
         }
@@ -255,10 +256,12 @@ class ReIDDataModule(LightningDataModule):
                 some(self.bad_images, 3),
             )
 
-    def _usable(self, dataset: ReIDDataset, records: Sequence[Record]) -> Sequence[Record]:
+    def _usable(
+        self, dataset: ReIDDataset, records: Sequence[Record], image_of: dict[Path, Record]
+    ) -> Sequence[Record]:
         """The records with their masks where asked for, without the unreadable ones where those are to be skipped."""
         if self.masks is not None:
-            records = attach_masks(records, dataset.folder, self.masks)
+            records = attach_masks(records, dataset.folder, self.masks, image_of)
         if self.on_bad_image == "skip":
             records, problems = readable(records)
             self.bad_images += problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -30,9 +31,9 @@ def locate(root: Path, dataset: Facts, missing: Callable[[Path], Sequence[str]])
     """
     candidates = list(_candidates(root, dataset.folders))
     for folder in candidates:
-        if folder.is_dir() and not missing(folder):
+        if os.path.isdir(folder) and not missing(folder):  # behind a closed folder no more than what is not there
             return folder
-    incomplete = [folder for folder in candidates if folder.name in dataset.folders and folder.is_dir()]
+    incomplete = [folder for folder in candidates if folder.name in dataset.folders and os.path.isdir(folder)]
     if incomplete:
         found = [f"{folder} {contents(folder)} but lacks {', '.join(missing(folder))}" for folder in incomplete]
     else:
@@ -64,8 +65,9 @@ def archives_in(root: Path) -> list[Path]:
 
 
 def _children(folder: Path) -> list[Path]:
+    """Hidden ones are being unpacked or drawn, or were when that was killed (`scratch_folder`): no data set yet."""
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir())
+        return sorted(child for child in folder.iterdir() if not child.name.startswith(".") and child.is_dir())
     except OSError:
         return []
 
@@ -86,9 +88,9 @@ def _advice(root: Path, name: str) -> str:
     if archives:
         return (
             f"{', '.join(path.name for path in archives)} in that folder can be unpacked with: "
-            f"python -m aaformer_lit.prepare data={name} action=extract archive={archives[0]}"
+            f"python -m aaformer_lit.prepare data={name} paths.data={root} action=extract archive={archives[0]}"
         )
     return (
         f"Set paths.data=DIR to the folder that holds it, or try everything on synthetic people in the same layout: "
-        f"python -m aaformer_lit.prepare data={name} action=synthesize"
+        f"python -m aaformer_lit.prepare data={name} paths.data={root} action=synthesize"
     )

@@ -50,11 +50,15 @@ class PartTable:
         return parts
 
 
-def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> list[Record]:
+def attach_masks(
+    records: Iterable[Record], folder: Path, masks: str | Path, image_of: dict[Path, Record] | None = None
+) -> list[Record]:
     """The records with their mask files: the image's path below `folder`, or its name alone, with the suffix .png, in
     `masks`.
 
-    A relative `masks` is looked for in `folder` first. Raises `ProtocolError` where an image has no mask, or that of another.
+    A relative `masks` is looked for in `folder` first. `image_of` remembers which image each mask is of, from one split to the
+    next: files of one name, person and camera are the same image. Raises `ProtocolError` where an image has no mask, or that
+    of another.
     """
     masks = Path(masks).expanduser()
     directory = folder / masks if (folder / masks).is_dir() else masks
@@ -64,18 +68,18 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
         )
     found = {path.relative_to(directory).with_suffix("").as_posix(): path for path in directory.rglob("*.png")}
     attached, without = [], []
-    image_of: dict[Path, Path] = {}
+    image_of = {} if image_of is None else image_of
     for record in records:
         path = record.path
-        inner = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+        inner = _inside(path, folder)
         mask = found.get(inner.with_suffix("").as_posix()) or found.get(path.stem)
         attached.append(replace(record, mask=mask))
         if mask is None:
             without.append(inner)
-        elif image_of.setdefault(mask, inner) != inner:
+        elif not _same_image(first := image_of.setdefault(mask, record), record):
             raise ProtocolError(
-                f"{mask} would be the mask of {image_of[mask]} and of {inner}. Give each image its own, at its path: "
-                f"{directory / inner.with_suffix('.png')}."
+                f"{mask} would be the mask of {_inside(first.path, folder)} and of {inner}. Give each image its own, at its "
+                f"path: {directory / inner.with_suffix('.png')}."
             )
     if without:
         raise ProtocolError(
@@ -83,3 +87,11 @@ def attach_masks(records: Iterable[Record], folder: Path, masks: str | Path) -> 
             f"which needs {without[0].with_suffix('.png')} or {without[0].stem}.png there."
         )
     return attached
+
+
+def _inside(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+
+
+def _same_image(one: Record, other: Record) -> bool:
+    return one.path == other.path or (one.path.name, one.pid, one.camid) == (other.path.name, other.pid, other.camid)

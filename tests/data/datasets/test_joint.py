@@ -77,6 +77,7 @@ def test_from_the_command_line(root: Path) -> None:
         ("market1501", ["cuhk03"], {}, "data.train=market1501 must be a list"),
         (["market1501", "market1501"], ["cuhk03"], {}, "names a data set twice"),
         (["dukemtmc", "occluded_duke"], ["cuhk03"], {}, "occluded_duke shows the same people as dukemtmc"),
+        (["p_dukemtmc", "occluded_duke"], ["cuhk03"], {}, "occluded_duke shows the same people as p_dukemtmc"),
         (["market1501"], ["dukemtmc"], {"cuhk03": {}}, "neither in data.train nor in data.test"),
         (["market1501"], ["dukemtmc"], {"dukemtmc": {"protocol": "x"}}, r"data.options.dukemtmc=.* does not fit"),
     ],

@@ -210,6 +210,32 @@ def test_one_image_is_not_two_people_or_cameras(root: Path, other: tuple[str, ..
         opened(root, [*ROWS, other])
 
 
+def test_one_image_is_of_one_clip(root: Path) -> None:
+    rows = [(*row, "s1") for row in ROWS]
+    with pytest.raises(
+        ProtocolError, match=r"pid eve, camid door, sequence s1 and as pid eve, camid door, sequence s2"
+    ):
+        opened(root, [*rows, (*ROWS[3], "s2")], [*COLUMNS, "sequence"])
+
+
+def test_numbers_written_in_two_ways_are_one_person_with_one_clip_and_one_camera(root: Path) -> None:
+    rows = [
+        ("img/d.jpg", "7", "1", "query", "s1"),
+        ("img/e.jpg", "07", "01", "gallery", "s1"),
+        ("img/e.jpg", "7", "1", "gallery", "s1"),
+        ("img/f.jpg", "8", "1", "gallery", "s2"),
+        ("img/g.jpg", "7", "2", "gallery", "s2"),
+    ]
+    dataset = opened(root, rows, [*COLUMNS, "sequence"])
+    (query,), (own, *others) = dataset.query, dataset.gallery
+    assert query.sequence == own.sequence
+    assert len({query.sequence, *(other.sequence for other in others)}) == 3
+    text = said(dataset)
+    assert "1 pid written in several ways, counted as one number each: 07 = 7" in text
+    assert "1 row left out, which list an image of their split again" in text
+    assert "no camera of the queries" not in text
+
+
 def test_a_test_image_that_was_trained_on_is_said(root: Path) -> None:
     dataset = opened(root, [*ROWS, ("img/a.jpg", "ann", "door", "gallery")])
     assert "1 test image trained on: img/a.jpg" in said(dataset)
@@ -260,13 +286,21 @@ def test_folders_that_are_links_are_followed(tmp_path: Path, write_images: Write
     assert (found.files, found.used, found.unused) == (3, 3, {})
 
 
-def test_one_file_linked_to_from_two_splits_is_one_image(tmp_path: Path, write_images: Write) -> None:
-    write_images(tmp_path / "gallery", ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"])
-    (tmp_path / "query" / "ann").mkdir(parents=True)
-    (tmp_path / "query" / "ann" / "q.jpg").symlink_to(tmp_path / "gallery" / "ann" / "1.jpg")
-    dataset = FolderDataset(tmp_path)
+@pytest.mark.parametrize("spelled", ["absolute", "relative", "behind a link"])
+def test_one_file_linked_to_from_two_splits_is_one_image(
+    tmp_path: Path, write_images: Write, monkeypatch: pytest.MonkeyPatch, spelled: str
+) -> None:
+    own = tmp_path / "disk" / "own"
+    write_images(own / "gallery", ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"])
+    (own / "query" / "ann").mkdir(parents=True)
+    (own / "query" / "ann" / "q.jpg").symlink_to("../../gallery/ann/1.jpg")
+    (tmp_path / "via").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path)
+    folder = {"absolute": own, "relative": Path("disk/own"), "behind a link": tmp_path / "via" / "own"}[spelled]
+    dataset = FolderDataset(folder)
     assert "1 query image in the gallery too: gallery/ann/1.jpg" in said(dataset)
     assert dataset.query[0].path == dataset.gallery[0].path
+    assert account(dataset).files == 3
 
 
 @pytest.mark.parametrize(("sign", "name"), [("\t", "tabs"), (";", "semicolons")])

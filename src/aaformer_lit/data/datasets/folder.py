@@ -110,10 +110,10 @@ class FolderDataset(ReIDDataset):
         self.leave_out_unread({row.path for row in rows})
         rows = [row for row in rows if row.path not in self.unused]
         rows = examine.without_junk(rows, self.unused, self.remark)
-        rows = examine.without_copies(rows, self.remark)
         for kind in ("pid", "camid"):
-            examine.say_spellings(kind, [name for row in rows if (name := getattr(row, kind))], self.remark)
+            rows = examine.with_one_spelling(kind, rows, self.remark)
             examine.say_like_missing(kind, rows, self.remark)
+        rows = examine.without_copies(rows, self.remark)
         examine.say_cameras(rows, self.remark)
         examine.say_shared(rows, self.remark)
         return rows

@@ -60,8 +60,9 @@ def _checked(key: str, names: Sequence[str]) -> Sequence[str]:
     if len(set(names)) < len(names):
         raise ConfigError(f"data.{key}={list(names)} names a data set twice.")
     if key == "train":
-        for name in names:
-            if (other := DATASETS[name].images_of) in names:
+        shown: dict[str, str] = {}
+        for name in sorted(names, key=lambda name: DATASETS[name].images_of is not None):  # the originals first
+            if (other := shown.setdefault(DATASETS[name].images_of or name, name)) != name:
                 raise ConfigError(
                     f"data.train={list(names)}: {name} shows the same people as {other}, under other labels. Keep one."
                 )

@@ -73,8 +73,8 @@ def without_copies(rows: Sequence[Row], say: Say) -> list[Row]:
         known = identity.setdefault(row.path, row)
         if known._replace(split=row.split) != row:
             raise ProtocolError(
-                f"{row.path} is listed as pid {known.pid}, camid {known.camid or '(none)'} and as pid {row.pid}, camid "
-                f"{row.camid or '(none)'}. One image shows one person, by one camera: correct the rows."
+                f"{row.path} is listed as {_who(known)} and as {_who(row)}. One image shows one person, by one camera, in one "
+                "clip: correct the rows."
             )
         if first.setdefault((row.path, row.split), row) is not row:
             copies.append(row)
@@ -87,13 +87,13 @@ def without_copies(rows: Sequence[Row], say: Say) -> list[Row]:
     return list(first.values())
 
 
-def say_spellings(kind: str, names: Iterable[str], say: Say) -> None:
-    """Names that are one number, or that differ in their case alone."""
-    spellings: dict[object, list[str]] = defaultdict(list)
-    distinct = sorted(set(names))
+def with_one_spelling(kind: str, rows: Sequence[Row], say: Say) -> list[Row]:
+    """Pids or camids that are numbers, all of them, without leading zeros; names that differ in their case alone are said."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    distinct = sorted({name for row in rows if (name := getattr(row, kind))})
     all_numbers = all(_NUMBER.fullmatch(name) for name in distinct)
     for name in distinct:
-        spellings[int(name) if all_numbers else name.casefold()].append(name)
+        spellings[str(int(name)) if all_numbers else name.casefold()].append(name)
     groups = [" = ".join(group) if all_numbers else " / ".join(group) for group in spellings.values() if len(group) > 1]
     if groups and all_numbers:
         say(
@@ -109,6 +109,9 @@ def say_spellings(kind: str, names: Iterable[str], say: Say) -> None:
             if kind == "pid"
             else "If they are the same, write them alike: now images of one camera count as answers of another.",
         )
+    if not all_numbers:
+        return list(rows)
+    return [row._replace(**{kind: str(int(name))}) if (name := getattr(row, kind)) else row for row in rows]
 
 
 def say_like_missing(kind: str, rows: Sequence[Row], say: Say) -> None:
@@ -162,3 +165,8 @@ def say_shared(rows: Sequence[Row], say: Say) -> None:
             leaked,
             "Results come out higher than they are. Take them out of one of the splits.",
         )
+
+
+def _who(row: Row) -> str:
+    clip = f", sequence {row.sequence}" if row.sequence else ""
+    return f"pid {row.pid}, camid {row.camid or '(none)'}{clip}"
