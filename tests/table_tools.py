@@ -57,7 +57,7 @@ def write_run(
     if queries is not None:
         first = np.where(np.asarray(queries) >= 0.5, 1, 4)
         table = pd.DataFrame({"query": [f"{i}.jpg" for i in range(len(queries))], "average_precision": queries})
-        table = table.assign(set="cuhk03", subset="", first_hit_rank=first)
+        table = table.assign(set="cuhk03", subset="", pid=1, camid=1, first_hit_rank=first)
         extra = table.assign(subset="global", average_precision=0.0)  # must not be read
         pd.concat([table.iloc[::-1], extra]).to_parquet(folder / "per_query.parquet")
         scores = (float((first == 1).mean()), float(np.mean(queries)))

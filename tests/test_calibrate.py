@@ -171,9 +171,36 @@ def test_thresholds_of_others_are_refused(calibrated, people, tmp_path, capsys, 
     assert not list(tmp_path.rglob("ranking.*"))
 
 
+def test_thresholds_for_mirrored_descriptors_are_left_aside_by_those_that_are_not(
+    calibrated, gallery, people, tmp_path, capsys
+):
+    shutil.copy(calibrated / "last.ckpt", tmp_path)
+    mirrored = read_json(calibrated / "last.calibration.json") | {"flip_test": True}
+    (tmp_path / "last.calibration.json").write_text(json.dumps(mirrored))
+    assert search(gallery, people / "query", tmp_path, f"ckpt={tmp_path}/last.ckpt", "formats=json") == 0
+    assert "are for flip_test=true, and are left aside" in " ".join(capsys.readouterr().out.split())
+    assert "decision" not in read_json(tmp_path / "found" / "ranking.json")["results"][0]["answers"][0]
+
+
+def test_pictures_that_are_query_and_gallery_at_once_and_cameras_that_have_names(copied, people, tmp_path):
+    shutil.copy(copied, tmp_path)
+    rows = ["path,pid,camid,split"]
+    for path in sorted((people / "bounding_box_test").glob("*.jpg")):
+        pid, camid = re.match(PATTERN, path.name).groups()
+        names = [f"{path},{pid},{('door', 'yard')[int(camid) % 2]},{split}" for split in ("query", "gallery")]
+        rows += names if int(pid) > 0 else []
+    (tmp_path / "people.csv").write_text("\n".join(rows))
+    table = ("data=folder", f"data.table={tmp_path}/people.csv", "data.image_size=[64,32]")
+    assert calibrate(tmp_path / "last.ckpt", tmp_path, tmp_path, *table, "far=0.6", "miss=0.6", "confidence=0.5") == 0
+    assert (tmp_path / "run" / "distances.png").is_file()
+    cameras = CalibrationRecord.read(tmp_path / "last.calibration.json").thresholds.cameras
+    assert cameras.keys() == {"door-door", "door-yard", "yard-yard"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["data.cut=0.2"], "data.cut=0.2: thresholds are found on whole pictures"),
         ([], "far=0.01 cannot be promised from 4 people: .* It takes 598 people"),
         (["far=0.4", "confidence=0.5"], "miss=0.05 cannot be promised from 4 people: .* It takes 14 people"),
         (["far=1.5"], "far=1.5 must lie between 0 and 1"),

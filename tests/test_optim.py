@@ -135,13 +135,15 @@ def test_the_papers_recipe_is_one_group():
 
 def test_frozen_parameters_stay_out():
     net = network()
-    optimizer, _ = Optimization(SGD, WarmupCosine(), freeze=["patch_embed", "blocks.0."]).build(net, 10)
+    optimizer, _ = Optimization(SGD, WarmupCosine(), freeze=["patch_embed", "blocks.0"]).build(net, 10)
     grouped = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert id(net.backbone.blocks[0].mlp.fc1.weight) not in grouped
     assert not net.backbone.patch_embed.proj.weight.requires_grad
     assert id(net.backbone.blocks[1].mlp.fc1.weight) in grouped
-    with pytest.raises(ConfigError, match=r"freeze='blocks\.9'"):
+    with pytest.raises(ConfigError, match=r"freeze='blocks\.9' names nothing of the backbone"):
         Optimization(SGD, WarmupCosine(), freeze=["blocks.9"]).build(network(), 10)
+    with pytest.raises(ConfigError, match=r"freeze='block' names nothing"):  # no prefix: blocks.1 is not blocks.11
+        Optimization(SGD, WarmupCosine(), freeze=["block"]).build(network(), 10)
 
 
 @pytest.mark.parametrize("options", [{"warmup_epochs": -1}, {"warmup_from": 0}, {"floor": 2}])

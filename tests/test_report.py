@@ -1,6 +1,7 @@
 """The report entry point on made-up runs, and that rows, sweeps and tables speak of the same configs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +15,7 @@ from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import config_hash
 from aaformer_lit.data import DATASETS
 from aaformer_lit.tables.collect import Run
+from aaformer_lit.tables.compare import query_scores
 from aaformer_lit.tables.join import merge, place
 from cli_tools import only, run_cli
 from table_tools import AAFORMER, BASELINE, NEAREST, SINKHORN, paper_table, write_run
@@ -93,6 +95,17 @@ def test_the_report_is_printed_and_written_in_every_format(tmp_path, capsys):
     assert (folder / "table5.txt").read_text().strip() in printed
     names = {path.name for path in folder.iterdir() if path.name.startswith("table5")}
     assert names == {"table5.txt", "table5.md", "table5.tex", "table5.csv", "table5-cuhk03_labeled.png"}
+
+
+def test_queries_of_one_file_name_are_told_apart_by_whom_they_show(tmp_path):
+    scores = [0.9, 0.2, 0.6, 0.4]
+    folder = write_run(tmp_path / "one", AAFORMER, queries=scores)
+    table = pd.read_parquet(folder / "per_query.parquet")
+    names = table["query"].map({f"{i}.jpg": f"{i % 2}.jpg" for i in range(4)})
+    people = table["query"].map({f"{i}.jpg": 7 - i // 2 for i in range(4)})
+    table.assign(query=names, pid=people).to_parquet(folder / "per_query.parquet")
+    found = query_scores(Run(folder, "finished", {}, {}, {}), "mAP")
+    assert (found.index.is_unique, found.tolist()) == (True, [60, 90, 40, 20])  # by name, then pid
 
 
 def test_an_ablations_pins_are_what_its_config_says():

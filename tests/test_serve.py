@@ -174,6 +174,8 @@ def test_what_is_added_is_found_and_what_is_removed_is_gone_from_the_disk_and_st
     assert (status, refused["what"], refused["got"]) == (404, "there is no such image", "0.png")
     assert call("DELETE", "/people/7")[0] == 404
     assert len(Gallery.open(gallery.folder)) == 5
+    assert call("POST", "/images?name=door/ben.png&pid=team/9", png(21))[0] == 201
+    assert call("DELETE", "/people/team%2F9")[1]["removed"] == 1
 
 
 def test_pictures_added_at_once_become_few_versions_and_each_is_on_the_disk(call, gallery):

@@ -199,7 +199,7 @@ def test_epochs_of_different_length_are_whole_and_validated(tmp_path, data_dir):
         ("trainer.precision=bf16-mixed", "model.grad_checkpointing=true", "recipe=transreid"),
         ("data.val_ids=0.25", "data.ids_per_batch=2", "trainer.check_val_every_n_epoch=1", "model=vit_baseline"),
         ("logger=[csv,tensorboard]", "optim=adamw", "optim.layer_decay=0.7", "optim.freeze=[patch_embed]"),
-        ("model/assigner=parsing", "model.parts=[6]", "flip_test=true", "test_untrained=true"),
+        ("model/assigner=parsing", "model.parts=[6]", "flip_test=true", "test_untrained=true", "logger=[]"),
     ],
 )
 def test_options_that_promise_to_work(overrides, tmp_path, data_dir):

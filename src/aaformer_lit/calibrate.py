@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 def calibrate(cfg: DictConfig) -> CalibrationRecord:
     """Find thresholds as configured, and store them; returns what was stored."""
-    from aaformer_lit.checkpoints.calibration import FILE, CalibrationRecord, calibration_path
+    from aaformer_lit.checkpoints.calibration import FILE, KEY, CalibrationRecord, calibration_path
     from aaformer_lit.checkpoints.load import load
     from aaformer_lit.engine.training_data import use_training_data
     from aaformer_lit.gallery import Extractor, Gallery, check_same_model
+    from aaformer_lit.gallery.sources import identity
     from aaformer_lit.metrics.calibration import calibrate_thresholds, check_enough, check_rates
     from aaformer_lit.pictures.scene import prepared_data
     from aaformer_lit.viz import save
@@ -39,11 +41,16 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
     galleries = [Gallery.open(folder) for folder in listed(cfg.gallery)]
     network, about = load(cfg.ckpt)
     use_training_data(cfg, cfg.ckpt, about)
+    if cfg.data.get("cut"):
+        raise ConfigError(
+            f"data.cut={cfg.data.cut}: thresholds are found on whole pictures. Leave it out (data.cut=0)."
+        )
     test_set = _only(prepared_data(cfg, about["data"]).test_sets)
     query, others = _held_out(test_set)
     people = len({record.pid for record in (*query, *others)})
     if cfg.promise:
         check_enough(people, cfg.far, cfg.miss, cfg.confidence)
+    about = {key: value for key, value in about.items() if key != KEY}  # earlier thresholds
     extractor = Extractor(
         network,
         about,
@@ -57,13 +64,14 @@ def calibrate(cfg: DictConfig) -> CalibrationRecord:
         check_same_model(gallery, extractor)
     features = _described(extractor, [*query, *others])
     rates = {"far": cfg.far, "miss": cfg.miss, "confidence": cfg.confidence, "promise": cfg.promise}
-    thresholds = calibrate_thresholds(features, **rates)
+    names = {camid: identity(name) for camid, name in test_set.camera_names.items()}
+    thresholds = calibrate_thresholds(features, **rates, camera_names=names)
     record = CalibrationRecord(thresholds, extractor.fingerprint, cfg.flip_test, test_set.name)
-    picture = save(_picture(features, len(query), thresholds), Path(cfg.run_dir) / "distances.png")
     target = Path(cfg.output) if cfg.output else calibration_path(cfg.ckpt) or Path(cfg.run_dir, FILE)
     record.write(target)
     for gallery in galleries:
         gallery.with_calibration(record.as_dict())
+    picture = save(_picture(features, len(query), thresholds), Path(cfg.run_dir) / "distances.png")
     console.print(f"{test_set.name}: {people:,} people, {len(features):,} pictures", highlight=False)
     console.print(_table(thresholds))
     console.print(_in_words(thresholds, len(features.camids[features.camids >= 0].unique())), highlight=False)
@@ -105,9 +113,13 @@ def _described(extractor: Extractor, records: list[Record]) -> FeatureSet:
 
 
 def _picture(features: FeatureSet, queries: int, thresholds: Calibration) -> Figure:
+    """The queries beside all pictures but themselves."""
+    import torch
+
     from aaformer_lit.viz import distance_histogram, verification_pairs
 
-    pairs = verification_pairs(features.select(slice(queries)), features.select(slice(queries, None)))
+    everything = replace(features, sequences=torch.arange(len(features)))
+    pairs = verification_pairs(everything.select(slice(queries)), everything)
     return distance_histogram(
         pairs, {"accepted up to": thresholds.accept.distance, "rejected beyond": thresholds.reject.distance}
     )

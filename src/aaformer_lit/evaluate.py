@@ -39,7 +39,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     prepare_like_training(cfg, about["data"])
     data = instantiate(cfg.data)
     retrieval = {"expansion": instantiate(cfg.expand)} | ({"rerank": instantiate(cfg.rerank)} if cfg.rerank else {})
-    module = ReIDModule(network, retrieval=retrieval, flip_test=cfg.flip_test)
+    module = ReIDModule(network, about=about, retrieval=retrieval, flip_test=cfg.flip_test)
     trainer = instantiate(
         cfg.trainer,
         callbacks=[

@@ -57,7 +57,7 @@ class Optimization:
         part_lr_factor: on the part tokens.
         head_lr_factor: on necks and classifiers, and on the estimate of where the body is (`BodyHeights`).
         decay_all: whether biases, norms and tokens have weight decay too, as in BoT and the paper; off for AdamW.
-        freeze: name prefixes of backbone parameters that stay as they are, such as `patch_embed` or `blocks.0.`.
+        freeze: modules or parameters of the backbone that stay as they are, such as `patch_embed` or `blocks.0`.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class Optimization:
             )
 
     def apply_freeze(self, network: nn.Module) -> None:
-        """Turn off the gradient of the frozen backbone parameters."""
-        for prefix in self.freeze:
-            frozen = [p for name, p in network.named_parameters() if name.startswith(f"backbone.{prefix}")]
+        """Turn off the gradient of the frozen backbone parameters. Raises `ConfigError` for what the backbone does not have."""
+        for name in self.freeze:
+            inside = f"backbone.{name.rstrip('.')}."
+            frozen = [p for known, p in network.named_parameters() if f"{known}.".startswith(inside)]
             if not frozen:
                 raise ConfigError(
-                    f"freeze={prefix!r} names no parameter of the backbone; "
-                    "use prefixes such as 'patch_embed' or 'blocks.0.'."
+                    f"freeze={name!r} names nothing of the backbone; use names such as 'patch_embed' or 'blocks.0'."
                 )
             for parameter in frozen:
                 parameter.requires_grad_(False)

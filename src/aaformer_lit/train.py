@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -64,7 +64,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     )
     trainer = make_trainer(cfg)
     _say_how_long(trainer, module, data)
-    compiled = compile_if_it_pays(network, 16, trainer.strategy.root_device) if cfg.compile else None
+    with _precision(trainer):
+        compiled = compile_if_it_pays(network, 16, trainer.strategy.root_device) if cfg.compile else None
     said = metadata(cfg, data.fingerprint, choices()) | {"compile": compiled, "weights": weights}
     if trainer.is_global_zero:
         write_json(run_dir / "metadata.json", said)
@@ -163,12 +164,13 @@ def make_trainer(cfg: DictConfig) -> Trainer:
 
     from aaformer_lit.checkpoints.io import WholeCheckpointIO
 
-    used = {"best": bool(cfg.data.val_ids), "progress": cfg.trainer.enable_progress_bar}
+    loggers = [instantiate(one) for one in (cfg.get("logger") or {}).values() if one]
+    used = {"best": bool(cfg.data.val_ids), "progress": cfg.trainer.enable_progress_bar, "learning_rate": bool(loggers)}
     callbacks = [one for name, one in cfg.callbacks.items() if one and used.get(name, True)]
     return instantiate(  # type: ignore[no-any-return]
         cfg.trainer,
         callbacks=[instantiate(callback) for callback in callbacks],
-        logger=[instantiate(one) for one in cfg.logger.values() if one],
+        logger=loggers,
         plugins=[WholeCheckpointIO()],
         default_root_dir=cfg.run_dir,
     )
@@ -208,15 +210,19 @@ def _say_how_long(trainer: Trainer, module: ReIDModule, data: ReIDDataModule) ->
             trainer.precision,
         )
     images = drawn_images(len(data.train_records), data.ids_per_batch * data.images_per_id, trainer.limit_train_batches)
-    # the network is in float32 until the training starts, which a context of half precision (bf16-true) would not fit
-    mixed = str(trainer.precision).endswith("mixed")
-    with trainer.precision_plugin.forward_context() if mixed else nullcontext():
+    with _precision(trainer):
         hours = training_hours(module.network, module.network.image_size, images * (trainer.max_epochs or 1))
     if hours > 1 and choices().get("experiment") != "quickstart":
         console.print(
             f"[yellow]No GPU in use: this training takes about {in_words(hours)} on this machine.[/] "
             "For a first look in minutes: python -m aaformer_lit.train experiment=quickstart"
         )
+
+
+def _precision(trainer: Trainer) -> AbstractContextManager[None]:
+    """That of the training, for what is measured before it."""
+    # the network is in float32 until the training starts, which a context of half precision (bf16-true) would not fit
+    return trainer.precision_plugin.forward_context() if str(trainer.precision).endswith("mixed") else nullcontext()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from aaformer_lit.assign import Everyone, Gumbel, Nearest, Parsing, Placed, Sinkhorn, Stripes
 from aaformer_lit.errors import ConfigError
-from aaformer_lit.ops import compare, part_attention, similarity_scores
+from aaformer_lit.ops import compare, part_attention, similarity_scores, subset_softmax
 from aaformer_lit.structures import NO_PART
 
 GRID = (6, 4)
@@ -90,6 +90,44 @@ def test_gumbel_gradient_reaches_queries_only_through_attend():
     outputs = Gumbel().attend(q, k, v, parts=[3], similarity="dot", grid=GRID)
     outputs.output.sum().backward()
     assert all(torch.isfinite(t.grad).all() for t in (q, k, v))
+
+
+def test_a_part_that_was_not_chosen_learns_what_choosing_it_would_have_done():
+    """The gradient of exp(l) m / sum exp(l) m in m, members or not, as long as no logit is above all members' ones."""
+    torch.manual_seed(0)
+    logits = torch.rand(1, 2, 6, dtype=torch.float64)
+    chosen = torch.tensor([[[1.0, 0, 0, 1, 0, 1], [0, 1, 1, 0, 1, 0]]], dtype=torch.float64)
+    logits += 2 * chosen
+    values = torch.randn(1, 2, 6, dtype=torch.float64)
+    gradients = []
+    for formula in (subset_softmax, lambda x, m: x.exp() * m / (x.exp() * m).sum(dim=-1, keepdim=True)):
+        membership = chosen.clone().requires_grad_()
+        (formula(logits, membership) * values).sum().backward()
+        gradients.append(membership.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0][chosen == 0].abs().min() > 0
+    membership = chosen.clone().requires_grad_()
+    (subset_softmax(1e3 * (1 - chosen), membership) * values).sum().backward()  # far larger where nobody chose
+    assert membership.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("parts", "classes", "trained", "message"),
+    [
+        ([2, 3], ["head", "legs"], None, r"model.parts=\[2, 3\] are not the 2 body parts .*Use model.parts=\[2\]"),
+        (
+            [2],
+            ["head", "legs"],
+            ["legs", "head"],
+            "was trained with the body parts legs, head, and data.mask_parts has head",
+        ),
+    ],
+)
+def test_parsing_has_a_part_for_each_class_of_the_masks(parts, classes, trained, message):
+    with pytest.raises(ConfigError, match=message):
+        Parsing().check_classes(parts, classes, trained)
+    Parsing().check_classes([2], classes, classes)
+    Parsing().check_classes(parts, [])  # without masks an image says so
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def test_a_key_of_another_option_names_the_options_that_have_it(chosen, override
     assert said.startswith(f"unknown config key '{key}'. It is a key of {options} that is chosen.")
 
 
+def test_what_a_library_takes_is_passed_on_with_a_plus():
+    said = message("train", "optim=adamw", "optim.optimizer.amsgrad=true")
+    assert " torch.optim.AdamW is given it with a plus: +optim.optimizer.amsgrad=VALUE." in said
+    assert "with a plus" not in message("train", "loss.kangaroo=1")  # all of ours are in the config
+
+
 def test_a_renamed_group_says_its_new_word():
     assert message("train", "row=nearest").startswith(
         "the config group 'row' is called ablation now: use ablation=OPTION."

@@ -112,6 +112,15 @@ def test_a_config_runs_no_code_of_others(evaluate: Evaluate, run_without: Callab
     assert "no data module of aaformer_lit" in says
 
 
+def test_a_sampler_of_ones_own_is_not_needed_for_a_test(run_without: Callable[..., Path]) -> None:
+    market = "aaformer_lit.data.datasets.market1501.Market1501DataModule"
+    run = run_without(
+        {"_target_": market, "root": "data", "sampler": {"_target_": "mine.CameraSampler", "_partial_": True}}
+    )
+    found, _ = _find(str(run), {"data": {}})
+    assert found == {"_target_": market, "root": "data"}
+
+
 def test_an_export_does_not_tell_where_the_data_lay(trained: Path, tmp_path: Path) -> None:
     from aaformer_lit.checkpoints.load import description
     from aaformer_lit.deploy.formats import portable

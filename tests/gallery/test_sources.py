@@ -28,6 +28,8 @@ def test_boxes_from_a_table(tmp_path):
         Crop(tmp_path / "a.png", (-3, 0, 5, 5)),
         Crop(tmp_path / "b.png", (1, 2, 10, 20), "7", "door"),
     ]
+    table.write_text("path,x,y,w,h,pid,camid\nb.png,1.0,2,10,20,7.0,1.0\na.png,3,0,5,5,,-1.0\n")  # pandas, with gaps
+    assert [(crop.pid, crop.camid) for crop in find_crops(None, table)] == [("", ""), ("7", "1")]
     assert find_crops("frames", table)[0].path.as_posix() == "frames/a.png"
     pd.DataFrame({"path": ["b.png"], "x": [1.4], "y": [2], "w": [10], "h": [20], "pid": [7]}).to_parquet(
         tmp_path / "boxes.parquet"

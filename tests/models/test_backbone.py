@@ -218,3 +218,10 @@ def test_sincos_positions_tell_every_patch_apart_and_neighbours_less():
 def test_an_unknown_init_is_refused():
     with pytest.raises(ConfigError, match=r"timm, nearby; got 'best'"):
         build(init="best")
+
+
+def test_a_start_for_networks_without_weights_does_not_replace_those_of_timm(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **options: create(name, **options))
+    with pytest.raises(ConfigError, match=r"init=nearby starts a network without weights"):
+        build_backbone("vit_tiny_patch16_224", (64, 32), weights="timm", init="nearby")

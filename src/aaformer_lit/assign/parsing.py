@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -17,6 +19,29 @@ class Parsing(Assigner):
 
     A part that the image does not show takes the one patch with the highest score, so that its softmax exists.
     """
+
+    def check_classes(
+        self, parts: Sequence[int], classes: Sequence[str], trained_with: Sequence[str] | None = None
+    ) -> None:
+        """Raise `ConfigError` unless there is a part for each class of the masks, the same ones as in training.
+
+        Args:
+            parts: granularities of the network.
+            classes: names of the mask table of the data; empty where they have no masks.
+            trained_with: those that a checkpoint was trained with, if any.
+        """
+        if not classes:
+            return  # an image without a mask says so itself
+        if set(parts) != {len(classes)}:
+            raise ConfigError(
+                f"model.parts={list(parts)} are not the {len(classes)} body parts of data.mask_parts ({', '.join(classes)}), "
+                f"for each of which the parsing assigner has one part. Use model.parts=[{len(classes)}]."
+            )
+        if trained_with and list(trained_with) != list(classes):
+            raise ConfigError(
+                f"the network was trained with the body parts {', '.join(trained_with)}, and data.mask_parts has "
+                f"{', '.join(classes)}. Name the same parts in the same order, with the labels that they have in these masks."
+            )
 
     def forward(
         self,

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from aaformer_lit.cli.options import options_of
-from aaformer_lit.cli.suggestions import RENAMED, did_you_mean_key, did_you_mean_option, options_with
+from aaformer_lit.cli.suggestions import RENAMED, did_you_mean_key, did_you_mean_option, options_with, passed_on
 from aaformer_lit.errors import AAformerError, first_line
 from aaformer_lit.utils.files import CURES
 
@@ -75,7 +75,9 @@ def _unknown_key(given: str, cause: BaseException) -> str:
         )
     node, unknown = getattr(cause, "parent_node", None), str(getattr(cause, "key", ""))
     plain: Any = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else None
-    hint = options_with(given) or (did_you_mean_key(given, unknown, plain) if plain else "")
+    hint = options_with(given, unknown)
+    if plain and not hint:
+        hint = did_you_mean_key(given, unknown, plain) or passed_on(given, plain)
     return f"unknown config key '{given}'.{hint}"
 
 

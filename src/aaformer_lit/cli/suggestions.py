@@ -43,17 +43,21 @@ def did_you_mean_key(given: str, unknown: str, node: Mapping[str, Any]) -> str:
     return _question([_as_group(".".join([*before, key, *after])) for key in found[:2]])
 
 
-def options_with(given: str) -> str:
+def options_with(given: str, unknown: str) -> str:
     """` It is a key of model=aaformer and model=pooled, ...` of one that other options of its group have, or nothing."""
-    *group, key = given.split(".")
-    while group:
-        name = "/".join(group)
-        having = [one for one in options_of(name) if key in OmegaConf.load(CONF_DIR / name / f"{one}.yaml")]
-        if having:
-            named = " and ".join(f"{name}={one}" for one in having)
-            return f" It is a key of {named}, not of the {name} that is chosen."
-        *group, key = group
-    return ""
+    words = given.split(".")
+    name = "/".join(words[: words.index(unknown)]) if unknown in words else ""
+    having = (
+        [one for one in options_of(name) if unknown in OmegaConf.load(CONF_DIR / name / f"{one}.yaml")] if name else []
+    )
+    named = " and ".join(f"{name}={one}" for one in having)
+    return f" It is a key of {named}, not of the {name} that is chosen." if having else ""
+
+
+def passed_on(given: str, node: Mapping[str, Any]) -> str:
+    """How to hand a further argument to what others made and the config builds, such as the optimizer; or nothing."""
+    target = str(node.get("_target_", "aaformer_lit."))
+    return "" if target.startswith("aaformer_lit.") else f" {target} is given it with a plus: +{given}=VALUE."
 
 
 def _keys_below(node: object, prefix: str = "") -> Iterator[str]:

@@ -238,7 +238,9 @@ class ReIDDataModule(LightningDataModule):
         image_of: dict[str, dict[Path, Record]] = {d.name: {} for d in (*train_sets, *test_sets)}  # of each mask
         train = union([self._usable(d, d.train, image_of[d.name]) for d in train_sets])
         self.test_sets = {
-            d.name: TestSet(d.name, *(self._usable(d, s, image_of[d.name]) for s in (d.query, d.gallery)), d.draws)
+            d.name: TestSet(
+                d.name, *(self._usable(d, s, image_of[d.name]) for s in (d.query, d.gallery)), d.draws, d.camera_names
+            )
             for d in test_sets
             if d.query
         }

@@ -59,6 +59,7 @@ class ReIDDataset:
     published: ClassVar[Mapping[str, Mapping[str, Counts]]] = {}  # variant -> split -> counts
     images_of: ClassVar[str | None] = None  # another data set of which these images are a new split
     one_numbering: ClassVar[bool] = True  # False: pid 7 of train and pid 7 of query are different people
+    camera_names: Mapping[int, str] = {}  # by camid, where the files or rows name cameras otherwise
     draws: int = 0  # single-shot galleries of one image per person to average over; 0: the whole gallery at once
     source: ClassVar[str]  # where to get it, for messages and docs
 

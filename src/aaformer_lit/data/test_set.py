@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +24,7 @@ class TestSet:
     query: Sequence[Record]
     gallery: Sequence[Record]
     draws: int = 0  # of single-shot galleries; 0: the whole gallery at once
+    camera_names: Mapping[int, str] = field(default_factory=dict)  # where camids stand for names
 
     @property
     def records(self) -> list[Record]:

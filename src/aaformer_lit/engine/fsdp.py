@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from timm.models.vision_transformer import Block
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.optim import Optimizer
 
 from aaformer_lit.checkpoints.load import build_network, check_same_model, read_checkpoint
 
@@ -37,7 +38,31 @@ class Sharded(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         assert self.model is not None
         check_same_model(self.model.state_dict(), read_checkpoint(checkpoint_path)["state_dict"])
-        return super().load_checkpoint(checkpoint_path, weights_only)
+        optimizers, self.optimizers = (
+            self.optimizers,
+            [],
+        )  # Lightning would number their states by the model's parameters
+        content = super().load_checkpoint(checkpoint_path, weights_only)
+        self.optimizers = optimizers
+        for optimizer, state in zip(optimizers, content.get("optimizer_states", ()), strict=False):
+            self._continue(optimizer, state)
+        return content
+
+    def _continue(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        """Load the state of a whole optimizer, which numbers parameters group by group."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+
+        assert self.model is not None
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        ours = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+        theirs = [number for group in state["param_groups"] for number in group["params"]]
+        name_of = dict(zip(theirs, ours, strict=True))
+        named = {
+            "state": {name_of[number]: moments for number, moments in state["state"].items()},
+            "param_groups": [g | {"params": [name_of[n] for n in g["params"]]} for g in state["param_groups"]],
+        }
+        whole = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_optimizer_state_dict(self.model, optimizer, optim_state_dict=named, options=whole)
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:

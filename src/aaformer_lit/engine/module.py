@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from aaformer_lit.assign import PlaceLoss
+from aaformer_lit.assign import Parsing, PlaceLoss
 from aaformer_lit.checkpoints.load import check_same_model, describe
 from aaformer_lit.data.test_set import TestSet
 from aaformer_lit.engine.fsdp import shard
@@ -59,11 +59,21 @@ class ReIDModule(LightningModule):
                 "model.follow_body needs the place loss, which alone teaches where on the body a patch is. Use "
                 "place_loss=stripes, or model.follow_body=0."
             )
+        if optimization is not None:
+            optimization.apply_freeze(
+                network
+            )  # now: `ddp` counts on every gradient that is on when it wraps the network
         self.network, self.loss, self.optimization, self.place_loss = network, loss, optimization, place_loss
         self.about, self.retrieval, self.flip_test = dict(about or {}), dict(retrieval or {}), flip_test
         self.results: Results = {}
         self._metrics: dict[str, ReIDRetrieval] = {}
         self._random_state: dict[str, Tensor] = {}
+
+    def setup(self, stage: str) -> None:
+        assigner = getattr(self.network, "assigner", None)
+        if isinstance(assigner, Parsing):
+            classes: Sequence[str] = self.trainer.datamodule.part_names  # type: ignore[attr-defined]
+            assigner.check_classes(self.network.granularities, classes, self.about.get("data", {}).get("part_names"))
 
     def configure_model(self) -> None:
         if self.device_mesh is not None:
@@ -162,6 +172,7 @@ class ReIDModule(LightningModule):
         return ReIDRetrieval(
             len(test_set.query),
             self.network.evaluated_groups,
+            num_gallery=len(test_set.gallery),
             normalize=self.network.normalize,
             sequences=test_set.sequences,
             draws=test_set.draws,

@@ -6,6 +6,7 @@ network.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from aaformer_lit.models import ReIDViT
 from aaformer_lit.models.base import descriptors
 from aaformer_lit.structures import Pixels
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int], object]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 AUTOCAST: dict[Precision, torch.dtype | None] = {
@@ -73,12 +75,12 @@ class Extractor:
             raise ConfigError(f"data.eval_batch_size={batch_size} must be 1 or more.")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.fingerprint = fingerprint(network, about)
-        self.calibration = CalibrationRecord.of(about)
         self.network = network.to(self.device).eval()
         self.layout = Layout.of(network)
         # the name of a packaged or hub model is none of a file
         self.ckpt = Path(ckpt).absolute() if ckpt is not None and Path(ckpt).exists() else ckpt
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
+        self.calibration = self._calibration(CalibrationRecord.of(about))
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transform = ImageTransform.from_description(about["data"])
 
@@ -98,6 +100,18 @@ class Extractor:
                     f"the checkpoint that made {gallery.folder} is not at {ckpt} any more. Give it as ckpt=."
                 )
         return cls.from_checkpoint(ckpt, flip_test=gallery.about.get("flip_test", False), **options)
+
+    def _calibration(self, record: CalibrationRecord | None) -> CalibrationRecord | None:
+        """The model's own thresholds, unless they are for the other descriptor of image and mirror image."""
+        if record is None or record.flip_test == self.flip_test:
+            return record
+        log.warning(
+            "the thresholds of %s are for flip_test=%s, and are left aside: descriptors here have flip_test=%s.",
+            self.ckpt or "the model",
+            str(record.flip_test).lower(),
+            str(self.flip_test).lower(),
+        )
+        return None
 
     def features(
         self, images: Sequence[Crop | Path | Pixels], progress: Progress | None = None

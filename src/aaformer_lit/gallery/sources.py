@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aaformer_lit.data.columns import read_columns
+from aaformer_lit.data.datasets.table import tidy
 from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.listing import find_images
@@ -99,7 +100,7 @@ def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
     folder = table.parent if root is None else root
     crops = []
     for number, row in enumerate(frame.itertuples(index=False), start=1):
-        path, *numbers, pid, camid = (value.strip() for value in row)
+        path, *numbers, pid, camid = (tidy(value) for value in row)
         try:
             x, y, w, h = (_rounded(value) for value in numbers)
         except ValueError:

@@ -116,9 +116,9 @@ class Gallery:
         folder = Path(folder)
         check_choice("dtype", dtype, DTYPES)
         if folder.exists() and not folder.is_dir():
-            raise GalleryError(f"{folder} is a file, and a gallery is a folder. Give a new folder as out=.")
+            raise GalleryError(f"{folder} is a file, and a gallery is a folder. Give a new folder.")
         if others := foreign(folder):
-            raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder as out=.")
+            raise GalleryError(f"{folder} is no gallery, and not empty ({others[0]}). Give a new folder.")
         about = {
             "format": FORMAT, "version": 0, "name": uuid.uuid4().hex, "fingerprint": fingerprint, "dtype": dtype,
             "layout": layout.as_dict(), "root": str(Path(root).absolute()), "images": 0, "next_id": 0,

@@ -95,7 +95,13 @@ class Calibration:
 
 
 def calibrate_thresholds(
-    features: FeatureSet, *, far: float = 0.01, miss: float = 0.05, confidence: float = 0.95, promise: bool = True
+    features: FeatureSet,
+    *,
+    far: float = 0.01,
+    miss: float = 0.05,
+    confidence: float = 0.95,
+    promise: bool = True,
+    camera_names: Mapping[int, str] | None = None,
 ) -> Calibration:
     """Thresholds from held-out people.
 
@@ -105,6 +111,7 @@ def calibrate_thresholds(
         miss: wanted rate of false rejects, of one person's pictures in different cameras.
         confidence: 1 - delta, of each bound by itself.
         promise: choose thresholds whose bound is within the wanted rate; else by the measured rate, and only tell the bound.
+        camera_names: what the cameras are called where their camids stand for names; by these a search knows them.
 
     Raises:
         ConfigError: a rate or confidence outside (0, 1), or too few people for the promise.
@@ -120,12 +127,13 @@ def calibrate_thresholds(
     reject = _smallest(ends, missed, able, miss, delta, promise)
     below = int((ends <= accept.distance * (1 + 1e-9)).sum())
     true_accepts = 1 - float(missed[below - 1]) if below else 0.0
-    cameras = {}
+    cameras, names = {}, camera_names or {}
     for first, second in combinations_with_replacement(people.cameras, 2):
         seen = people.seen_by(first, second)
         if upper_bound(0.0, len(seen) // 2, delta) <= far:
             between = people.impostors_between(first, second, seen)
-            cameras[pair_name(str(first), str(second))] = _largest(*between, len(seen), far, delta, promise)
+            pair = pair_name(names.get(first, str(first)), names.get(second, str(second)))
+            cameras[pair] = _largest(*between, len(seen), far, delta, promise)
     return Calibration(far, miss, confidence, promise, accept, reject, true_accepts, cameras)
 
 

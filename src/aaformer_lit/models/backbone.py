@@ -118,6 +118,11 @@ def build_backbone(
         patch = "x".join(map(str, backbone.patch_embed.patch_size))
         raise ConfigError(f"{height}x{width} images are smaller than a patch of {patch}. Use a larger data.image_size.")
     if init == "nearby":
+        if weights == "timm":
+            raise ConfigError(
+                "init=nearby starts a network without weights, and would replace some of timm's. Use model.backbone.init=timm, "
+                "or model.backbone.weights=null."
+            )
         start_nearby(backbone)
     if weights == "timm":
         _check_pretrained_whole(backbone, name)

@@ -102,11 +102,12 @@ def subset_softmax(
     """
     members = membership if membership.dtype == torch.bool else membership > 0
     # not -inf: an empty subset would be softmax over that alone, which is NaN in value and in gradient
-    logits = logits.masked_fill(~members, torch.finfo(logits.dtype).min)
+    of_members = logits.masked_fill(~members, torch.finfo(logits.dtype).min)
     occupied = members.any(dim=-1, keepdim=True)
     if membership.dtype == torch.bool:
-        return F.softmax(logits, dim=-1) * occupied
-    weights = (logits - logits.detach().amax(dim=-1, keepdim=True)).exp() * membership
+        return F.softmax(of_members, dim=-1) * occupied
+    # the others keep their exponential, of which their weight of zero has its gradient; bounded, as they may be far larger
+    weights = (logits - of_members.detach().amax(dim=-1, keepdim=True)).clamp_max(0).exp() * membership
     # not divided by a tiny number where a subset is empty: the square of that is in the gradient, and overflows
     return weights / torch.where(occupied, weights.sum(dim=-1, keepdim=True), 1.0)
 

@@ -72,14 +72,16 @@ def paired_scores(first: Cell, second: Cell, metric: str) -> tuple[NDArray[np.fl
 
 
 def query_scores(run: Run, metric: str) -> pd.Series:
-    """Percent per query of all tokens together, sorted by the query's file name."""
+    """Percent per query of all tokens together, sorted by the query: file name, pid, camera, and of several such which."""
     path = run.folder / "per_query.parquet"
     try:
         table = pd.read_parquet(path)
-        table = table[table["subset"] == ""].set_index("query").sort_index()
+        table = table[table["subset"] == ""]
+        known = ["query", "pid", "camid"]
+        table = table.assign(nth=table.groupby(known).cumcount()).set_index([*known, "nth"]).sort_index()
         values = table["average_precision"] if metric == "mAP" else table["first_hit_rank"] <= _RANKS[metric]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"no per-query results of seed {run.seed} in {run.folder}") from error
-    if table["set"].nunique() != 1 or not table.index.is_unique:
+    if table["set"].nunique() != 1:
         raise ConfigError(f"{run.folder} has several test sets; compare runs on one")
     return 100 * values.astype(float)

@@ -191,7 +191,7 @@ def build(
             now, count = service.remove(name=name)
             return Removed(removed=count, **_state(now))
 
-        @app.delete("/people/{pid}", **guarded)
+        @app.delete("/people/{pid:path}", **guarded)
         def remove_person(pid: str) -> Removed:
             """Take all images of a person out for good; they are gone from the disk when answered."""
             now, count = service.remove(pid=pid)

@@ -63,6 +63,7 @@ class Service:
 
     def __init__(self, extractor: Extractor, gallery: Gallery, make_index: Callable[[], Index]) -> None:
         check_same_model(gallery, extractor)
+        find_calibration(None, gallery, extractor)  # thresholds that cannot be used are told at the start
         self.extractor, self.layout = extractor, extractor.layout
         self._make_index, self._indexes = make_index, dict[str, Index]()
         # where the caller says that the images lie now, if not where the gallery says

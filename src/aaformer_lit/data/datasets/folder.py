@@ -94,6 +94,7 @@ class FolderDataset(ReIDDataset):
         rows = self._examined(read_table(Path(self.table), self.remark) if self.table else self._walk())
         pids = numbered((row.pid for row in rows), first=1)  # 0 may stand for distractors (`structures.nobody`)
         camids = numbered(row.camid for row in rows if row.camid) | {"": -1}
+        self.camera_names = {camid: name for name, camid in camids.items() if name not in ("", str(camid))}
         # a clip shows one person: clips of the same name are told apart by whom they show
         clips = sorted({(row.pid, row.sequence) for row in rows if row.sequence})
         sequences = {clip: number for number, clip in enumerate(clips)}
