@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install quickstart check reproduce-laptop reproduce-market1501 docs notebooks format test test-slow test-gpu gpu-report soak fuzz coverage mutate audit clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 install: $(BIN)/.installed ## a virtual environment with the pinned versions
 
@@ -54,11 +54,11 @@ soak: install ## kill trainings, fill the disk, end ranks, give bad input; print
 
 reproduce-laptop: install ## train the 21 runs of docs/reproduction.md's laptop table (hours on two cores) and print it
 	$(BIN)/python -m aaformer_lit.train -m sweep=laptop
-	$(BIN)/python -m aaformer_lit.report table=laptop runs=runs/sweeps/laptop-synthetic
+	$(BIN)/python -m aaformer_lit.report table=laptop runs=$(or $(AAFORMER_RUNS),runs)/sweeps/laptop-synthetic
 
 reproduce-market1501: install ## the baseline and Table V's rows on Market-1501 in DATA=DIR, 3 seeds (BACKBONE=vit_small; a GPU, many hours)
-	$(BIN)/python -m aaformer_lit.train -m sweep=market1501 data=market1501 paths.data=$(or $(DATA),datasets) model/backbone=$(or $(BACKBONE),vit_small)
-	$(BIN)/python -m aaformer_lit.report table=market1501 runs=runs/sweeps/market1501-market1501
+	$(BIN)/python -m aaformer_lit.train -m sweep=market1501 data=market1501 $(if $(DATA),paths.data=$(DATA)) model/backbone=$(or $(BACKBONE),vit_small)
+	$(BIN)/python -m aaformer_lit.report table=market1501 runs=$(or $(AAFORMER_RUNS),runs)/sweeps/market1501-market1501
 
 docs: install ## the documentation as a site (site/), with the API reference; a broken link or a warning is an error
 	$(BIN)/mkdocs build --strict

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,9 @@ def speed(device: str, size: str) -> Step:
     that of `floor_is`."""
     rows: list[Mapping[str, Any]] = []
     failed, words = [], []
+    suites = [suite for suite in SUITES if suite != "assignment" or find_spec("ot")]
     with tempfile.TemporaryDirectory() as folder:
-        for suite in SUITES:
+        for suite in suites:
             options = [f"suite={suite}", f"size={size}", f"paths.runs={folder}/{suite}"]
             try:
                 _python("-m", "aaformer_lit.benchmark", *options)
@@ -117,7 +119,9 @@ def speed(device: str, size: str) -> Step:
             for found in Path(folder, suite).rglob("benchmark.json"):  # of a suite that failed, the rows before
                 kept = ("suite", "what", "against", "ratio", "floor_is", "floor_ratio", "memory_bytes")
                 rows += [{key: row[key] for key in kept} for row in json.loads(found.read_text())["rows"]]
-    says = f"{len(SUITES) - len(failed)} of {len(SUITES)} suites ran and were right{''.join(failed)}"
+    says = f"{len(suites) - len(failed)} of {len(suites)} suites ran and were right{''.join(failed)}"
+    if len(suites) < len(SUITES):
+        says += "; assignment was left out, as it compares with POT (pip install POT)"
     return Step(not failed, says, rows, "\n\n".join(filter(None, words)))
 
 

@@ -170,7 +170,7 @@ def _weighted_sum(
 
 def _repeat(times: Int[Tensor, ""], step: Callable[[Tensor, Tensor], Tensor], start: Tensor) -> Tensor:
     """`step` of the number of the round and what came out of the last one, as often as a tensor says."""
-    if not torch.compiler.is_exporting():
+    if not torch.compiler.is_compiling():
         for number in range(int(times)):
             start = step(torch.tensor(number), start)
         return start
