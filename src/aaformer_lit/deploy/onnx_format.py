@@ -24,7 +24,8 @@ class OnnxFormat(Format):
     """An ONNX file for ONNX Runtime.
 
     Args:
-        opset: 18 runs, in the files that torch writes (IR 10), on every ONNX Runtime since 1.18 (2024) and has all that these networks need.
+        opset: 18 has all that these networks need; the files that torch writes of it (IR 10) run on every ONNX Runtime since
+            1.18 (2024).
         preprocess: as in `Format`.
         dtype: of the linear layers; all else stays in float32.
     """
