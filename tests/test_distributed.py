@@ -7,13 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
 
 import training_step
-from aaformer_lit.checkpoints.load import read_checkpoint
+from aaformer_lit import load_model
+from aaformer_lit.checkpoints.load import describe, read_checkpoint
 from aaformer_lit.engine.callbacks.ema import EMA
-from aaformer_lit.engine.fsdp import Sharded
+from aaformer_lit.engine.fsdp import Sharded, shard, unsharded
 from aaformer_lit.errors import ConfigError
+from aaformer_lit.models import AAformer, build_backbone
 from cli_tools import TINY, TINY_DATA, only, read_json
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
@@ -79,6 +83,30 @@ def test_shards_train_to_the_weights_of_whole_copies(tmp_path, data_dir, two_pro
         torch.testing.assert_close(ours["state_dict"][name], weights, atol=1e-6, rtol=1e-5)
     for one, other in zip(*(moments(checkpoint) for checkpoint in (ours, theirs)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_short_descriptors_of_shards_are_kept_as_models(tmp_path, data_dir, two_processes):
+    options = (f"ckpt={two_processes}", *TINY_DATA, f"paths.data={data_dir}", "trainer.enable_progress_bar=false")
+    options += ("compress=[8]", f"paths.runs={tmp_path}", "alignment=false", "stability=0")
+    start("evaluate", *options, "trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2")
+    assert load_model(only(tmp_path.rglob("compressed_8"))).compression.size == 8
+
+
+def test_a_whole_copy_of_shards_takes_no_random_numbers(tmp_path):
+    network = AAformer(build_backbone("vit_tiny_patch16_224", (32, 16)), parts=[2])
+    model = {"_target_": "aaformer_lit.models.AAformer", "parts": [2]}
+    model["backbone"] = {"_target_": "aaformer_lit.models.build_backbone", "name": "vit_tiny_patch16_224"}
+    model["backbone"]["image_size"] = [32, 16]
+    about = describe(model, 0, {"image_size": [32, 16], "mean": [0.5] * 3, "std": [0.5] * 3})
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        shard(network, init_device_mesh("cpu", (1,)))
+        before = torch.get_rng_state()
+        copy = unsharded(network, about)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert copy is not network
+    finally:
+        dist.destroy_process_group()
 
 
 def test_shards_have_no_average():

@@ -146,6 +146,38 @@ def test_frozen_parameters_stay_out():
         Optimization(SGD, WarmupCosine(), freeze=["block"]).build(network(), 10)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"lr": 0.2}, "another lr"),
+        ({"momentum": 0.8}, "another momentum"),
+        ({"weight_decay": 0.1, "nesterov": True}, "another nesterov and another weight_decay"),
+    ],
+)
+def test_a_training_is_not_continued_with_other_settings(changed, said):
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    state = (
+        Optimization(functools.partial(torch.optim.SGD, **settings), WarmupCosine()).build(network(), 9)[0].state_dict()
+    )
+    Optimization(
+        functools.partial(torch.optim.SGD, **settings, foreach=True), WarmupCosine(warmup_epochs=3)
+    ).check_same(network(), state)
+    with pytest.raises(ConfigError, match=f"with {said} "):
+        Optimization(functools.partial(torch.optim.SGD, **settings | changed), WarmupCosine()).check_same(
+            network(), state
+        )
+
+
+def test_of_adamw_too_a_pair_is_the_same_as_a_list_or_as_a_pair_and_no_other():
+    def made(**settings):
+        return Optimization(functools.partial(torch.optim.AdamW, lr=1e-3, **settings), WarmupCosine())
+
+    state = made(betas=[0.9, 0.99]).build(network(), 9)[0].state_dict()
+    made(betas=(0.9, 0.99), fused=True).check_same(network(), state)
+    with pytest.raises(ConfigError, match="another betas"):
+        made().check_same(network(), state)
+
+
 @pytest.mark.parametrize("options", [{"warmup_epochs": -1}, {"warmup_from": 0}, {"floor": 2}])
 def test_impossible_schedules_are_config_errors(options):
     with pytest.raises(ConfigError):

@@ -1,5 +1,7 @@
 """The main job from the command line: what a run leaves, continuing, sweeping, evaluating, and errors in one message."""
 
+import math
+
 import pandas as pd
 import pytest
 import torch
@@ -216,6 +218,67 @@ def test_another_optimizer_does_not_continue_a_training(other, tmp_path, data_di
     options = (*TINY, f"paths.data={data_dir}", f"paths.runs={tmp_path}", "trainer.max_epochs=2")
     assert run_cli("train", *options, f"ckpt_path={trained}/checkpoints/last.ckpt", *other) == 2
     assert "init_from in place of ckpt_path" in " ".join(capsys.readouterr().err.split())
+
+
+VALIDATED = (*TINY, "data.val_ids=0.25", "data.ids_per_batch=2", "trainer.check_val_every_n_epoch=1")
+
+
+def test_the_average_of_the_best_epoch_is_what_is_tested(tmp_path, data_dir):
+    options = (
+        *VALIDATED,
+        "callbacks=ema",
+        "callbacks.ema.decay=0.8",
+        "trainer.max_epochs=3",
+        "optim.optimizer.lr=0.05",
+    )
+    options += ("optim.schedule.warmup_epochs=0", f"paths.data={data_dir}", f"paths.runs={tmp_path}")
+    assert run_cli("train", *options) == 0
+    run = only(tmp_path.rglob("metrics.json")).parent
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    name = "network.part_tokens"
+    assert not torch.equal(best["state_dict"][name], best["current_model_state"][name]), "a test of nothing"
+    again = (
+        "trainer=cpu",
+        "trainer.enable_progress_bar=false",
+        f"paths.runs={tmp_path}/again",
+        f"paths.data={data_dir}",
+    )
+    assert run_cli("evaluate", f"ckpt={run}/checkpoints/best.ckpt", *again) == 0
+    tested = read_json(only((tmp_path / "again").rglob("metrics.json")))
+    assert tested["test/mAP"] == pytest.approx(read_json(run / "metrics.json")["test/mAP"], abs=1e-6)
+
+
+def test_a_run_whose_folder_was_moved_still_knows_its_best(tmp_path, data_dir):
+    options = (*VALIDATED, "trainer.max_epochs=2", f"paths.data={data_dir}", "resume=auto")
+    assert run_cli("train", *options, f"paths.runs={tmp_path}/old") == 0
+    metrics = only((tmp_path / "old").rglob("metrics.json"))
+    expected = read_json(metrics)
+    metrics.unlink()
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert run_cli("train", *options, f"paths.runs={tmp_path}/new") == 0
+    assert read_json(only((tmp_path / "new").rglob("metrics.json"))) == pytest.approx(expected, abs=1e-6)
+    assert not (tmp_path / "old").exists()
+
+
+def test_a_longer_training_goes_on_at_its_own_rate_and_a_shorter_one_is_refused(tmp_path, data_dir, capsys):
+    options = (*TINY, "optim.optimizer.lr=0.01", "optim.schedule.warmup_epochs=0", f"paths.data={data_dir}")
+    assert run_cli("train", *options, "trainer.max_epochs=2", f"paths.runs={tmp_path}/two") == 0
+    checkpoint = only((tmp_path / "two").rglob("last.ckpt"))
+    longer = ("trainer.max_epochs=4", f"ckpt_path={checkpoint}", f"paths.runs={tmp_path}/four")
+    assert run_cli("train", *options, *longer) == 0
+    log = pd.read_csv(only((tmp_path / "four").rglob("metrics.csv")))
+    (rates,) = (log[name].dropna() for name in log if name.startswith("lr-"))
+    assert rates.tolist() == pytest.approx([0.005, 0.01 * (1 + math.cos(3 * math.pi / 4)) / 2])
+    shorter = ("trainer.max_epochs=1", f"ckpt_path={checkpoint}", f"paths.runs={tmp_path}/one")
+    assert run_cli("train", *options, *shorter) == 2
+    assert "has been trained for 2 epochs, more than trainer.max_epochs=1" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_check_of_the_validation_before_the_training_is_no_validation_of_an_epoch(tmp_path, data_dir):
+    options = (*VALIDATED, "trainer.check_val_every_n_epoch=2", "trainer.num_sanity_val_steps=1")
+    options += ("callbacks.progress={_target_: aaformer_lit.engine.callbacks.progress.EpochLines}",)
+    options += ("trainer.enable_progress_bar=true", f"paths.data={data_dir}", f"paths.runs={tmp_path}")
+    assert run_cli("train", *options) == 0
 
 
 def test_a_run_directory_at_the_root_starts_anew():

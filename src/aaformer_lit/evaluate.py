@@ -26,6 +26,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from aaformer_lit.engine.callbacks.alignment import AlignmentTest
     from aaformer_lit.engine.callbacks.compression import CompressionTest
     from aaformer_lit.engine.callbacks.stability import StabilityTest
+    from aaformer_lit.engine.fsdp import unsharded
     from aaformer_lit.engine.module import ReIDModule
     from aaformer_lit.engine.testing import run_test
     from aaformer_lit.engine.training_data import use_training_data
@@ -58,12 +59,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     metrics = run_test(trainer, module, data, run_dir)
     if cfg.save_features:
         module.share_features()
-    if trainer.is_global_zero:
+    alone = unsharded(network, about) if compression.sizes else network
+    if alone is not None and trainer.is_global_zero:
         if cfg.save_features:
             _save_features(module, run_dir)
         for size in compression.sizes:
-            with compression.compressed(network, size):
-                _save_model(network, compression.description(about, size), run_dir / f"compressed_{size}")
+            with compression.compressed(alone, size):
+                _save_model(alone, compression.description(about, size), run_dir / f"compressed_{size}")
         print_results(metrics, run_dir)
     return metrics
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -95,7 +96,7 @@ class Optimization:
         return optimizer, LambdaLR(optimizer, lambda epoch: self.schedule.factor(epoch, epochs))
 
     def check_same(self, network: nn.Module, state: Mapping[str, Any]) -> None:
-        """Raise `ConfigError` unless an optimizer of this state can be continued: one of the same kind and groups."""
+        """Raise `ConfigError` unless an optimizer of this state can be continued: one of the same kind, groups and settings."""
         ours, theirs = self.build(network, 1)[0].param_groups, state["param_groups"]
         # versions of torch add settings to a kind, other kinds have others
         same_kind = ours[0].keys() >= theirs[0].keys() or theirs[0].keys() >= ours[0].keys()
@@ -104,6 +105,13 @@ class Optimization:
                 "the checkpoint's training has moved its weights with another optimizer, or with other groups of parameters "
                 "(optim.layer_decay, freeze, factors). ckpt_path continues a training with its own; with another one, begin a "
                 "new training from these weights: init_from in place of ckpt_path."
+            )
+        other = sorted({name for pair in zip(ours, theirs, strict=True) for name in _unequal(*pair)})
+        if other:
+            raise ConfigError(
+                f"the checkpoint's training has moved its weights with another {' and another '.join(other)} (optim.*), and a "
+                "training is continued with its own. Leave them as they were; with others, begin a new training from these "
+                "weights: init_from in place of ckpt_path."
             )
 
     def apply_freeze(self, network: nn.Module) -> None:
@@ -154,6 +162,16 @@ class Optimization:
         if self.layer_decay == 1 or layer > depth:
             return "backbone"
         return f"block {layer}" if layer else "embeddings"
+
+
+def _unequal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Settings of a parameter group that differ, by their names in torch; not how they are computed."""
+    passing = {"params", "name", "lr", "fused", "foreach", "capturable", "differentiable"}
+    return [
+        {"initial_lr": "lr"}.get(name, name)
+        for name in (ours.keys() & theirs.keys()) - passing
+        if not np.array_equal(ours[name], theirs[name])
+    ]
 
 
 def layer_of(name: str, depth: int) -> int:

@@ -15,7 +15,7 @@ from aaformer_lit.cli.console import choices, console, print_results
 from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.cli.run import run
 from aaformer_lit.cli.unfinished import similar_run
-from aaformer_lit.errors import check_choice
+from aaformer_lit.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -112,7 +112,6 @@ def _build(cfg: DictConfig, num_classes: int) -> tuple[Any, dict[str, Any] | Non
     from hydra.utils import instantiate
 
     from aaformer_lit.checkpoints.init_from import init_from, without_weights
-    from aaformer_lit.errors import ConfigError
 
     if not cfg.init_from:
         network = instantiate(cfg.model, num_classes=num_classes)
@@ -192,7 +191,13 @@ def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
                 logger.warning("%s", similar)
         return None
     path, checkpoint = found
-    logger.info("continuing after epoch %d of %s", checkpoint["epoch"] + 1, path)
+    done, wanted = checkpoint["epoch"] + 1, cfg.trainer.max_epochs
+    if wanted is not None and done > wanted:
+        raise ConfigError(
+            f"{path} has been trained for {done} epochs, more than trainer.max_epochs={wanted}. Give at least {done}; to test "
+            f"it, python -m aaformer_lit.evaluate ckpt={path}."
+        )
+    logger.info("continuing after epoch %d of %s", done, path)
     return str(path)
 
 

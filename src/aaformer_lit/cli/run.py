@@ -29,7 +29,7 @@ from aaformer_lit.cli.messages import known_error, user_message
 from aaformer_lit.cli.paths import CONF_DIR
 from aaformer_lit.cli.resolvers import is_sweep
 from aaformer_lit.cli.run_lock import StillTrainingError, locked
-from aaformer_lit.errors import AAformerError, ConfigError, StorageError
+from aaformer_lit.errors import AAformerError, ConfigError, RankError, StorageError
 from aaformer_lit.utils.collector import imports_kept
 from aaformer_lit.utils.files import write_text
 from aaformer_lit.utils.identity import read_config
@@ -109,7 +109,8 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
                     _check(cfg)
                 if has_directory:
                     (run_dir / FAILURE).unlink(missing_ok=True)
-                    write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True))
+                    # ranks that torchrun or SLURM start all write it
+                    write_text(job_config, OmegaConf.to_yaml(cfg, resolve=True), shared=True)
                     os.environ[_JOB_CONFIG] = str(job_config)
                 with processes.job_processes():
                     return _with_kernel(function, cfg)
@@ -118,9 +119,11 @@ def _job(function: Callable[[DictConfig], Any], failures: list[AAformerError]) -
             if known is None and (said := user_message(error)) is not None:  # Hydra would add a line of its own
                 known = ConfigError(said)
             message = str(known) if known is not None else f"{type(error).__name__}: {error}"
-            if has_directory and not isinstance(known, StillTrainingError):
+            told = isinstance(known, RankError) and (run_dir / FAILURE).exists()  # by the rank that failed
+            if has_directory and not told and not isinstance(known, StillTrainingError):
+                says = f"{message}\n\n{''.join(traceback.format_exception(error))}"
                 with contextlib.suppress(StorageError):  # the disk may be what failed
-                    write_text(run_dir / FAILURE, f"{message}\n\n{''.join(traceback.format_exception(error))}")
+                    write_text(run_dir / FAILURE, says, shared=True)
             if is_sweep():
                 logger.error("this job failed: %s", message)
             if known is None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities.seed import isolate_rng
 from timm.models.vision_transformer import Block
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -96,6 +97,7 @@ def unsharded(network: Network, about: Mapping[str, Any]) -> Network | None:
     state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if dist.get_rank() != 0:
         return None
-    copy = build_network(about)
+    with isolate_rng():  # or the training would go on with other random numbers than without
+        copy = build_network(about)
     copy.load_state_dict(state)
     return cast(Network, copy.to(device).train(network.training))

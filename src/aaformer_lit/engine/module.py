@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from aaformer_lit.assign import Parsing, PlaceLoss
 from aaformer_lit.checkpoints.load import check_same_model, describe
@@ -165,6 +166,13 @@ class ReIDModule(LightningModule):
             self.optimization.check_same(self.network, checkpoint["optimizer_states"][0])
 
     def on_train_start(self) -> None:
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        # the optimizer of a training that is continued has its rate from a schedule that may have had another end
+        for group, rate, factor in zip(
+            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = rate * factor(schedule.last_epoch)
         seed_rank(self.global_rank)
         restore_random_states(self._random_state, self.global_rank, self.trainer.world_size, self.device)
 

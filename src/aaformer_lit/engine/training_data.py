@@ -56,7 +56,7 @@ def use_training_data(cfg: DictConfig, ckpt: str, about: Mapping[str, Any]) -> N
         cfg.data = trained_on
     written = Path(cfg.run_dir) / "config.yaml"
     if written.exists():
-        write_text(written, OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(written, OmegaConf.to_yaml(cfg, resolve=True), shared=True)
     name = trained_on["_target_"].rpartition(".")[2].removesuffix("DataModule")
     logger.info(
         "tested on the data of its training: %s in %s (%s). Choose others with data=NAME.",

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -47,13 +48,13 @@ def whole_file(
         path: the file; its folder is made.
         backup: the name that a file already at `path` gets; without it, that file is replaced.
         size: bytes that are about to be written, for the error.
-        shared: several processes or threads may write this file at once. Otherwise the temporary name is always the
-            same, so that what a kill leaves is overwritten.
+        shared: several threads or processes, of several machines too, may write this file at once. Otherwise the temporary
+            name is always the same, so that what a kill leaves is overwritten.
 
     Raises:
         StorageError: the disk is full, or the file cannot be written for another reason. What was there is untouched.
     """
-    writer = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
+    writer = f".{platform.node()}-{os.getpid()}-{threading.get_ident()}" if shared else ""
     temporary = path.with_name(f".{path.name}{writer}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -32,6 +33,10 @@ class EMA(EMAWeightAveraging):
             # the hook does nothing here, for it divides weights under `Sharded` alone
             warnings.filterwarnings("ignore", message=".*overrides the configure_model callback")
             super().setup(trainer, pl_module, stage)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn == "fit":  # in a test the weights of the checkpoint are the average already
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a training that was killed after its last epoch has none left when continued, and then no end of training

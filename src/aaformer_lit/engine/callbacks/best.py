@@ -1,0 +1,26 @@
+"""BestCheckpoint: `best.ckpt`, also of a run whose folder was moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, which keeps absolute paths, and forgets its best score where its folder is another.
+
+    A training that is continued in a folder without the best weights so far, as with `ckpt_path` of another run, has none yet.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+        best = here(state_dict["best_model_path"])
+        if not best or not Path(best).is_file():
+            return
+        paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores})
