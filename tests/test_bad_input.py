@@ -145,6 +145,7 @@ CONFIGS: list[tuple[str, tuple[str, ...], str]] = [
     ("train", ("optim.layer_decay=0",), "layer_decay must be in (0, 1]; got 0"),
     ("train", ("optim.freeze=[nothing]",), "names nothing of the backbone"),
     ("train", ("trainer.accumulate_grad_batches=0",), "trainer.accumulate_grad_batches=0 is too small. Use 1 or more"),
+    ("train", ("trainer.max_epochs=null",), "leaves the schedule of the learning rate without an end"),
     ("train", ("trainer.max_epochs=-1",), "trainer.max_epochs=-1 is too small"),
     ("train", ("trainer.devices=0",), "trainer cannot be built: `Trainer(devices=0)` value is not a valid input"),
     ("train", ("trainer.strategy=nope",), "trainer cannot be built: You selected an invalid strategy name"),

@@ -1,7 +1,7 @@
 """Schedules against the published formulas, and parameter groups that lose or double nothing."""
 
-import functools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from aaformer_lit.errors import ConfigError
 from aaformer_lit.models import AAformer, TransReID, build_backbone
 from aaformer_lit.optim import Optimization, WarmupCosine, layer_of
 
-SGD = functools.partial(torch.optim.SGD, lr=8e-3, momentum=0.9, weight_decay=1e-4)
+SGD = partial(torch.optim.SGD, lr=8e-3, momentum=0.9, weight_decay=1e-4)
 
 
 def network() -> AAformer:
@@ -156,21 +156,17 @@ def test_frozen_parameters_stay_out():
 )
 def test_a_training_is_not_continued_with_other_settings(changed, said):
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
-    state = (
-        Optimization(functools.partial(torch.optim.SGD, **settings), WarmupCosine()).build(network(), 9)[0].state_dict()
+    state = Optimization(partial(torch.optim.SGD, **settings), WarmupCosine()).build(network(), 9)[0].state_dict()
+    Optimization(partial(torch.optim.SGD, **settings, foreach=True), WarmupCosine(warmup_epochs=3)).check_same(
+        network(), state
     )
-    Optimization(
-        functools.partial(torch.optim.SGD, **settings, foreach=True), WarmupCosine(warmup_epochs=3)
-    ).check_same(network(), state)
     with pytest.raises(ConfigError, match=f"with {said} "):
-        Optimization(functools.partial(torch.optim.SGD, **settings | changed), WarmupCosine()).check_same(
-            network(), state
-        )
+        Optimization(partial(torch.optim.SGD, **settings | changed), WarmupCosine()).check_same(network(), state)
 
 
 def test_of_adamw_too_a_pair_is_the_same_as_a_list_or_as_a_pair_and_no_other():
     def made(**settings):
-        return Optimization(functools.partial(torch.optim.AdamW, lr=1e-3, **settings), WarmupCosine())
+        return Optimization(partial(torch.optim.AdamW, lr=1e-3, **settings), WarmupCosine())
 
     state = made(betas=[0.9, 0.99]).build(network(), 9)[0].state_dict()
     made(betas=(0.9, 0.99), fused=True).check_same(network(), state)
