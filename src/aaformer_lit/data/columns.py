@@ -6,6 +6,7 @@ Column names count without their case, and nothing is taken for a missing value 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aaformer_lit.data.remarks import Remark, unread_columns
 from aaformer_lit.errors import ProtocolError, first_line
 
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
+_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 _REPEATED = re.compile(r"\.[0-9]+$")  # pandas calls a second column pid "pid.1"
 
 
@@ -46,3 +48,10 @@ def read_columns(
     frame.columns = columns
     ours = frame.loc[:, [column in known for column in columns]]  # others may stand twice
     return ours.reindex(columns=known, fill_value=""), unread_columns(columns, known)
+
+
+def tidy(name: str) -> str:
+    """A name as it is compared: without white space around it, letters with accents in one form, -1.0 as -1."""
+    name = unicodedata.normalize("NFC", name).strip()
+    whole = _WHOLE.fullmatch(name)
+    return whole[1] if whole else name

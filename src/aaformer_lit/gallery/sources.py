@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aaformer_lit.data.columns import read_columns
-from aaformer_lit.data.datasets.table import tidy
+from aaformer_lit.data.columns import read_columns, tidy
 from aaformer_lit.data.file_names import identify, name_pattern
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.listing import find_images
@@ -100,7 +99,7 @@ def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
     folder = table.parent if root is None else root
     crops = []
     for number, row in enumerate(frame.itertuples(index=False), start=1):
-        path, *numbers, pid, camid = (tidy(value) for value in row)
+        path, *numbers, pid, camid = (value.strip() for value in row)
         try:
             x, y, w, h = (_rounded(value) for value in numbers)
         except ValueError:
@@ -110,8 +109,8 @@ def read_boxes(table: Path, root: Path | None = None) -> list[Crop]:
                 f"row {number} of {table} has path {path!r} and box {', '.join(numbers)}. Give every row a path, and a box as "
                 "x,y,w,h in pixels with a width and height of at least 1."
             )
-        camid = identity(camid)
-        crops.append(Crop(folder / path, (x, y, w, h), identity(pid), "" if camid == "-1" else camid))
+        pid, camid = (identity(tidy(name)) for name in (pid, camid))
+        crops.append(Crop(folder / path, (x, y, w, h), pid, "" if camid == "-1" else camid))
     return sorted(crops, key=lambda crop: (crop.path, crop.box))
 
 

@@ -6,13 +6,11 @@ Values count without the white space around them, and a whole number that a prog
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from aaformer_lit.data.columns import read_columns
+from aaformer_lit.data.columns import read_columns, tidy
 from aaformer_lit.data.dataset import SPLITS
 from aaformer_lit.errors import ProtocolError
 from aaformer_lit.utils.text import separators_hint, some
@@ -20,7 +18,6 @@ from aaformer_lit.utils.text import separators_hint, some
 COLUMNS = "Give a .csv or .parquet table with the columns path, pid, split (train, query, gallery) and, if known, camid"
 _NEEDED, _OPTIONAL = ("path", "pid", "split"), ("camid", "sequence")
 Say = Callable[[str, Iterable[object], str], None]
-_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
 
 class Row(NamedTuple):
@@ -37,13 +34,6 @@ class Row(NamedTuple):
         """With tidy names; -1 is an unknown camera and no clip, too."""
         pid, camid, sequence = tidy(pid), tidy(camid), tidy(sequence)
         return cls(path, pid, "" if camid == "-1" else camid, split, "" if sequence == "-1" else sequence)
-
-
-def tidy(name: str) -> str:
-    """A name as it is compared: without white space around it, letters with accents in one form, -1.0 as -1."""
-    name = unicodedata.normalize("NFC", name).strip()
-    whole = _WHOLE.fullmatch(name)
-    return whole[1] if whole else name
 
 
 def read_table(path: Path, say: Say) -> list[Row]:

@@ -1,4 +1,4 @@
-"""BestCheckpoint: `best.ckpt`, also of a run whose folder was moved."""
+"""Checkpoint: Lightning's, of a run whose folder may be moved."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, which keeps absolute paths, and forgets its best score where its folder is another.
+class Checkpoint(ModelCheckpoint):
+    """Lightning's keeps absolute paths, and forgets its best score where its folder is another; this one finds its files again.
 
-    A training that is continued in a folder without the best weights so far, as with `ckpt_path` of another run, has none yet.
+    A training that is continued in a folder without them, as with `ckpt_path` of another run, has none yet.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
