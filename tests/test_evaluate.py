@@ -1,10 +1,13 @@
 """Options of evaluate, against direct calls on the features that it saves."""
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+import reference
 from aaformer_lit.checkpoints.load import load
 from aaformer_lit.evaluate import _save_model
+from aaformer_lit.gallery import Extractor
 from aaformer_lit.metrics import evaluate_retrieval, expand_features
 from aaformer_lit.models.compression import Compression
 from aaformer_lit.structures import FeatureSet
@@ -17,10 +20,10 @@ def evaluated(ckpt, data_dir, runs, *options):
     return only(runs.rglob("metrics.json")).parent
 
 
-def feature_sets(run):
+def feature_sets(run, data="synthetic"):
     saved = load_file(run / "features.safetensors")
     names = ("features", "pids", "camids")
-    return [FeatureSet(*(saved[f"synthetic/{role}/{name}"] for name in names)) for role in ("query", "gallery")]
+    return [FeatureSet(*(saved[f"{data}/{role}/{name}"] for name in names)) for role in ("query", "gallery")]
 
 
 @pytest.mark.parametrize(("queries", "gallery", "alpha"), [(2, 0, 0.0), (0, 1, 3.0), (2, 3, 1.0)])
@@ -40,6 +43,60 @@ def test_expansion_is_what_direct_calls_give(trained, data_dir, tmp_path, querie
     assert written["test/mAP"] == pytest.approx(expected.mAP, abs=1e-6)
     assert written["test/rank1"] == pytest.approx(expected.cmc[1], abs=1e-6)
     assert written["test/mAP"] != read_json(trained / "metrics.json")["test/mAP"], "a test of nothing"
+
+
+def slow(query, gallery, distances):
+    """mAP and Rank-1 by the obvious loop."""
+    found = reference.retrieval(distances, query.pids, query.camids, gallery.pids, gallery.camids)
+    return pytest.approx([found.mAP, found.cmc[1]], abs=1e-6)
+
+
+def headline(run):
+    metrics = read_json(run / "metrics.json")
+    return [metrics["test/mAP"], metrics["test/rank1"]]
+
+
+def test_re_ranking_is_what_the_authors_code_gives(trained, data_dir, tmp_path):
+    run = evaluated(
+        trained, data_dir, tmp_path, "rerank=k_reciprocal", "rerank.k1=5", "rerank.k2=2", "save_features=true"
+    )
+    query, gallery = feature_sets(run)
+    distances = reference.k_reciprocal_rerank(query.features.numpy(), gallery.features.numpy(), k1=5, k2=2)
+    assert headline(run) == slow(query, gallery, distances)
+    assert headline(run) != headline(trained), "a test of nothing"
+
+
+def test_the_mirror_image_counts_half(trained, data_dir, people, tmp_path):
+    run = evaluated(trained, data_dir, tmp_path, "flip_test=true", "save_features=true")
+    query, _ = feature_sets(run)
+    extractor = Extractor.from_checkpoint(trained / "checkpoints" / "last.ckpt", flip_test=True, num_workers=0)
+    files = sorted((people / "query").glob("*.jpg"))
+    torch.testing.assert_close(query.features, extractor.layout.select(extractor.features(files)), atol=1e-5, rtol=0)
+    plain = Extractor.from_checkpoint(trained / "checkpoints" / "last.ckpt", num_workers=0)
+    assert (plain.layout.select(plain.features(files)) - query.features).abs().max() > 1e-3, "a test of nothing"
+
+
+def test_an_image_is_no_answer_to_itself(trained, people, tmp_path):
+    """Queries that lie in the gallery too, by unknown cameras: their own file is left out of their rankings."""
+    files = sorted((people / "bounding_box_test").glob("[0-9]*.jpg"))
+    rows = [f"{path},{path.name.split('_')[0]},{split}" for path in files for split in ("query", "gallery")]
+    (tmp_path / "own.csv").write_text("\n".join(["path,pid,split", *rows]))
+    options = ("data=folder", f"data.table={tmp_path}/own.csv", f"paths.runs={tmp_path}", "save_features=true")
+    quiet = ("trainer=cpu", "trainer.enable_progress_bar=false", "alignment=false", "data.num_workers=0")
+    assert run_cli("evaluate", f"ckpt={trained}", f"paths.data={tmp_path}", *options, *quiet) == 0
+    run = only(tmp_path.rglob("metrics.json")).parent
+    query, gallery = feature_sets(run, "folder")
+    distances = torch.cdist(query.features.double(), gallery.features.double())
+    itself = torch.eye(len(files), dtype=torch.bool)
+    assert distances[itself].max() < 1e-3
+    assert slow(query, gallery, distances.masked_fill(itself, 0)) != headline(run), "a test of nothing"
+    alone = [(distances[i][~itself[i]].argsort(), i) for i in range(len(files))]
+    first, precisions = [], []
+    for order, i in alone:
+        hits = (gallery.pids[~itself[i]] == query.pids[i])[order].nonzero().flatten() + 1
+        precisions.append(float((torch.arange(1, len(hits) + 1) / hits).mean()))
+        first.append(float(hits[0] == 1))
+    assert headline(run) == pytest.approx([sum(precisions) / len(files), sum(first) / len(files)], abs=1e-6)
 
 
 @pytest.mark.parametrize(

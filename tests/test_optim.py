@@ -78,7 +78,13 @@ def test_factors_reach_the_right_parameters():
         return of[id(net.get_parameter(name))]["weight_decay"]
 
     assert decay("backbone.blocks.0.mlp.fc1.weight") == 1e-4
-    for name in ("backbone.blocks.0.mlp.fc1.bias", "backbone.norm.weight", "backbone.pos_embed", "part_tokens"):
+    for name in (
+        "backbone.blocks.0.mlp.fc1.bias",
+        "backbone.norm.weight",
+        "backbone.pos_embed",
+        "backbone.cls_token",
+        "part_tokens",
+    ):
         assert decay(name) == 0
 
 

@@ -11,6 +11,7 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 
+import reference
 from aaformer_lit.checkpoints.load import read_checkpoint
 from aaformer_lit.gallery import Extractor, Gallery
 from aaformer_lit.gallery.pages import thumbnail
@@ -32,6 +33,28 @@ def gallery(trained, people, tmp_path_factory):
 def search(gallery, tmp_path, *overrides):
     return run_cli("search", f"gallery={gallery}", f"run_dir={tmp_path}/found", f"paths.runs={tmp_path}",
                    "data.num_workers=0", PATTERN, *overrides)  # fmt: skip
+
+
+def test_answers_are_re_ranked_among_the_candidates(gallery, people, tmp_path):
+    query = f"query={people / 'query'}"
+    options = (query, "formats=json", "rerank=k_reciprocal", "rerank.k1=3", "rerank.k2=2", "candidates=6", "k=4")
+    assert search(gallery, tmp_path / "again", *options) == 0
+    assert search(gallery, tmp_path / "plain", query, "formats=json", "k=6") == 0
+    again, plain = (read_json(tmp_path / n / "found" / "ranking.json")["results"] for n in ("again", "plain"))
+    stored = Gallery.open(gallery)
+    extractor = Extractor.for_gallery(stored, num_workers=0)
+    rows = {path: row for row, path in enumerate(stored.table["path"])}
+    moved = 0
+    for asked, first, then in zip(sorted((people / "query").glob("*.jpg")), plain, again, strict=True):
+        candidates = [rows[answer["path"]] for answer in first["answers"]]
+        feature = stored.layout.select(extractor.features([asked])).numpy()
+        distances = reference.k_reciprocal_rerank(feature, stored.features()[candidates].numpy(), k1=3, k2=2)[0]
+        expected = [candidates[i] for i in np.argsort(distances, kind="stable")[:4]]
+        assert [rows[answer["path"]] for answer in then["answers"]] == expected
+        moved += expected != candidates[:4]
+    assert moved, "a test of nothing"
+    (tmp_path / "c.json").write_text("{}")
+    assert search(gallery, tmp_path / "no", query, "rerank=k_reciprocal", f"calibration={tmp_path}/c.json") == 2
 
 
 @pytest.fixture(scope="module")

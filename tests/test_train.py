@@ -268,7 +268,9 @@ def test_a_longer_training_goes_on_at_its_own_rate_and_a_shorter_one_is_refused(
     assert run_cli("train", *options, *longer) == 0
     log = pd.read_csv(only((tmp_path / "four").rglob("metrics.csv")))
     (rates,) = (log[name].dropna() for name in log if name.startswith("lr-"))
-    assert rates.tolist()[2:] == pytest.approx([0.005, 0.01 * (1 + math.cos(3 * math.pi / 4)) / 2])  # after those of the two
+    assert rates.tolist()[2:] == pytest.approx(
+        [0.005, 0.01 * (1 + math.cos(3 * math.pi / 4)) / 2]
+    )  # after those of the two
     shorter = ("trainer.max_epochs=1", f"ckpt_path={checkpoint}", f"paths.runs={tmp_path}/one")
     assert run_cli("train", *options, *shorter) == 2
     assert "has been trained for 2 epochs, more than trainer.max_epochs=1" in " ".join(capsys.readouterr().err.split())

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from aaformer_lit.assign.place_loss import patch_places
+from aaformer_lit.assign.placed import patch_heights
 from aaformer_lit.data.images import read_image
 from aaformer_lit.data.masks import PartTable
 from aaformer_lit.data.person_images import PersonImages, readable
@@ -122,7 +124,18 @@ def test_the_place_of_each_pixel_travels_with_moved_boxes(records: list[Record])
         inside = column[column != NO_PART].astype(int)
         assert (np.diff(inside) >= 0).all(), "further down in the image is further down in the box"
         kept += np.array_equal(column, np.arange(SIZE[0]) * 255 // SIZE[0])
-    assert kept < len(records)
+    assert 0 < kept < len(records)
+
+
+@pytest.mark.parametrize("height", [32, 256])
+def test_places_go_from_the_top_to_the_bottom_of_the_image(records: list[Record], height: int) -> None:
+    pipeline = Transforms(flip=0.0, pad=0, erase=0.0, box=0.3, move_box=0.0).train((height, 16))
+    place = torch.as_tensor(PersonImages(records, (height, 16), pipeline)[0]["place"])
+    assert place[:, 3].tolist() == [row * 255 // height for row in range(height)]
+    grid = (height // 8, 2)
+    torch.testing.assert_close(
+        patch_places(place[None], grid)[0], patch_heights(grid), atol=1 / height + 2 / 255, rtol=0
+    )
 
 
 def test_a_record_without_its_mask_is_named(records: list[Record]) -> None:

@@ -183,3 +183,32 @@ def test_what_cannot_be_promised_is_refused_in_words():
         calibrate_thresholds(
             FeatureSet(torch.rand(40, 1), torch.arange(40), torch.zeros(40, dtype=torch.long)), far=0.3, miss=0.3
         )
+
+
+def test_the_rates_of_a_camera_pair_are_those_of_a_slow_loop_over_the_people_it_has_seen():
+    rng = np.random.default_rng(10)
+    data = people(rng, 40, cameras=2, pictures=3, spread=0.3)
+    data = FeatureSet(torch.where(data.camids[:, None] == 1, data.features / 3, data.features), data.pids, data.camids)
+    kept = torch.from_numpy(rng.random(len(data)) < 0.7)  # cells of other sizes
+    kept &= (data.camids == 0) | (data.pids >= 12)  # camera 1 has seen 28 people
+    data = data.select(kept)
+    found = calibrate_thresholds(data, far=0.3, miss=0.5, promise=False)
+    x, pid, cam = data.features[:, 0].double().numpy(), data.pids.numpy(), data.camids.numpy()
+    assert set(found.cameras) == {"0-0", "0-1", "1-1"}
+    for first, second in ((0, 0), (0, 1), (1, 1)):
+        threshold = found.cameras[f"{first}-{second}"]
+        seen = [i for i in range(40) if all(((pid == i) & (cam == camera)).any() for camera in (first, second))]
+        one, other = ({i: x[(pid == i) & (cam == camera)] for i in seen} for camera in (first, second))
+        rates = [np.mean(abs(one[i][:, None] - other[j]) <= threshold.distance) for i in seen for j in seen if i != j]
+        assert threshold.measured == pytest.approx(np.mean(rates), abs=3e-3)
+        assert threshold.people == len(seen)
+        assert threshold.bound == pytest.approx(upper_bound(threshold.measured, len(seen) // 2, 0.05))
+
+
+def test_misses_are_promised_by_those_who_can_be_missed():
+    data = people(np.random.default_rng(11), 80, spread=0.3)
+    data = data.select((data.camids == 0) | (data.pids < 20))
+    found = calibrate_thresholds(data, far=0.3, miss=0.3)
+    assert found.reject.people == 20
+    assert found.reject.bound == pytest.approx(upper_bound(found.reject.measured, 20, 0.05))
+    assert found.reject.bound <= 0.3

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from torch import multiprocessing
 from torch.nn import functional as F
 
 import reference
+from aaformer_lit.data.test_set import TestSet
+from aaformer_lit.engine.testing import per_query_table
 from aaformer_lit.errors import ConfigError, ProtocolError
 from aaformer_lit.metrics import Expansion, KReciprocal, ReIDRetrieval, evaluate_retrieval, single_shot
+from aaformer_lit.metrics.draws import mean_of_draws
 from aaformer_lit.metrics.retrieval import gather_in_blocks
-from aaformer_lit.structures import FeatureSet
+from aaformer_lit.structures import FeatureSet, PerQuery, Record, RetrievalMetrics
 
 QUERIES, IMAGES, TOKENS, DIM = 10, 57, 4, 5
 SUBSETS = {"global": [0], "parts": [1, 2, 3], "parts_2": [2, 1]}
@@ -225,3 +229,21 @@ def test_two_real_processes(tmp_path):
         torch.testing.assert_close(query, F.normalize(world()[0][:QUERIES, 1:].flatten(1)))
         assert gallery == IMAGES - QUERIES
         assert [part[:, 1].tolist() for part in ragged] == [list(range(5)), list(range(100, 106))]
+
+
+def test_a_query_has_the_mean_of_the_draws_in_which_it_has_a_match():
+    answered = [{0: (0.5, 2), 2: (1.0, 1)}, {0: (1.0, 1), 3: (0.25, 4)}, {0: (0.2, 5), 3: (0.5, 2)}]  # query 1: never
+    results = []
+    for one in answered:
+        precisions, ranks = zip(*one.values(), strict=True)
+        per_query = PerQuery(torch.tensor([*one]), torch.tensor(precisions), torch.tensor(ranks))
+        results.append(RetrievalMetrics(sum(precisions) / len(one), 0.1, 0.2, len(one), {1: 0.5}, per_query))
+    found = mean_of_draws(results)
+    assert found.per_query.index.tolist() == [0, 2, 3]
+    assert found.per_query.average_precision.tolist() == pytest.approx([1.7 / 3, 1.0, 0.375])
+    assert found.per_query.first_hit_rank.tolist() == [2, 1, 2]
+    assert found.num_valid_queries == 3
+    query = [Record(Path(f"{name}.jpg"), pid, 1) for pid, name in enumerate("abcd")]
+    table = per_query_table({"market": {"": found}}, {"market": TestSet("market", query, [])})
+    assert table["query"].tolist() == ["a.jpg", "c.jpg", "d.jpg"]
+    assert table["pid"].tolist() == [0, 2, 3]

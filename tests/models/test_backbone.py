@@ -225,3 +225,18 @@ def test_a_start_for_networks_without_weights_does_not_replace_those_of_timm(mon
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **options: create(name, **options))
     with pytest.raises(ConfigError, match=r"init=nearby starts a network without weights"):
         build_backbone("vit_tiny_patch16_224", (64, 32), weights="timm", init="nearby")
+
+
+def test_a_stem_for_other_patches_says_of_a_patch_what_it_said_before(tmp_path):
+    """FlexiViT's property (Beyer et al., CVPR 2023): the product with a patch that was resized is the one before."""
+    small = build_backbone("vit_tiny_patch16_224", (28, 28), patch_size=14, embed_dim=24, depth=1, num_heads=2)
+    save_file(small.state_dict(), tmp_path / "weights.safetensors")
+    sizes = {"patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    large = build_backbone("vit_tiny_patch16_224", (32, 32), weights=tmp_path / "weights.safetensors", **sizes)
+    assert "patch_embed.proj.weight" in large.weights_report.resampled
+    unit = torch.eye(14 * 14).view(-1, 1, 14, 14)
+    resize = F.interpolate(unit, size=(16, 16), mode="bicubic", antialias=True).flatten(1).t()  # (256, 196)
+    patch = torch.randn(3, 14 * 14)
+    before = (small.patch_embed.proj.weight.flatten(2) * patch).sum(dim=(1, 2))
+    after = (large.patch_embed.proj.weight.flatten(2) * (patch @ resize.t())).sum(dim=(1, 2))
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)

@@ -113,3 +113,17 @@ def test_the_height_error_is_the_mean_over_patches_in_the_image():
 def test_what_cannot_follow_is_named(follow_body, assigner, message):
     with pytest.raises(ConfigError, match=message):
         network(follow_body, assigner)
+
+
+def test_heights_are_a_line_between_two_edges_read_off_the_means_of_rows():
+    torch.manual_seed(0)
+    heights = BodyHeights(8, (4, 3))
+    torch.nn.init.normal_(heights.edges.weight)
+    torch.nn.init.normal_(heights.norm.weight)
+    patches = torch.randn(2, 12, 8)
+    normed = torch.nn.functional.layer_norm(patches, (8,), heights.norm.weight, heights.norm.bias, heights.norm.eps)
+    for image in range(2):
+        rows = torch.cat([normed[image, 3 * row : 3 * row + 3].mean(dim=0) for row in range(4)])
+        upper, lower = (heights.edges.weight @ rows / 32**0.5 + heights.edges.bias).tolist()
+        expected = [upper + (lower - upper) * (row + 0.5) / 4 for row in range(4) for _ in range(3)]
+        assert heights(patches)[image].tolist() == pytest.approx(expected, abs=1e-5)

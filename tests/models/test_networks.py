@@ -261,3 +261,17 @@ def test_bfloat16_autocast_gives_finite_gradients_and_float32_losses():
         output = network(images(4))
     output.logits.float().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_the_mask_is_mirrored_with_the_image():
+    torch.manual_seed(0)
+    net = AAformer("vit_tiny_patch16_224", [2], Parsing(), image_size=SIZE).eval()
+    images = torch.randn(2, 3, *SIZE)
+    mask = torch.zeros(2, *SIZE, dtype=torch.uint8)
+    mask[:, :, : SIZE[1] // 4] = 1  # on the left alone
+    with torch.no_grad():
+        flipped = descriptors(net, images, mask, flip=True)
+        both = [net(i, m).descriptor for i, m in ((images, mask), (images.flip(-1), mask.flip(-1)))]
+        wrong = net(images.flip(-1), mask).descriptor
+    torch.testing.assert_close(flipped, (both[0] + both[1]) / 2)
+    assert (wrong - both[1]).abs().max() > 1e-3, "a test of nothing"

@@ -88,6 +88,26 @@ def test_checkpoints_are_called_alike_and_own_images_lie_anywhere():
     assert hashed("data=msmt17", "paths.data=/a") == hashed("data=msmt17", "paths.data=/b")
 
 
+@pytest.mark.parametrize(
+    ("key", "default", "other"),
+    [
+        ("model.backbone.init", "timm", "nearby"),
+        ("model.descriptor", "tokens", "cls_mean"),
+        ("model.follow_body", 0, 2),
+        ("place_loss.heights_weight", 10.0, 1.0),
+        ("data.spec.box_width", 1.0, 0.75),
+        ("data.cut", 0.0, 0.2),
+        ("data.transforms.box", 0.0, 0.3),
+        ("data.transforms.move_box", 0.75, 0.5),
+    ],
+)
+def test_a_key_that_is_not_said_is_the_key_that_says_what_held_before_it(key, default, other):
+    cfg = OmegaConf.create({"place_loss": {"weight": 0.3}, "data": {"name": "x"}})
+    said = [OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{key}={value}"])) for value in (default, other)]
+    plain, same, another = (identity_hash(OmegaConf.to_container(one)) for one in (cfg, *said))
+    assert plain == same != another
+
+
 def test_a_run_from_before_a_key_is_the_run_that_says_its_default(plain):
     earlier = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(plain, resolve=True)))
     del earlier["model"]["backbone"]["init"], earlier["data"]["spec"]["box_width"], earlier["init_from"]
