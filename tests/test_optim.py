@@ -30,12 +30,15 @@ def test_the_papers_schedule():
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
-def test_the_transreid_schedule_is_timms():
+@pytest.mark.parametrize(
+    "first", [0, 1]
+)  # PASS and TransReID-SSL step after an epoch, TransReID before it, counting from 1
+def test_the_schedules_of_transreid_and_pass_are_timms(first):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = CosineLRScheduler(optimizer, t_initial=120, lr_min=0.002, warmup_t=5, warmup_lr_init=0.01)
-    ours = WarmupCosine(5, 0.01, floor=0.002, through_warmup=True)
+    ours = WarmupCosine(5, 0.01, floor=0.002, through_warmup=True, first_epoch=first)
     for epoch in range(120):
-        theirs.step(epoch)
+        theirs.step(epoch + first)
         assert ours.factor(epoch, 120) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
 
 

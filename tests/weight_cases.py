@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,7 @@ def chunked(state: nets.State) -> nets.State:
 
 
 ARGS = {"args": argparse.Namespace(arch="vit_small", lr=0.1, nested=argparse.Namespace(a=[1, 2])), "epoch": 3}
+OPTIMIZER = {"optimizer": {"param_groups": [{"lr": np.float64(1e-3)}]}}  # of a schedule in numpy
 DINOV2 = scaled({}, "ls1.gamma", "ls2.gamma")
 CASES = {
     "timm": Case(lambda n: nets.vit_shapes(1 + n) | head(), nets.timm, unused=("head.",)),
@@ -103,7 +105,8 @@ CASES = {
     "DINO / LUPerson, whole checkpoint": Case(
         lambda n: nets.vit_shapes(1 + n, "backbone.") | dino_head("head."),
         lambda w, x: nets.timm(w, x, "backbone."),
-        wrap=lambda s: {"student": {f"module.{k}": v for k, v in s.items()}, "teacher": s} | ARGS, unused=("head.",),
+        wrap=lambda s: {"student": {f"module.{k}": v for k, v in s.items()}, "teacher": s} | ARGS | OPTIMIZER,
+        unused=("head.",),
     ),
     "iBOT": Case(
         lambda n: nets.vit_shapes(1 + n) | {"masked_embed": (1, nets.DIM)}, nets.timm,

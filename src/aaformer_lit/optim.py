@@ -25,10 +25,16 @@ class WarmupCosine:
         warmup_from: factor at epoch 0 (the paper: 8e-4 / 8e-3 = 0.1).
         floor: factor the cosine ends at.
         through_warmup: the cosine's clock starts at epoch 0 (timm's absolute schedule, TransReID), not after warm-up.
+        first_epoch: the clock's time in the first epoch; TransReID's starts at 1.
     """
 
     def __init__(
-        self, warmup_epochs: int = 10, warmup_from: float = 0.1, floor: float = 0.0, through_warmup: bool = False
+        self,
+        warmup_epochs: int = 10,
+        warmup_from: float = 0.1,
+        floor: float = 0.0,
+        through_warmup: bool = False,
+        first_epoch: int = 0,
     ) -> None:
         if warmup_epochs < 0 or not 0 < warmup_from <= 1 or not 0 <= floor <= 1:
             raise ConfigError(
@@ -36,10 +42,11 @@ class WarmupCosine:
                 f"warmup_epochs={warmup_epochs}, warmup_from={warmup_from}, floor={floor}."
             )
         self.warmup_epochs, self.warmup_from = warmup_epochs, warmup_from
-        self.floor, self.through_warmup = floor, through_warmup
+        self.floor, self.through_warmup, self.first_epoch = floor, through_warmup, first_epoch
 
     def factor(self, epoch: int, epochs: int) -> float:
         """Factor on the peak learning rate during `epoch` (counted from 0) of `epochs`."""
+        epoch += self.first_epoch
         if epoch < self.warmup_epochs:
             return self.warmup_from + (1 - self.warmup_from) * epoch / self.warmup_epochs
         start = 0 if self.through_warmup else self.warmup_epochs

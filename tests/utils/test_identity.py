@@ -95,6 +95,7 @@ def test_checkpoints_are_called_alike_and_own_images_lie_anywhere():
         ("model.descriptor", "tokens", "cls_mean"),
         ("model.follow_body", 0, 2),
         ("place_loss.heights_weight", 10.0, 1.0),
+        ("optim.schedule.first_epoch", 0, 1),
         ("data.spec.box_width", 1.0, 0.75),
         ("data.cut", 0.0, 0.2),
         ("data.transforms.box", 0.0, 0.3),

@@ -237,13 +237,11 @@ class ReIDDataModule(LightningDataModule):
     def _assign(self, train_sets: list[ReIDDataset], test_sets: list[ReIDDataset]) -> None:
         image_of: dict[str, dict[Path, Record]] = {d.name: {} for d in (*train_sets, *test_sets)}  # of each mask
         train = union([self._usable(d, d.train, image_of[d.name]) for d in train_sets])
-        self.test_sets = {
-            d.name: TestSet(
-                d.name, *(self._usable(d, s, image_of[d.name]) for s in (d.query, d.gallery)), d.draws, d.camera_names
-            )
-            for d in test_sets
-            if d.query
-        }
+        self.test_sets = {}
+        for d in test_sets:
+            if d.query:
+                query, gallery = (self._usable(d, split, image_of[d.name]) for split in (d.query, d.gallery))
+                self.test_sets[d.name] = TestSet(d.name, query, gallery, d.draws, d.camera_names)
         self.val_set = None
         if self.val_ids:
             train, query, gallery = hold_out(train, self.val_ids, self.seed)

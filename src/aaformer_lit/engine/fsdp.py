@@ -58,7 +58,7 @@ class Sharded(ModelParallelStrategy):
         ours = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
         theirs = [number for group in state["param_groups"] for number in group["params"]]
         name_of = dict(zip(theirs, ours, strict=True))
-        named = {
+        named: dict[str, Any] = {
             "state": {name_of[number]: moments for number, moments in state["state"].items()},
             "param_groups": [g | {"params": [name_of[n] for n in g["params"]]} for g in state["param_groups"]],
         }

@@ -29,6 +29,7 @@ _UNSAID: Mapping[str, Any] = {
     "model.descriptor": "tokens",
     "model.follow_body": 0,
     "place_loss.heights_weight": 10.0,
+    "optim.schedule.first_epoch": 0,
     "data.spec.box_width": 1.0,
     "data.cut": 0.0,
     "data.transforms.box": 0.0,

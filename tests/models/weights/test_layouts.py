@@ -228,6 +228,15 @@ def test_a_whole_transreid_is_theirs(tmp_path, size, after):
     assert not left
 
 
+def test_a_transreid_of_another_grid_is_told(tmp_path):
+    (size, grid), (_, other), *_ = GRIDS.items()
+    assert grid != other
+    path = write(nets.draw(jpm_shapes(other[0] * other[1])), tmp_path / "w.pth")
+    made = TransReID(build_backbone(PLAIN, size, **SMALL), shift=4, num_classes=9)
+    report = load_network_weights(made, open_file(path), source_grid=other)
+    assert "its positions lie in another grid" in report.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("key", "says"), [("b2.0.mlp.fc1.weight", "local branch that is not whole"), ("bottleneck_2.weight", "")]
 )

@@ -111,7 +111,10 @@ def with_one_spelling(kind: str, rows: Sequence[Row], say: Say) -> list[Row]:
         )
     if not all_numbers:
         return list(rows)
-    return [row._replace(**{kind: str(int(name))}) if (name := getattr(row, kind)) else row for row in rows]
+    number = {name: str(int(name)) for name in distinct} | {"": ""}
+    if kind == "pid":
+        return [row._replace(pid=number[row.pid]) for row in rows]
+    return [row._replace(camid=number[row.camid]) for row in rows]
 
 
 def say_like_missing(kind: str, rows: Sequence[Row], say: Say) -> None:

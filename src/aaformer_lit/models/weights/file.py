@@ -1,7 +1,8 @@
 """A file of weights, read without running code from it: tensors by name, and what they lay wrapped in.
 
 Training scripts save their weights beside an optimizer, an epoch and their arguments. Those of DINO, PASS and TransReID-SSL
-hold the arguments as an `argparse.Namespace`, which is plain data: that one class is allowed, and no other.
+hold the arguments as an `argparse.Namespace` and the optimizer's rate as a number of numpy's, which are plain data: these are
+allowed, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -43,6 +46,16 @@ class WeightsFile:
     sha256: str = ""
 
 
+# what training scripts save beside the weights: their arguments, and rates of the optimizer that come from a numpy schedule
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    scalar,
+    (scalar, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float64DType,
+]
+
+
 def read_weights(path: Path) -> dict[str, Any]:
     """The content of a .safetensors or torch file.
 
@@ -54,7 +67,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_PLAIN):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own exceptions for a broken file
         if _is_torchscript(path):

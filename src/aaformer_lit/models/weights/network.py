@@ -156,6 +156,12 @@ class _Filling:
                 "another shape."
             )
         self.take(*names)
+        grids = [sizes for name, sizes in self.report.resampled.items() if name.endswith("pos_embed")]
+        if names and grids:
+            self.report.warnings.append(
+                f"its positions lie in another grid ({grids[0]}), so that its groups of patches are others here; for images of "
+                "the same size say its model.backbone.stride (12 in TransReID's best files)"
+            )
 
     def fill_heights(self) -> None:
         """Where on the body patches are: as the file has it for as many rows of patches, else as it was made."""
