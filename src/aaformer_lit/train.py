@@ -163,6 +163,10 @@ def make_trainer(cfg: DictConfig) -> Trainer:
 
     from aaformer_lit.checkpoints.io import WholeCheckpointIO
 
+    if cfg.trainer.max_epochs is None:
+        raise ConfigError(
+            "trainer.max_epochs=null leaves the schedule of the learning rate without an end. Give the number of epochs."
+        )
     loggers = [instantiate(one) for one in (cfg.get("logger") or {}).values() if one]
     used = {"best": bool(cfg.data.val_ids), "progress": cfg.trainer.enable_progress_bar, "learning_rate": bool(loggers)}
     callbacks = [one for name, one in cfg.callbacks.items() if one and used.get(name, True)]

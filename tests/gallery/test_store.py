@@ -327,9 +327,7 @@ def test_mistakes(gallery, extractor, tmp_path, images):
         Gallery.open(tmp_path / "none")
     with pytest.raises(GalleryError, match="not empty"):
         create_for(extractor, images, images)
-    with pytest.raises(
-        GalleryError, match=r"0000_c0.png is a file, and a gallery is a folder. Give a new folder as out="
-    ):
+    with pytest.raises(GalleryError, match=r"0000_c0.png is a file, and a gallery is a folder. Give a new folder"):
         create_for(extractor, images / "c0" / "0000_c0.png", images)
     with pytest.raises(ConfigError, match="dtype must be one of float32, float16; got 'int8'"):
         create_for(extractor, tmp_path / "new", images, "int8")

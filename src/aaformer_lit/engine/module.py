@@ -111,12 +111,7 @@ class ReIDModule(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         assert self.optimization is not None, "built for testing only"
-        epochs = self.trainer.max_epochs
-        if epochs is None or epochs < 0:
-            raise ConfigError(
-                "trainer.max_epochs=null leaves the schedule of the learning rate without an end. Give the number of epochs."
-            )
-        optimizer, schedule = self.optimization.build(self.network, max(epochs, 1))
+        optimizer, schedule = self.optimization.build(self.network, self.trainer.max_epochs or 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def on_validation_epoch_start(self) -> None:
