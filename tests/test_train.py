@@ -252,6 +252,8 @@ def test_a_run_whose_folder_was_moved_still_knows_its_best(tmp_path, data_dir):
     options = (*VALIDATED, "trainer.max_epochs=2", f"paths.data={data_dir}", "resume=auto")
     assert run_cli("train", *options, f"paths.runs={tmp_path}/old") == 0
     metrics = only((tmp_path / "old").rglob("metrics.json"))
+    states = read_checkpoint(metrics.parent / "checkpoints" / "last.ckpt")["callbacks"]
+    assert sum(key.startswith("ModelCheckpoint{") for key in states) == 2  # by Lightning's name, as in earlier runs
     expected = read_json(metrics)
     metrics.unlink()
     (tmp_path / "old").rename(tmp_path / "new")

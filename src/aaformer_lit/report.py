@@ -65,11 +65,13 @@ def _plot(table: PaperTable, columns: list[Column], run_dir: Path) -> None:
     """One picture per column."""
     from aaformer_lit import viz
     from aaformer_lit.tables.paper import METRICS
+    from aaformer_lit.tables.render import ours
 
     for number, column in enumerate(columns):
         panels = {
             METRICS[metric]: [
-                viz.Dot(cell.mean(metric), cell.std(metric), column.printed(cell, metric)) for cell in column.shown
+                viz.Dot(cell.mean(metric), cell.std(metric), column.printed(cell, metric), ours(cell, metric))
+                for cell in column.shown
             ]
             for metric in table.metrics
         }

@@ -33,7 +33,7 @@ def visualize(cfg: DictConfig) -> list[Path]:
     training, needs_none = run_folder(cfg.ckpt), set(kinds) <= {"curves"}
     check_drawable(kinds, network, training)  # before a test is run for the others
     check_place(network, cfg.layer, cfg.head)
-    options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers}
+    options = {"layer": cfg.layer, "head": cfg.head, "answers": cfg.answers, "queries": cfg.count}
     if FROM_A_TEST & set(kinds) or not (own or needs_none):
         use_training_data(cfg, cfg.ckpt, about)
     about = about["data"]

@@ -82,11 +82,15 @@ def test_two_images_of_one_name_do_not_share_a_mask(folder: Path, tmp_path: Path
 def test_over_all_splits_a_mask_is_of_one_image(folder: Path, tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", "1.png")
     image_of: dict[Path, Record] = {}
+    for split, size in (("query", 10), ("gallery", 10), ("train", 11)):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "1.jpg").write_bytes(bytes(size))
     first = Record(folder / "query" / "1.jpg", 1, 1)
     for same in (first, Record(folder / "gallery" / "1.jpg", 1, 1)):  # Occluded-Duke has images in both, under one name
         attach_masks([same], folder, tmp_path / "masks", image_of)
-    with pytest.raises(ProtocolError, match=r"1.png would be the mask of query/1.jpg and of train/1.jpg"):
-        attach_masks([Record(folder / "train" / "1.jpg", 2, 1)], folder, tmp_path / "masks", image_of)
+    for pid in (1, 2):  # another picture of her, or of somebody else
+        with pytest.raises(ProtocolError, match=r"1.png would be the mask of query/1.jpg and of train/1.jpg"):
+            attach_masks([Record(folder / "train" / "1.jpg", pid, 1)], folder, tmp_path / "masks", image_of)
 
 
 def test_missing_masks_are_named(folder: Path, tmp_path: Path) -> None:

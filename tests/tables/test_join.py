@@ -1,6 +1,7 @@
 """Runs to rows and columns: what belongs together, what must never be averaged, and what is said to be missing."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,18 @@ def test_a_share_may_pass_1_by_rounding(tmp_path):
     assert [run.status for run in collect([tmp_path])] == ["finished"]
 
 
-def test_the_newest_of_two_runs_of_one_seed_stands_and_is_told(tmp_path):
-    write_run(tmp_path / "2024-01-01", AAFORMER, 0, (0.5, 0.5))
-    write_run(tmp_path / "2025-01-01", AAFORMER, 0, (0.6, 0.6), commit="def")
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("2024-01-01", "2025-01-01"),
+        ("sweeps/market1501/1a2b3c4d", "market1501-aaformer/1a2b3c4d/2025"),
+        ("9999", "10000"),
+    ],
+)
+def test_the_newest_of_two_runs_of_one_seed_stands_and_is_told(tmp_path, older, newer):
+    for age, (name, scores, commit) in enumerate([(newer, (0.6, 0.6), "def"), (older, (0.5, 0.5), "abc")]):
+        folder = write_run(tmp_path / name, AAFORMER, 0, scores, commit=commit)
+        os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
     write_run(tmp_path / "x", NEAREST, 0)
     (column,), _ = joined(tmp_path)
     assert column.cells[1].values("mAP") == pytest.approx([60.0])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from aaformer_lit.metrics.draws import mean_of_draws
 from aaformer_lit.structures import PerQuery, RetrievalMetrics
 from aaformer_lit.tables.document import FORMATS
 from aaformer_lit.tables.models import ModelComparison, ModelFacts, ModelTest, differences, short_names
@@ -30,6 +31,15 @@ def test_differences_are_in_points_and_paired():
     assert 9.999 < found["mAP"].low < found["mAP"].high < 20.001
     assert (found["rank1"].mean, found["rank1"].low, found["rank1"].high) == pytest.approx((25, 0, 75))
     assert (found["mAP"].queries, found["mAP"].seeds) == (4, 1)
+
+
+def test_of_draws_rank_1_is_the_share_of_the_draws_as_in_the_table():
+    def drawn(hits):
+        return mean_of_draws([result([0.5, 0.5], [1 if hit else 2, 3], [4, 7]) for hit in hits])
+
+    often, seldom = drawn([True] * 6 + [False] * 4), drawn([True] * 4 + [False] * 6)
+    assert differences(often, seldom, 100, 0)["rank1"].mean == pytest.approx(100 * (often.cmc[1] - seldom.cmc[1]))
+    assert often.cmc[1] - seldom.cmc[1] == pytest.approx(0.1)  # 60 and 40% of one of two queries
 
 
 def test_models_that_answered_other_queries_are_not_compared():

@@ -47,6 +47,17 @@ def test_the_rendered_canvas_shows_levels_inside_and_black_outside(pixel) -> Non
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["outside the subset"]
 
 
+def test_soft_parts_are_shown_where_they_look_beyond_their_subsets(pixel) -> None:
+    images, attention, assignment = example()
+    attention = attention.clone()
+    attention[..., 1, 7] = 1.6  # of the upper part, whose subset does not reach there
+    figure = attention_maps(images, attention, assignment, GRID, PARTS, head=0)
+    upper = figure.axes[2]
+    assert np.abs(pixel(figure, upper, 0.75, 0.9) - expected(1.0)).max() <= 2
+    assert np.abs(pixel(figure, upper, 0.75, 0.4) - expected(0.4 / 1.6)).max() <= 2
+    assert (pixel(figure, upper, 0.25, 0.9) == 0).all()
+
+
 def test_another_head_has_its_own_subsets(pixel) -> None:
     figure = attention_maps(*example(), GRID, PARTS, head=1)
     assert (pixel(figure, figure.axes[2], 0.5, 0.25) == 0).all()

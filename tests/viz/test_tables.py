@@ -28,5 +28,10 @@ def test_without_the_papers_numbers_the_legend_has_no_paper() -> None:
     figure.canvas.draw()
 
 
+def test_what_was_run_and_not_measured_is_called_that() -> None:
+    figure = table_plot(["one", "two"], {"mAP": [Dot(1.0), Dot(absent="not measured")]})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not measured"]
+
+
 def test_a_panel_with_nothing_in_it_is_drawn() -> None:
     table_plot(["one"], {"mAP": [Dot()]}).canvas.draw()

@@ -28,6 +28,16 @@ def is_sweep() -> bool:
     return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
+def _launch() -> str | None:
+    """The id of the job whose ranks torchrun or SLURM start by themselves."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def _started(now: str) -> str:
+    """The time, which ends in microseconds; to the second where ranks must agree."""
+    return now if _launch() is None else now.rpartition("-")[0]
+
+
 def _run_name(now: str, *, _root_: DictConfig) -> str:
     """`<what>/<hash>/<time>`; with `resume=auto` the newest unfinished run of the same identity, if there is one."""
     choices = _root_.hydra.runtime.choices
@@ -39,7 +49,7 @@ def _run_name(now: str, *, _root_: DictConfig) -> str:
         if started is not None:
             return str(started.relative_to(_root_.paths.runs))
     # ranks that torchrun or SLURM start by themselves must agree on the name, to the second they do not
-    launch = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    launch = _launch() or "none"
     run = f"{what}/{config_hash(_root_)}"
     if launch == "none":
         return f"{run}/{now}"
@@ -107,6 +117,7 @@ def _one_part_per_mask(*, _root_: DictConfig) -> list[int]:
 
 def register() -> None:
     """Make them known to OmegaConf."""
+    OmegaConf.register_new_resolver("started", _started, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("sweep_group", _sweep_group, replace=True, use_cache=False)

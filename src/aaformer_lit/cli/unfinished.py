@@ -28,7 +28,7 @@ def similar_run(runs: Path, config: Mapping[str, Any]) -> str:
     similar = [
         folder
         for folder, keys in differing.items()
-        if keys and not any(key.startswith(("data.", "model.")) for key, _, _ in keys)
+        if keys and not any(key.startswith(("data.", "model.")) and "transforms" not in key for key, _, _ in keys)
     ]
     newest = _newest(similar)
     if newest is None:

@@ -57,8 +57,8 @@ def attach_masks(
     `masks`.
 
     A relative `masks` is looked for in `folder` first. `image_of` remembers which image each mask is of, from one split to the
-    next: files of one name, person and camera are the same image. Raises `ProtocolError` where an image has no mask, or that
-    of another.
+    next: files of one name, size, person and camera are the same image. Raises `ProtocolError` where an image has no mask,
+    or that of another.
     """
     masks = Path(masks).expanduser()
     directory = folder / masks if (folder / masks).is_dir() else masks
@@ -94,4 +94,8 @@ def _inside(path: Path, folder: Path) -> Path:
 
 
 def _same_image(one: Record, other: Record) -> bool:
-    return one.path == other.path or (one.path.name, one.pid, one.camid) == (other.path.name, other.pid, other.camid)
+    """One file, or a copy of it in another split."""
+    if one.path == other.path:
+        return True
+    alike = all(getattr(one, key) == getattr(other, key) for key in ("pid", "camid", "sequence"))
+    return alike and one.path.name == other.path.name and one.path.stat().st_size == other.path.stat().st_size

@@ -38,7 +38,10 @@ class Sharded(ModelParallelStrategy):
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         assert self.model is not None
-        check_same_model(self.model.state_dict(), read_checkpoint(checkpoint_path)["state_dict"])
+        known, module = read_checkpoint(checkpoint_path), self.lightning_module
+        check_same_model(self.model.state_dict(), known["state_dict"])
+        if self.optimizers and known.get("optimizer_states"):  # before its state is told from parameter to parameter
+            module.optimization.check_same(module.network, known["optimizer_states"][0])  # type: ignore[union-attr, operator]
         optimizers, self.optimizers = (
             self.optimizers,
             [],

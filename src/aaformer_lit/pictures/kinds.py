@@ -41,7 +41,8 @@ def _assignment(scene: Scene, attended: Sequence[int], lines: Sequence[str] = ("
     network, batch, masks, weights = scene.network, scene.batch(), scene.masks(), None
     if isinstance(network, AAformer):
         weights = torch.stack([network.part_attention_maps(batch, layer, masks)[0] for layer in attended]).mean(dim=0)
-    membership = network.assignments(batch, masks)[scene.layer]
+    # what pools groups its patches once, after the last layer
+    membership = network.assignments(batch, masks)[scene.layer if isinstance(network, AAformer) else -1]
     return viz.assignment_maps(
         scene.images(), membership, network.grid, network.granularities, head=scene.head, attention=weights, lines=lines
     )
@@ -67,7 +68,7 @@ def attention(scene: Scene) -> Figure:
 def rankings(scene: Scene) -> Figure:
     """Nearest gallery images of some queries (Figure 4), spread over the query set; of several models side by side."""
     metrics, unknown = {scene.name: scene.tested(), **scene.rivals}, nobody(scene.query)
-    rows = torch.tensor(spread(range(len(scene.query)), 6))
+    rows = torch.tensor(spread(range(len(scene.query)), scene.queries))
     lists = {name: _ranking(metric, rows, scene.answers) for name, metric in metrics.items()}
     return viz.ranking_lists(
         lambda index: read_image(scene.query[int(rows[index])].path),

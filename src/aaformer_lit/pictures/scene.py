@@ -47,6 +47,7 @@ class Scene:
         cuts: shares of the height taken away at the top and at the bottom; each image is looked at with each of them.
         layer, head: of attention and assignment; `head=None` is the majority over heads.
         answers: gallery images per query in ranking lists.
+        queries: of ranking lists.
         run_dir: of the training, for its curves.
         query, gallery: records of the test set that `metric` and `metrics` belong to, where a test was run.
         rivals: by name, the metrics of further models of which ranking lists are drawn, on the same records; then `name` is
@@ -63,6 +64,7 @@ class Scene:
     layer: int = -1
     head: int | None = None
     answers: int = 8
+    queries: int = 6
     run_dir: Path | None = None
     query: Sequence[Record] = ()
     gallery: Sequence[Record] = ()

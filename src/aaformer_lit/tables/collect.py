@@ -29,6 +29,7 @@ class Run:
         metrics: of `metrics.json`; empty unless finished.
         commit: of the code.
         problem: why it is not finished.
+        written: when its results were, in nanoseconds.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Run:
     metrics: Mapping[str, float] = field(default_factory=dict)
     commit: str | None = None
     problem: str = ""
+    written: int = 0
 
     @property
     def seed(self) -> int:
@@ -92,7 +94,7 @@ def read_run(folder: Path) -> Run:
         value = metrics[wrong[0]]
         what = "is not a number" if math.isnan(value) else f"= {value:g} is no fraction of 1"
         return Run(folder, UNREADABLE, config, **about, problem=f"{wrong[0]} {what}")
-    return Run(folder, FINISHED, config, **about, metrics=metrics)
+    return Run(folder, FINISHED, config, **about, metrics=metrics, written=path.stat().st_mtime_ns)
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

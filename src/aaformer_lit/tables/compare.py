@@ -74,6 +74,10 @@ def paired_scores(first: Cell, second: Cell, metric: str) -> tuple[NDArray[np.fl
 def query_scores(run: Run, metric: str) -> pd.Series:
     """Percent per query of all tokens together, sorted by the query: file name, pid, camera, and of several such which."""
     path = run.folder / "per_query.parquet"
+    if metric != "mAP" and any(key.startswith("test/deviation/") for key in run.metrics):
+        raise ConfigError(
+            f"{run.folder} has a median over drawn galleries of each query's rank, of which Rank-k is no mean"
+        )
     try:
         table = pd.read_parquet(path)
         table = table[table["subset"] == ""]

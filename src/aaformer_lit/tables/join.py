@@ -164,10 +164,11 @@ def _column(table: PaperTable, setting: Setting, finished: Sequence[tuple[Row, R
     for row in table.rows:
         by_seed: dict[int, Run] = {}
         replaced = []
-        for _, run, _ in (one for one in finished if one[0] is row and agree(setting, one[2])):
+        runs = [run for whose, run, its in finished if whose is row and agree(setting, its)]
+        for run in sorted(runs, key=lambda run: run.written):
             if run.seed in by_seed:
                 replaced.append(by_seed[run.seed])
-            by_seed[run.seed] = run  # folders are sorted and end in the time: the newest stays
+            by_seed[run.seed] = run  # the newest stays
         cells.append(Cell(row, by_seed, tuple(replaced)))
     prefix = "fingerprint."
     fingerprint = {key.removeprefix(prefix): value for key, value in setting.items() if key.startswith(prefix)}

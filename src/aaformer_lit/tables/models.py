@@ -189,7 +189,13 @@ def differences(
 def _per_query(result: RetrievalMetrics) -> tuple[np.ndarray, np.ndarray]:
     """Average precision, and whether the first answer is right, of each query in percent; one row, as of one seed."""
     each = result.per_query
-    return 100 * each.average_precision.double().numpy()[None], 100 * (each.first_hit_rank == 1).double().numpy()[None]
+    first = (each.first_hit_rank == 1).double().numpy()
+    draws = [one.per_query for one in getattr(result, "single", ())]
+    if draws:  # of single-shot galleries: the share of the draws, as Rank-1 is their mean
+        rows = [np.searchsorted(each.index.numpy(), draw.index.numpy()) for draw in draws]
+        hits = [(draw.first_hit_rank == 1).double().numpy() for draw in draws]
+        first = np.bincount(np.concatenate(rows), np.concatenate(hits)) / np.bincount(np.concatenate(rows))
+    return 100 * each.average_precision.double().numpy()[None], 100 * first[None]
 
 
 def short_names(ckpts: Sequence[str]) -> list[str]:

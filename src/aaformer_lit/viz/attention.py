@@ -45,7 +45,7 @@ def attention_maps(
     weights = patch_maps(images, attention, grid, parts, "attention")
     subsets = patch_maps(images, assignment, grid, parts, "assignment")
     levels = of_head(weights.maps, head).mean(axis=1)
-    members = (of_head(subsets.maps, head) > 0).max(axis=1)
+    members = (of_head(subsets.maps, head) > 0).max(axis=1) | (levels > 0)  # soft transport looks beyond its subsets
     images, names = weights.images, ["image", *(part.name for part in tokens)]
     figure, axes = strips(len(images), images.shape[1:], names, title=title, footer=FOOTER)
     for image, level, member, row in zip(images, levels, members, axes, strict=True):

@@ -14,11 +14,12 @@ from aaformer_lit.viz.palette import BASE_COLORS, UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One row in one metric, in percent; None for what there is not."""
+    """One row in one metric, in percent; None for what there is not, and `absent` in its place."""
 
     mean: float | None = None
     std: float | None = None
     paper: float | None = None
+    absent: str = "not run"
 
 
 @styled
@@ -37,7 +38,7 @@ def table_plot(
                 axes.errorbar(dot.mean, place, xerr=dot.std, fmt="o", color=BASE_COLORS[0], capsize=3)
             else:
                 label = axes.annotate(
-                    "not run", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center"
+                    dot.absent, (1, place), xycoords=("axes fraction", "data"), ha="right", va="center"
                 )
                 label.set(color=UNKNOWN, backgroundcolor="white", fontsize=7)
             if dot.paper is not None:

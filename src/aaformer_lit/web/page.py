@@ -40,7 +40,8 @@ HEADING = "# Who looks like this, and by which part?"
 CONSENT = (
     "**Before you use a picture of somebody:** re-identification is surveillance technology. Show this page only people who "
     "agreed to it, and only images that you may use; a short distance is a resemblance and no proof of who somebody is. "
-    "Pictures stay on the machine that runs this page, and are deleted within {minutes} minutes, or when it ends."
+    "Pictures stay on the machine that runs this page: their files are deleted within {minutes} minutes, what the page shows "
+    "of them leaves its memory within an hour, and all of it goes when the page ends."
 )
 # Gradio's galleries are squares that scroll, with the captions on the pictures; people are tall, and captions beside them
 CSS = """
@@ -117,7 +118,9 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
         query, tiles = viewer.look_at(rows[int(event.index)])
         return tiles[0].picture, *_seen(query, tiles)
 
-    def choose(event: gr.SelectData, seen: Seen) -> str:
+    def choose(event: gr.SelectData, seen: Seen | None) -> str:
+        if seen is None:  # the server forgets what an idle page has seen
+            raise GalleryError("this picture is forgotten. Choose it again.")
         return seen.tiles[int(event.index)].group
 
     def show(seen: Seen | None, group: str, cameras: Sequence[str], count: float) -> tuple[Any, ...]:
@@ -184,7 +187,7 @@ def build(viewer: Viewer, k: int = 10) -> gr.Blocks:
             picture.clear(lambda: (None, None), None, [seen, tiles], **options),
             offered.select(_told(look_at), None, [picture, seen, tiles], **options),
             ranking.select(_told(look_at_answer), found, [picture, seen, tiles], **options),
-            tiles.select(choose, seen, tokens, **options),
+            tiles.select(_told(choose), seen, tokens, **options),
         ):
             changed.success(_told(show), controls, shown, **options)
         for control in (tokens.input, cameras.input, count.release):

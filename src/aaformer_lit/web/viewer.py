@@ -228,7 +228,8 @@ class Viewer:
         if levels is None:
             picture = assignment_overlay(image, member[None], [part.color], self.network.grid)
         else:
-            picture = attention_overlay(image, levels[part.token], member, self.network.grid)
+            level = levels[part.token]  # of soft transport, beyond the subset too
+            picture = attention_overlay(image, level, member | (level > 0), self.network.grid)
         return Tile(framed(picture, part.color), part.name, self._group(f"part_{part.token + 1}"))
 
     def _answer(self, place: int, ranked: Ranked) -> Answer:

@@ -14,6 +14,11 @@ class Checkpoint(ModelCheckpoint):
     A training that is continued in a folder without them, as with `ckpt_path` of another run, has none yet.
     """
 
+    @property
+    def state_key(self) -> str:
+        """Lightning's, by which earlier runs know it."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:
             return str(Path(str(self.dirpath), Path(path).name)) if path else path

@@ -69,10 +69,15 @@ def log_hardest(
         if isinstance(logger, WandbLogger):
             import wandb
 
-            paths = {(name, record.path.name): record.path for name, records in queries.items() for record in records}
+            paths = {  # several people may have a 001.jpg
+                (name, record.path.name, record.pid, record.camid): record.path
+                for name, records in queries.items()
+                for record in records
+            }
+            which = ("set", "query", "pid", "camid")
             with _not_at_any_price("test/hardest"):
                 rows = [
-                    [wandb.Image(str(paths[row["set"], row["query"]])), *(row[name] for name in COLUMNS)]
+                    [wandb.Image(str(paths[tuple(row[key] for key in which)])), *(row[name] for name in COLUMNS)]
                     for row in table.to_dict("records")
                 ]
                 logger.log_table("test/hardest", columns=["image", *COLUMNS], data=rows, step=step)

@@ -1,7 +1,7 @@
 """A file of weights, read without running code from it: tensors by name, and what they lay wrapped in.
 
 Training scripts save their weights beside an optimizer, an epoch and their arguments. Those of DINO, PASS and TransReID-SSL
-hold the arguments as an `argparse.Namespace` and the optimizer's rate as a number of numpy's, which are plain data: these are
+hold the arguments as an `argparse.Namespace` and the optimizer's rate as a float64 of numpy's, which are plain data: these are
 allowed, and nothing else.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -47,10 +46,11 @@ class WeightsFile:
 
 
 # what training scripts save beside the weights: their arguments, and rates of the optimizer that come from a numpy schedule
+_NUMBER = np.float64(0).__reduce__()[0]  # numpy's function for it, which it has called otherwise in other versions
 _PLAIN: list[Any] = [
     argparse.Namespace,
-    scalar,
-    (scalar, "numpy.core.multiarray.scalar"),
+    (_NUMBER, "numpy._core.multiarray.scalar"),
+    (_NUMBER, "numpy.core.multiarray.scalar"),
     np.dtype,
     np.dtypes.Float64DType,
 ]
