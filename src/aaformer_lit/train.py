@@ -196,7 +196,7 @@ def _continue_from(cfg: DictConfig, first_process: bool) -> str | None:
         return None
     path, checkpoint = found
     done, wanted = checkpoint["epoch"] + 1, cfg.trainer.max_epochs
-    if wanted is not None and done > wanted:
+    if done > wanted:
         raise ConfigError(
             f"{path} has been trained for {done} epochs, more than trainer.max_epochs={wanted}. Give at least {done}; to test "
             f"it, python -m aaformer_lit.evaluate ckpt={path}."

@@ -42,10 +42,8 @@ class Sharded(ModelParallelStrategy):
         check_same_model(self.model.state_dict(), known["state_dict"])
         if self.optimizers and known.get("optimizer_states"):  # before its state is told from parameter to parameter
             module.optimization.check_same(module.network, known["optimizer_states"][0])  # type: ignore[union-attr, operator]
-        optimizers, self.optimizers = (
-            self.optimizers,
-            [],
-        )  # Lightning would number their states by the model's parameters
+        # without them, as Lightning would number their states by the model's parameters
+        optimizers, self.optimizers = self.optimizers, []
         content = super().load_checkpoint(checkpoint_path, weights_only)
         self.optimizers = optimizers
         for optimizer, state in zip(optimizers, content.get("optimizer_states", ()), strict=False):

@@ -91,9 +91,8 @@ def _find(ckpt: str, about: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
             f"{ckpt} does not say which data it was trained on, and there is no config.yaml of its run. "
             f"Say on which to test: {suggested}; for your own images data=folder paths.data=DIR."
         )
-    moved: dict[str, Any] = _checked(
-        {key: value for key, value in config.items() if key != "sampler"}, ckpt
-    )  # of training
+    tested = {key: value for key, value in config.items() if key != "sampler"}  # which a test does not draw by
+    moved: dict[str, Any] = _checked(tested, ckpt)
     return moved, source
 
 
