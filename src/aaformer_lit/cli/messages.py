@@ -37,6 +37,9 @@ def known_error(error: BaseException) -> AAformerError | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, AAformerError):
         cause = cause.__cause__ or cause.__context__
+    if cause is not None and str(cause).startswith(f"Caught {type(cause).__name__} in "):
+        # torch passes on what a loader's worker process raised, as the same error with the traceback before its words
+        cause.args = (str(cause).rpartition(f"{type(cause).__name__}: ")[2].strip(),)
     return cause
 
 
